@@ -1,0 +1,23 @@
+"""Descriptors of mini-batches: small values that say what one ``run()`` call receives.
+
+A descriptor is made by the driver (``datasets``), travels as bytes through the scheduler,
+which never looks inside, and is read by the worker process that runs it.
+"""
+
+from prs_dask.mini_batches.descriptors import (
+    FileMiniBatch,
+    MiniBatch,
+    RowGroupMiniBatch,
+    TextMiniBatch,
+    decode,
+    encode,
+)
+
+__all__ = [
+    "FileMiniBatch",
+    "MiniBatch",
+    "RowGroupMiniBatch",
+    "TextMiniBatch",
+    "decode",
+    "encode",
+]

@@ -1,0 +1,169 @@
+"""Frames between a supervisor and its worker process.
+
+A frame is a header (kind, sequence, payload length) and its payload, over a socket pair::
+
+    supervisor -> process   SETUP     pickled ProcessSetup, once
+                            WORK      pickled list of (sequence, mini-batch id, attempt, descriptor)
+                            QUIT      call shutdown() and leave
+
+    process -> supervisor   READY         import and init() are done; no payload
+                            LOAD_FAILED   packed error (see ``pack_error``): import or init() failed
+                            ROWS          a piece of the rows of mini-batch ``sequence``, not the last
+                            OUTCOME       OutcomeHeader, then the last rows, or the packed error
+                            SKIPPED       ``sequence`` had been revoked before it was begun
+                            GOODBYE       shutdown() has returned (payload: packed error if it raised)
+
+The process writes an OUTCOME before it begins the next mini-batch and never waits for an answer.
+``sequence`` counts the mini-batches handed to one process, from 0.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from prs_dask.attempts.records import AttemptError
+
+__all__ = [
+    "FRAME_HEADER",
+    "MAX_PIECE",
+    "OUTCOME_SIZE",
+    "FrameKind",
+    "OutcomeHeader",
+    "ProcessSetup",
+    "pack_error",
+    "pack_outcome",
+    "read_exactly",
+    "read_frame",
+    "unpack_error",
+    "unpack_outcome",
+    "write_frame",
+]
+
+FRAME_HEADER = struct.Struct("<BQQ")
+"""kind, sequence, payload length in bytes."""
+
+MAX_PIECE = 1 << 20
+"""Rows of one mini-batch above this many bytes leave the process in several frames."""
+
+
+class FrameKind(enum.IntEnum):
+    SETUP = 1
+    WORK = 2
+    QUIT = 3
+    READY = 16
+    LOAD_FAILED = 17
+    ROWS = 18
+    OUTCOME = 19
+    SKIPPED = 20
+    GOODBYE = 21
+
+
+class OutcomeHeader(NamedTuple):
+    """What the process measured of one attempt; rows or a packed error follow it.
+
+    ``header_length``: so many bytes at the start of the rows are the header line (only with a
+    header asked for and a DataFrame returned). Times in seconds; ``started`` since the epoch.
+    """
+
+    category: int
+    items: int
+    results: int
+    length: int
+    header_length: int
+    started: float
+    elapsed: float
+    read: float
+    run: float
+    cpu: float
+
+
+_OUTCOME = struct.Struct("<BIIQIdffff")
+OUTCOME_SIZE = _OUTCOME.size
+pack_outcome = _OUTCOME.pack
+
+
+def unpack_outcome(data: bytes | bytearray | memoryview, offset: int = 0) -> OutcomeHeader:
+    """The header at ``offset``; its rows or error begin ``OUTCOME_SIZE`` later."""
+    return OutcomeHeader._make(_OUTCOME.unpack_from(data, offset))
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSetup:
+    """All that a worker process needs to know, in one value.
+
+    Parameters
+    ----------
+    script
+        Path of the entry script on this node; None where ``script_object`` is given.
+    script_object
+        cloudpickle of an object with ``run`` and optional ``init`` and ``shutdown``.
+    source_folder
+        First on ``sys.path``; None where only an object is sent.
+    arguments
+        The script's own command line: ``sys.argv[1:]``.
+    readers
+        For each input of the step, what ``datasets.reading.read`` wants to know (its ReadSpec).
+    row_format
+        How results become rows (``output.rows.RowFormat``); None with summary_only.
+    working_folder, log_folder, output_folder
+        Own folders of this process; they exist.
+    agent_name, node_id
+        ``process000`` and the node's number.
+    logging_level
+        ``"WARNING"``, ``"INFO"`` or ``"DEBUG"``.
+    import_paths
+        Entries of the supervisor's ``sys.path`` that a fresh interpreter lacks, appended last.
+    """
+
+    script: str | None
+    script_object: bytes | None
+    source_folder: str | None
+    arguments: tuple[str, ...]
+    readers: tuple[Any, ...]
+    row_format: Any
+    working_folder: str
+    log_folder: str
+    output_folder: str
+    agent_name: str
+    node_id: int
+    logging_level: str
+    import_paths: tuple[str, ...] = ()
+
+
+def pack_error(error: AttemptError) -> bytes:
+    """UTF-8 JSON of an error; lone surrogates are escaped, so any text travels."""
+    return json.dumps(error).encode("ascii")
+
+
+def unpack_error(data: bytes | bytearray | memoryview) -> AttemptError:
+    """The error that ``pack_error`` was given."""
+    return AttemptError(*json.loads(bytes(data)))
+
+
+def write_frame(sock: socket.socket, kind: int, sequence: int = 0, payload: bytes = b"") -> None:
+    """Send one frame whole; blocks while the peer's buffer is full."""
+    sock.sendall(FRAME_HEADER.pack(kind, sequence, len(payload)) + payload)
+
+
+def read_exactly(sock: socket.socket, size: int) -> bytearray:
+    """``size`` bytes; EOFError where the peer is gone before."""
+    data = bytearray(size)
+    view = memoryview(data)
+    have = 0
+    while have < size:
+        count = sock.recv_into(view[have:])
+        if not count:
+            raise EOFError
+        have += count
+    return data
+
+
+def read_frame(sock: socket.socket) -> tuple[int, int, bytearray]:
+    """The next frame: kind, sequence, payload."""
+    kind, sequence, length = FRAME_HEADER.unpack(read_exactly(sock, FRAME_HEADER.size))
+    return kind, sequence, read_exactly(sock, length)
