@@ -1,0 +1,1 @@
+"""Whole jobs on real data that comes with scikit-learn: ``prs-dask demo``."""
