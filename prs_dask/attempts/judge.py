@@ -1,0 +1,609 @@
+"""The only judge of mini-batches: what runs next, which attempt counts, when it all ends.
+
+Events go in as method calls with the time as an argument; what comes out is values. The
+scheduler plugin translates Dask's events and RPCs into these calls and never decides itself.
+
+The judge remembers only what is under way: a mini-batch it has handed to the driver as
+succeeded or failed is forgotten, so memory does not grow with their number.
+
+Exactly once: a mini-batch is open in at most one *grant* (token) at a time. A report is accepted
+for what is open in its grant; whatever else it holds was given to somebody else meanwhile and is
+dropped. So of any number of attempts that return, one counts.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from prs_dask.attempts.chunks import MeanCost, box_seconds, chunk_size, queue_target
+from prs_dask.attempts.init_rules import InitRules, StartPermission
+from prs_dask.attempts.lifecycle import Event, State, after
+from prs_dask.attempts.limits import RunLimits, broken_threshold, retry_delay, worth_another_try
+from prs_dask.attempts.places import Permit, Places
+from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack, unpack
+
+__all__ = ["Accepted", "Answer", "Counts", "Grant", "Judge", "LaneKey", "Verdict"]
+
+LaneKey = tuple[str, int]
+"""(worker address, lane index)."""
+
+OTHER_PROCESS_SECONDS = 1.0
+"""So long a retry waits for another process than the one it failed in."""
+
+SILENT_SECONDS = 15.0
+"""A worker that has said nothing for so long has its work handed out again."""
+
+
+@dataclass(slots=True)
+class _MiniBatch:
+    number: int
+    items: int | None
+    descriptor: bytes
+    state: State = State.QUEUED
+    attempts: int = 0
+    losses: int = 0
+    avoid: str = ""
+    waiting_since: float = 0.0
+    ready_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Grant:
+    """A chunk: what one lane runs now.
+
+    Parameters
+    ----------
+    token
+        Names the grant; reports carry it.
+    work
+        (mini-batch id, attempt, descriptor) of each, in the order to run them.
+    box
+        Seconds after which what has not been begun is given back.
+    """
+
+    token: int
+    lane: LaneKey
+    process: str
+    work: list[tuple[int, int, bytes]]
+    box: float
+    open: dict[int, _MiniBatch] = field(default_factory=dict)
+    careful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a claim gets: a grant, or the advice to ask again soon (``pause``), or to stop."""
+
+    grant: Grant | None = None
+    pause: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What of a report counts; ``records`` are packed, ``rows`` those of its successes in order."""
+
+    records: bytes
+    rows: bytes
+    errors: Mapping[int, AttemptError]
+    pieced: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How far the step run is. Items count once, whatever the attempts."""
+
+    supplied: int = 0
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    items: int = 0
+    succeeded_items: int = 0
+    failed_items: int = 0
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the step run ends: ``"Completed"``, ``"Failed"`` or ``"Canceled"``, and why."""
+
+    state: str
+    cause: str = ""
+
+
+class Judge:
+    """Decides over the mini-batches of one step run.
+
+    Parameters
+    ----------
+    limits
+        Tries, thresholds and time limits.
+    places
+        Nodes, workers, lanes and permits.
+    init_rules
+        Counts failing imports and init() calls.
+    now
+        Seconds of a clock that never goes back; every ``now`` below is of the same clock.
+    wall_offset
+        What to add to ``now`` for seconds since the epoch.
+    already
+        Counts that an earlier part of the same step run has reached (resume).
+    """
+
+    def __init__(
+        self,
+        limits: RunLimits,
+        places: Places,
+        init_rules: InitRules,
+        now: float,
+        wall_offset: float = 0.0,
+        already: Counts = Counts(),
+    ) -> None:
+        self.limits = limits
+        self.places = places
+        self.init_rules = init_rules
+        self.verdict: Verdict | None = None
+        self.mean = MeanCost()
+        self.first_run: float | None = None
+        self.dropped = 0
+        self._queue: deque[_MiniBatch] = deque()
+        self._retries: deque[_MiniBatch] = deque()
+        self._delayed: list[tuple[float, int, _MiniBatch]] = []
+        self._careful: deque[_MiniBatch] = deque()
+        self._grants: dict[int, Grant] = {}
+        self._by_lane: dict[LaneKey, Grant] = {}
+        self._processes: dict[LaneKey, str] = {}
+        self._starting: dict[LaneKey, float] = {}
+        self._last_token = 0
+        self._total: int | None = None
+        self._wall_offset = wall_offset
+        self._last_progress = now
+        self._draining: str = ""
+        self._supplied = already.succeeded + already.failed
+        self._succeeded = already.succeeded
+        self._failed = already.failed
+        self._items = already.items
+        self._succeeded_items = already.succeeded_items
+        self._failed_items = already.failed_items
+        self._attempts = already.attempts
+
+    # ---------------------------------------------------------------- supply
+
+    def supply(self, mini_batches: Iterable[tuple[int, int | None, bytes]]) -> None:
+        """More mini-batches: (id, items where known, descriptor)."""
+        before = len(self._queue)
+        if self.verdict is None:
+            self._queue.extend(_MiniBatch(*entry) for entry in mini_batches)
+        self._supplied += len(self._queue) - before
+
+    def supply_ended(self, total: int) -> None:
+        """All mini-batches have been supplied; ``total`` counts those of earlier parts too."""
+        self._total = total
+        self._judge_thresholds()
+        self._judge_end()
+
+    @property
+    def room(self) -> int:
+        """How many more mini-batches are wanted in the queue now."""
+        target = queue_target(self.mean, max(1, self.places.lanes))
+        return max(0, target - len(self._queue))
+
+    @property
+    def claimable(self) -> int:
+        """Mini-batches that a lane could be given at once."""
+        return len(self._queue) + len(self._retries) + len(self._careful)
+
+    def counts(self) -> Counts:
+        """How far the step run is."""
+        running = sum(len(grant.open) for grant in self._grants.values())
+        return Counts(
+            supplied=self._supplied,
+            queued=self.claimable + len(self._delayed),
+            running=running,
+            succeeded=self._succeeded,
+            failed=self._failed,
+            items=self._items,
+            succeeded_items=self._succeeded_items,
+            failed_items=self._failed_items,
+            attempts=self._attempts,
+        )
+
+    # ---------------------------------------------------------------- processes
+
+    def may_start_process(self, lane: LaneKey, now: float) -> StartPermission:
+        """May this lane start a process? Where it may, it counts as starting from now on."""
+        worker = self.places.workers.get(lane[0])
+        if self.verdict is not None or worker is None:
+            return StartPermission(allowed=False, refused=True)
+        permission = self.init_rules.may_start(worker.node, now)
+        if permission.allowed:
+            self._starting[lane] = now
+        return permission
+
+    def process_ready(self, lane: LaneKey, process: str, now: float) -> None:
+        """The lane's process has finished init()."""
+        worker = self.places.workers.get(lane[0])
+        if worker is not None:
+            self._starting.pop(lane, None)
+            self._processes[lane] = process
+            self.init_rules.succeeded(worker.node)
+            self._last_progress = now
+
+    def process_failed(self, lane: LaneKey, error: str, now: float, *, too_long: bool = False) -> None:
+        """The lane's process could not be started, or failed or hung in import or init()."""
+        worker = self.places.workers.get(lane[0])
+        if worker is None:
+            return
+        self._starting.pop(lane, None)
+        self._processes.pop(lane, None)
+        self.init_rules.failed(worker.node, error, now)
+        if self._processes or self.verdict is not None:
+            return
+        cause = self.init_rules.verdict(self.places.nodes_in_use, now)
+        if cause is None and too_long:
+            cause = f"init() of every process took longer than {self.limits.init_seconds:g} s (--init_timeout)"
+        if cause is not None:
+            self.end("Failed", f"{cause}; the first error: {self.init_rules.first_error}")
+
+    def process_ended(self, lane: LaneKey) -> None:
+        """The lane's process is gone, for whatever reason after it was ready."""
+        self._processes.pop(lane, None)
+
+    # ---------------------------------------------------------------- claims
+
+    def permits(self, now: float) -> list[Permit]:
+        """Permits to submit to Dask now."""
+        self._wake_delayed(now)
+        if self.verdict is not None or not self.claimable:
+            return []
+        singles = len(self._retries) + len(self._careful)
+        size = chunk_size(self.mean, max(1, self.places.lanes), self._remaining())
+        chunks = singles + -(-len(self._queue) // size)
+        avoided = {mini_batch.avoid for mini_batch in self._retries} if not self._queue else set()
+        last = {lane[0] for lane, process in self._processes.items() if process in avoided} if avoided else ()
+        return self.places.issue(chunks, last)
+
+    def _remaining(self) -> int | None:
+        return None if self._total is None else len(self._queue)
+
+    def _wake_delayed(self, now: float) -> None:
+        while self._delayed and self._delayed[0][0] <= now:
+            mini_batch = heapq.heappop(self._delayed)[2]
+            mini_batch.waiting_since = now
+            self._retries.append(mini_batch)
+
+    def claim(
+        self, number: int, lane: LaneKey, process: str, now: float, *, others_wait: bool = False
+    ) -> Answer:
+        """A lane with a permit and a ready process asks for its next chunk.
+
+        Whatever is still open in the lane's last grant was never begun, and goes back.
+        """
+        permit = self.places.permits.get(number)
+        self._take_back(self._by_lane.get(lane))
+        if permit is None or self.verdict is not None:
+            return Answer()
+        permit.working = False
+        if permit.began is None:
+            permit.began = now
+        elif self.places.slice_is_over(permit, now, others_wait=others_wait):
+            return Answer()
+        self._wake_delayed(now)
+        chosen, careful = self._choose(lane, process, now)
+        if not chosen:
+            more = self._total is None or bool(self._careful or self._retries)
+            return Answer(pause=more)
+        permit.working = True
+        if self.first_run is None:
+            self.first_run = now
+        self._last_token += 1
+        grant = Grant(self._last_token, lane, process, [], box_seconds(self.places.lanes), careful=careful)
+        for mini_batch in chosen:
+            mini_batch.state = after(mini_batch.state, Event.CLAIM)
+            grant.open[mini_batch.number] = mini_batch
+            grant.work.append((mini_batch.number, mini_batch.attempts + 1, mini_batch.descriptor))
+        self._grants[grant.token] = self._by_lane[lane] = grant
+        return Answer(grant)
+
+    def _choose(self, lane: LaneKey, process: str, now: float) -> tuple[list[_MiniBatch], bool]:
+        """The mini-batches for this lane, and whether it must be alone on its worker."""
+        neighbours = [grant for key, grant in self._by_lane.items() if key[0] == lane[0] and key != lane and grant.open]
+        if any(grant.careful for grant in neighbours):
+            return [], False
+        if self._careful:
+            if not neighbours:
+                self._draining = ""
+                return [self._careful.popleft()], True
+            self._draining = self._draining or lane[0]
+            if self._draining not in self.places.workers:
+                self._draining = lane[0]
+            if self._draining == lane[0]:
+                return [], False
+        for place, mini_batch in enumerate(self._retries):
+            alone = len(self._processes) < 2
+            if mini_batch.avoid != process or alone or now - mini_batch.waiting_since > OTHER_PROCESS_SECONDS:
+                del self._retries[place]
+                return [mini_batch], False
+        size = min(chunk_size(self.mean, max(1, self.places.lanes), self._remaining()), len(self._queue))
+        return [self._queue.popleft() for _ in range(size)], False
+
+    def _close(self, grant: Grant) -> None:
+        self._grants.pop(grant.token, None)
+        if self._by_lane.get(grant.lane) is grant:
+            del self._by_lane[grant.lane]
+
+    def _take_back(self, grant: Grant | None) -> None:
+        """The rest of a grant was never begun: back to the head of the queue, not charged."""
+        if grant is None:
+            return
+        self._close(grant)
+        for mini_batch in reversed(grant.open.values()):
+            self._requeue(mini_batch, Event.GIVE_BACK, careful=grant.careful)
+
+    def _requeue(self, mini_batch: _MiniBatch, event: Event, *, careful: bool = False) -> None:
+        mini_batch.state = after(mini_batch.state, event)
+        if self.verdict is not None:
+            mini_batch.state = after(mini_batch.state, Event.ABORT)
+        elif careful:
+            self._careful.append(mini_batch)
+        elif mini_batch.attempts:
+            self._retries.appendleft(mini_batch)
+        else:
+            self._queue.appendleft(mini_batch)
+
+    # ---------------------------------------------------------------- reports
+
+    def report(
+        self,
+        token: int,
+        records: bytes,
+        rows: bytes,
+        errors: Mapping[int, AttemptError],
+        pieced: Mapping[int, int],
+        back: Iterable[int],
+        now: float,
+    ) -> Accepted | None:
+        """What happened in a grant since the last report.
+
+        Parameters
+        ----------
+        token
+            The grant's.
+        records
+            Packed `AttemptRecord`; a success has ``final`` 1.
+        rows
+            The rows of the successes in ``records``, back to back, less what went in pieces.
+        errors
+            By mini-batch id, for the failures in ``records``.
+        pieced
+            By mini-batch id: bytes of rows that were sent in pieces before.
+        back
+            Ids that were not begun and go back into the queue.
+
+        Returns
+        -------
+        Accepted or None
+            What counts; None where the grant is void and nothing does.
+        """
+        grant = self._grants.get(token)
+        if grant is None or self.verdict is not None:
+            self.dropped += len(records)
+            return None
+        clean = not errors
+        seconds = 0.0
+        succeeded = items = good = 0
+        running = grant.open
+        unpacked = list(unpack(records))
+        for record in unpacked:
+            mini_batch = running.get(record.mini_batch)
+            if mini_batch is None or record.category:
+                clean = False
+                break
+            seconds += record.elapsed
+            items += record.items
+            good += min(record.items, record.results)
+        if clean:
+            for record in unpacked:
+                mini_batch = running.pop(record.mini_batch)
+                mini_batch.state = after(mini_batch.state, Event.SUCCEED)
+            succeeded = len(unpacked)
+            self._succeeded += succeeded
+            self._items += items
+            self._succeeded_items += good
+            self._failed_items += items - good
+            accepted = Accepted(records, rows, {}, pieced)
+        else:
+            accepted = self._sift(grant, unpacked, rows, errors, pieced, now)
+            seconds = sum(record.elapsed for record in unpacked)
+        if unpacked:
+            self._attempts += len(unpacked)
+            self._last_progress = now
+            self.mean.add(len(unpacked), seconds, len(rows))
+        for number in list(back):
+            mini_batch = running.pop(number, None)
+            if mini_batch is not None:
+                self._requeue(mini_batch, Event.GIVE_BACK, careful=grant.careful)
+        if not running:
+            self._close(grant)
+        if not clean or items != good:
+            self._judge_thresholds()
+        self._judge_end()
+        return accepted
+
+    def _sift(
+        self,
+        grant: Grant,
+        records: list[AttemptRecord],
+        rows: bytes,
+        errors: Mapping[int, AttemptError],
+        pieced: Mapping[int, int],
+        now: float,
+    ) -> Accepted:
+        """Take out what is not wanted any more, and decide over what failed."""
+        kept: list[AttemptRecord] = []
+        kept_rows: list[bytes] = []
+        kept_errors: dict[int, AttemptError] = {}
+        offset = 0
+        for record in records:
+            length = 0 if record.category else record.length - pieced.get(record.mini_batch, 0)
+            mini_batch = grant.open.pop(record.mini_batch, None)
+            if mini_batch is None:
+                self.dropped += 1
+            elif record.category:
+                error = errors.get(record.mini_batch) or AttemptError(Category(record.category).label, "")
+                kept.append(self._fail(mini_batch, record, error, grant.process, now))
+                kept_errors[record.mini_batch] = error
+            else:
+                mini_batch.state = after(mini_batch.state, Event.SUCCEED)
+                good = record.succeeded_items
+                self._succeeded += 1
+                self._items += record.items
+                self._succeeded_items += good
+                self._failed_items += record.items - good
+                kept.append(record)
+                kept_rows.append(rows[offset : offset + length])
+            offset += length
+        wanted = {record.mini_batch for record in kept if not record.category}
+        return Accepted(
+            pack(kept),
+            b"".join(kept_rows),
+            kept_errors,
+            {number: size for number, size in pieced.items() if number in wanted},
+        )
+
+    def _fail(
+        self, mini_batch: _MiniBatch, record: AttemptRecord, error: AttemptError, process: str, now: float
+    ) -> AttemptRecord:
+        """A failed attempt: one more, or the end of the mini-batch."""
+        if record.category == Category.WORKER_LOST:
+            mini_batch.losses += 1
+            again = mini_batch.losses < self.limits.run_max_try
+        else:
+            mini_batch.attempts += 1
+            again = worth_another_try(self.limits, mini_batch.attempts, error.type)
+        mini_batch.items = record.items or mini_batch.items
+        if again:
+            mini_batch.state = after(mini_batch.state, Event.FAIL)
+            mini_batch.avoid = process
+            mini_batch.ready_at = now + retry_delay(self.limits, max(1, mini_batch.attempts))
+            mini_batch.waiting_since = now
+            if record.category == Category.WORKER_LOST:
+                self._careful.append(mini_batch)
+            elif mini_batch.ready_at > now:
+                heapq.heappush(self._delayed, (mini_batch.ready_at, mini_batch.number, mini_batch))
+            else:
+                self._retries.append(mini_batch)
+            return record._replace(final=0)
+        mini_batch.state = after(mini_batch.state, Event.FAIL_FOR_GOOD)
+        items = mini_batch.items if mini_batch.items is not None else 1
+        self._failed += 1
+        self._items += items
+        self._failed_items += items
+        return record._replace(final=1, items=items)
+
+    # ---------------------------------------------------------------- losses
+
+    def worker_lost(self, address: str, now: float, *, charge: bool) -> tuple[Accepted | None, list[int]]:
+        """A worker is gone, or has been silent for too long.
+
+        Charged, on a budget of its own, is only a mini-batch that was certainly the one under
+        way: the only open one of the only busy lane. Others run again, each alone on a worker,
+        so that a second loss is certain (behaviour, section 5.1).
+
+        Parameters
+        ----------
+        charge
+            False where nobody's code can be to blame: scale-down, a host that went away, a restart.
+
+        Returns
+        -------
+        accepted, permits
+            The record of a charged loss, if there is one, and the permits that are void.
+        """
+        grants = [grant for lane, grant in self._by_lane.items() if lane[0] == address]
+        open_ones = [mini_batch for grant in grants for mini_batch in grant.open.values()]
+        accepted = None
+        for grant in grants:
+            self._close(grant)
+        if self.verdict is not None:
+            pass
+        elif charge and len(open_ones) == 1:
+            [mini_batch] = open_ones
+            error = AttemptError(Category.WORKER_LOST.label, f"the worker {address} was lost while it ran this mini-batch")
+            record = AttemptRecord(
+                mini_batch.number, mini_batch.attempts + 1, Category.WORKER_LOST, 0, mini_batch.items or 0, 0, 0,
+                now + self._wall_offset, 0.0, 0.0, 0.0, 0.0,
+            )  # fmt: skip
+            decided = self._fail(mini_batch, record, error, "", now)
+            self._attempts += 1
+            accepted = Accepted(pack([decided]), b"", {mini_batch.number: error}, {})
+        else:
+            careful = charge and len(open_ones) > 1
+            for mini_batch in reversed(open_ones):
+                self._requeue(mini_batch, Event.LOSE, careful=careful)
+        for lane in [lane for lane in self._processes if lane[0] == address]:
+            del self._processes[lane]
+        for lane in [lane for lane in self._starting if lane[0] == address]:
+            del self._starting[lane]
+        void = self.places.leave(address)
+        self._last_progress = now
+        self._judge_thresholds()
+        self._judge_end()
+        return accepted, void
+
+    def heard(self, address: str, now: float) -> bool:
+        """A worker says that it lives; False where it is not known (any more)."""
+        worker = self.places.workers.get(address)
+        if worker is not None:
+            worker.heard = now
+        return worker is not None
+
+    def silent_workers(self, now: float) -> list[str]:
+        """Workers that have said nothing for `SILENT_SECONDS`."""
+        return [w.address for w in self.places.workers.values() if now - w.heard > SILENT_SECONDS]
+
+    # ---------------------------------------------------------------- end
+
+    def end(self, state: str, cause: str) -> None:
+        """End the step run now; what was not finished is dropped. The first verdict stands."""
+        if self.verdict is not None:
+            return
+        self.verdict = Verdict(state, cause)
+        for queue in (self._queue, self._retries, self._careful):
+            queue.clear()
+        self._delayed.clear()
+        self._grants.clear()
+        self._by_lane.clear()
+
+    def tick(self, now: float) -> None:
+        """Time passes: has nothing moved for too long?
+
+        The clock stands still while processes start or wait to start, and while retries back off.
+        Without any worker it runs too: they are waited for just as long.
+        """
+        if self.verdict is not None:
+            return
+        if self._delayed or (self.places.workers and not self._processes) or not (self.claimable or self._grants):
+            self._last_progress = now
+            return
+        waited = now - self._last_progress
+        if waited > self.limits.progress_seconds:
+            what = "no mini-batch has ended" if self.places.workers else "there has been no worker"
+            self.end(
+                "Failed",
+                f"{what} for {waited:.0f} s (--progress_update_timeout {self.limits.progress_seconds:g})",
+            )
+
+    def _judge_thresholds(self) -> None:
+        cause = broken_threshold(self.limits, self._failed_items, self._failed, self._total)
+        if cause is not None:
+            self.end("Failed", cause)
+
+    def _judge_end(self) -> None:
+        if self._total is None or self.verdict is not None:
+            return
+        if not (self.claimable or self._delayed or self._grants):
+            self.end("Completed", "")

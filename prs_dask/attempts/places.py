@@ -1,0 +1,179 @@
+"""Where attempts can run: nodes, their workers, the lanes of each, and the permits for them.
+
+A *lane* is a worker's slot for one worker process. A *permit* is a Dask task, restricted to one
+worker, that lets one lane of it work for a slice of time. Permits are issued for what there is
+to do, never for more lanes than a node may have, plus one spare where every thread of a worker
+is a lane: it waits behind the running one, so that no time passes between two slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+__all__ = ["SLICE_SECONDS", "Permit", "Places", "Worker"]
+
+SLICE_SECONDS = 1.0
+"""After so long a lane returns its thread to Dask where somebody waits for it."""
+
+
+@dataclass(slots=True)
+class Permit:
+    """The right of one Dask task to work on ``worker``."""
+
+    number: int
+    worker: str
+    began: float | None = None
+    working: bool = False
+
+
+@dataclass(slots=True)
+class Worker:
+    """A Dask worker as far as this step run uses it; ``heard`` is when it last spoke."""
+
+    address: str
+    node: int
+    threads: int
+    lanes: int
+    heard: float
+    permits: dict[int, Permit] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Node:
+    number: int
+    workers: dict[str, Worker] = field(default_factory=dict)
+    next_process: int = 0
+
+
+class Places:
+    """Nodes in order of arrival, their workers, and how many lanes each may have.
+
+    Parameters
+    ----------
+    processes_per_node
+        Most lanes of a node; None: all threads of its workers.
+    node_count
+        Most nodes that are used; None: all. A further node steps in when a used one is empty.
+    first_process
+        By node: the first process number that is still free, when a step run is resumed.
+    """
+
+    def __init__(
+        self,
+        processes_per_node: int | None = None,
+        node_count: int | None = None,
+        first_process: dict[int, int] | None = None,
+    ) -> None:
+        self.processes_per_node = processes_per_node
+        self.node_count = node_count
+        self.workers: dict[str, Worker] = {}
+        self.permits: dict[int, Permit] = {}
+        self._nodes: dict[Hashable, _Node] = {}
+        self._first_process = dict(first_process or {})
+        self._last_permit = 0
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of all workers."""
+        return sum(worker.lanes for worker in self.workers.values())
+
+    @property
+    def nodes_in_use(self) -> set[int]:
+        """Numbers of the nodes that have a lane."""
+        return {worker.node for worker in self.workers.values() if worker.lanes}
+
+    def join(self, address: str, node_key: Hashable, threads: int, now: float) -> Worker:
+        """A worker has come; the value is shared and changes as others come and go."""
+        known = self.workers.get(address)
+        if known is not None:
+            known.heard = now
+            return known
+        node = self._nodes.get(node_key)
+        if node is None:
+            number = len(self._nodes)
+            node = self._nodes[node_key] = _Node(number, next_process=self._first_process.get(number, 0))
+        worker = node.workers[address] = Worker(address, node.number, threads, 0, now)
+        self.workers[address] = worker
+        self._allot()
+        return worker
+
+    def leave(self, address: str) -> list[int]:
+        """A worker is gone; returns the numbers of its permits, which are void."""
+        worker = self.workers.pop(address, None)
+        if worker is None:
+            return []
+        for node in self._nodes.values():
+            node.workers.pop(address, None)
+        self._allot()
+        for number in worker.permits:
+            del self.permits[number]
+        return list(worker.permits)
+
+    def next_process(self, node: int) -> int:
+        """A process number of the node that was never used before."""
+        state = next(state for state in self._nodes.values() if state.number == node)
+        state.next_process += 1
+        return state.next_process - 1
+
+    def process_numbers(self) -> dict[int, int]:
+        """By node: the first process number that is still free."""
+        return self._first_process | {node.number: node.next_process for node in self._nodes.values()}
+
+    def others_on_node(self, address: str) -> bool:
+        """Has the node of this worker another worker?"""
+        node = self.workers[address].node
+        return any(other.node == node for name, other in self.workers.items() if name != address)
+
+    def _allot(self) -> None:
+        """Give lanes to workers: nodes in order of arrival, threads in turn among its workers."""
+        nodes_left = self.node_count
+        for node in self._nodes.values():
+            usable = bool(node.workers) and (nodes_left is None or nodes_left > 0)
+            if usable and nodes_left is not None:
+                nodes_left -= 1
+            workers = list(node.workers.values())
+            budget = self.processes_per_node
+            left = (sum(w.threads for w in workers) if budget is None else budget) if usable else 0
+            for worker in workers:
+                worker.lanes = 0
+            while left and any(worker.lanes < worker.threads for worker in workers):
+                for worker in workers:
+                    if left and worker.lanes < worker.threads:
+                        worker.lanes += 1
+                        left -= 1
+
+    def issue(self, chunks: int, last: Iterable[str] = ()) -> list[Permit]:
+        """New permits for so many chunks that wait; workers in ``last`` are taken last."""
+        need = chunks - sum(not permit.working for permit in self.permits.values())
+        spare = chunks > self.lanes
+        unpopular = set(last)
+        issued: list[Permit] = []
+        while need > 0:
+            room = [
+                worker
+                for worker in self.workers.values()
+                if worker.lanes and len(worker.permits) < worker.lanes + (spare and worker.lanes == worker.threads)
+            ]
+            if not room:
+                break
+            worker = min(room, key=lambda w: (w.address in unpopular, len(w.permits) / w.lanes))
+            self._last_permit += 1
+            permit = Permit(self._last_permit, worker.address)
+            worker.permits[permit.number] = self.permits[permit.number] = permit
+            issued.append(permit)
+            need -= 1
+        return issued
+
+    def end(self, number: int) -> None:
+        """A permit has been used up, or its task is gone."""
+        permit = self.permits.pop(number, None)
+        if permit is not None:
+            del self.workers[permit.worker].permits[number]
+
+    def slice_is_over(self, permit: Permit, now: float, *, others_wait: bool) -> bool:
+        """Must this permit return its thread? Only to a spare permit, or to others' tasks."""
+        if permit.began is None or now - permit.began < SLICE_SECONDS:
+            return False
+        worker = self.workers[permit.worker]
+        return others_wait or len(worker.permits) > worker.lanes
