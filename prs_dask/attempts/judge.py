@@ -392,11 +392,11 @@ class Judge:
         if grant is None or self.verdict is not None:
             self.dropped += len(records)
             return None
-        clean = not errors
-        seconds = 0.0
-        succeeded = items = good = 0
         running = grant.open
         unpacked = list(unpack(records))
+        clean = not errors and len({record.mini_batch for record in unpacked}) == len(unpacked)
+        seconds = 0.0
+        items = good = 0
         for record in unpacked:
             mini_batch = running.get(record.mini_batch)
             if mini_batch is None or record.category:
@@ -409,8 +409,7 @@ class Judge:
             for record in unpacked:
                 mini_batch = running.pop(record.mini_batch)
                 mini_batch.state = after(mini_batch.state, Event.SUCCEED)
-            succeeded = len(unpacked)
-            self._succeeded += succeeded
+            self._succeeded += len(unpacked)
             self._items += items
             self._succeeded_items += good
             self._failed_items += items - good

@@ -55,7 +55,7 @@ class PhaseReading(NamedTuple):
 
 def new_page_descriptor() -> int:
     """File descriptor of a fresh page, in memory only; the caller closes it."""
-    descriptor = os.memfd_create("prs-phase", 0)
+    descriptor = os.memfd_create("prs-phase", os.MFD_CLOEXEC)
     os.ftruncate(descriptor, PAGE_SIZE)
     return descriptor
 

@@ -1,0 +1,156 @@
+"""The supervisor's side of a reaper: start a worker process, signal it, kill its whole family.
+
+See `prs_dask.worker_process.reaper`, the program at the other end. No Dask here.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from prs_dask.worker_process import reaper
+
+__all__ = ["Ended", "ProcessFamily", "describe_status"]
+
+FIRST_KEPT = 100
+"""Descriptors handed to a worker process start here, out of the way of what users close."""
+
+
+class Ended(NamedTuple):
+    """A worker process is gone with all its descendants.
+
+    ``status`` is a wait status, -1 where it is not known; ``survivors`` counts processes that
+    the kernel could not kill yet.
+    """
+
+    status: int
+    survivors: int
+
+
+class ProcessFamily:
+    """A reaper, and the one worker process it has at a time.
+
+    Not thread-safe but for `kill` and `signal`, which only write.
+    """
+
+    def __init__(self) -> None:
+        self.control, theirs = socket.socketpair()
+        self.pid = 0
+        with theirs:
+            self._reaper = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(Path(reaper.__file__)), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def start(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        folder: str,
+        stdout: int,
+        stderr: int,
+        kept: Sequence[int],
+    ) -> int:
+        """Start the worker process; ``kept`` descriptors get the numbers 100, 101, … there.
+
+        Returns
+        -------
+        int
+            Its pid, also its process group and session.
+
+        Raises
+        ------
+        OSError
+            It could not be started, or the reaper is gone.
+        """
+        numbers = [FIRST_KEPT + index for index in range(len(kept))]
+        bare = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
+        message = ("start", [os.fsencode(part) for part in argv], bare, os.fsencode(folder), numbers)
+        data = reaper.marshal.dumps(message)
+        socket.send_fds(self.control, [len(data).to_bytes(4, "little")], [stdout, stderr, *kept])
+        self.control.sendall(data)
+        answer = self._answer(30.0)
+        if answer is None or answer[0] != "started":
+            raise OSError(answer[1] if answer else "the reaper does not answer")
+        self.pid = answer[1]
+        return self.pid
+
+    def _answer(self, timeout: float) -> tuple | None:  # type: ignore[type-arg]
+        until = time.monotonic() + timeout
+        while True:
+            ready = select.poll()
+            ready.register(self.control, select.POLLIN)
+            if not ready.poll(max(0.0, until - time.monotonic()) * 1000):
+                return None
+            try:
+                return reaper.receive(self.control)[0]
+            except (EOFError, OSError):
+                return None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the worker process, if it still lives."""
+        self._tell("signal", number)
+
+    def kill(self) -> None:
+        """Kill the worker process and all its descendants; `wait` confirms it."""
+        self._tell("kill")
+
+    def _tell(self, *message: object) -> None:
+        try:
+            reaper.send(self.control, message)
+        except OSError:
+            pass
+
+    def wait(self, timeout: float) -> Ended | None:
+        """Wait for the end of the family; None where it has not ended in ``timeout`` seconds."""
+        if not self.pid:
+            return Ended(-1, 0)
+        until = time.monotonic() + timeout
+        while True:
+            answer = self._answer(max(0.0, until - time.monotonic()))
+            if answer is None:
+                gone = self._reaper.poll() is not None
+                if gone:
+                    self.pid = 0
+                return Ended(-1, 0) if gone else None
+            if answer[0] == "ended":
+                self.pid = 0
+                return Ended(answer[1], answer[2])
+
+    def close(self) -> None:
+        """Kill what lives, and end the reaper; waits at most some seconds."""
+        self.control.close()
+        try:
+            self._reaper.wait(reaper.PATIENCE + 2)
+        except subprocess.TimeoutExpired:
+            self._reaper.kill()
+            self._reaper.wait()
+        self.pid = 0
+
+
+def describe_status(status: int) -> str:
+    """A wait status for people: ``was killed by SIGSEGV``, ``left with exit code 1``."""
+    if status < 0:
+        return "is gone, nobody knows how"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        if number == signal.SIGKILL:
+            return "was killed by SIGKILL from outside (often the system's out-of-memory killer)"
+        return f"was killed by {name}"
+    return f"left with exit code {os.waitstatus_to_exitcode(status)}"
