@@ -1,0 +1,78 @@
+"""What every test may ask for.
+
+``no_leaks``: the test fails when it leaves a process, a thread, a file descriptor or a
+temporary folder behind. Ask for it in every test that starts something. Every test has a time
+limit (``timeout`` in pyproject.toml; ``@pytest.mark.timeout(seconds)`` for another one).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import psutil
+import pytest
+
+# Pools that Dask makes once in a process and keeps until its end, whatever is closed.
+PERMANENT_THREADS = ("Dask-Offload", "Dask-Default-Threads", "TCP-Executor", "Profile", "asyncio_", "fsspecIO")
+PATIENCE = 5.0  # seconds that what is ending may take
+
+
+def _processes() -> dict[object, str]:
+    found: dict[object, str] = {}
+    for process in psutil.Process().children(recursive=True):
+        try:
+            found[process] = f"process {process.pid}: {' '.join(process.cmdline())[:200]} ({process.status()})"
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def _threads() -> dict[object, str]:
+    return {
+        thread: f"thread {thread.name}"
+        for thread in threading.enumerate()
+        if not thread.name.startswith(PERMANENT_THREADS)
+    }
+
+
+def _descriptors() -> dict[object, str]:
+    found: dict[object, str] = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:  # the listing's own
+            continue
+        found[name, target] = f"descriptor {name}: {target}"
+    return found
+
+
+def _standing(folder: str) -> dict[object, str]:
+    folders = {path: f"temporary folder {path}" for path in Path(folder).glob("prs*")}
+    return {**_processes(), **_threads(), **_descriptors(), **folders}
+
+
+@pytest.fixture
+def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing that the test started outlives it by more than five seconds.
+
+    The test has a temporary folder (``TMPDIR``) of its own, in which nothing named ``prs*`` may stay.
+    """
+    resource_tracker.ensure_running()  # one a process, until its end
+    with tempfile.TemporaryDirectory(prefix="leaks-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        before = _standing(folder)
+        yield
+        end = time.monotonic() + PATIENCE
+        while leaked := [text for key, text in _standing(folder).items() if key not in before]:
+            if time.monotonic() > end:
+                pytest.fail("left behind:\n" + "\n".join(leaked), pytrace=False)
+            gc.collect()
+            time.sleep(0.05)

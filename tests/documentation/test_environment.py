@@ -1,0 +1,45 @@
+"""environment.yml repeats the names of pyproject.toml, and nothing else."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CONDA_NAMES = {"dask": "dask-core", "build": "python-build"}
+
+
+def names_in_pyproject() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    names = {re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower() for requirement in requirements}
+    return {CONDA_NAMES.get(name, name) for name in names - {"prs-dask"}}
+
+
+def entries_in_environment() -> list[str | dict[str, list[str]]]:
+    entries: list[str | dict[str, list[str]]] = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    return entries
+
+
+def test_environment_has_the_names_of_pyproject():
+    names = {entry.split()[0] for entry in entries_in_environment() if isinstance(entry, str)}
+    assert names - {"python", "pip"} == names_in_pyproject()
+
+
+def test_environment_leaves_the_versions_to_pyproject():
+    versioned = [entry for entry in entries_in_environment() if isinstance(entry, str) and re.search("[<>=]", entry)]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert versioned == [f"python {project['requires-python']}"]
+
+
+def test_environment_installs_the_checkout_itself():
+    assert {"pip": ["-e ."]} in entries_in_environment()
+
+
+def test_extras_are_those_that_the_documentation_names():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras) == {
+        "all", "azure", "cuda", "demo", "docs", "gcs", "notebook", "report", "s3", "sql", "ssh", "test",
+    }  # fmt: skip
