@@ -8,6 +8,8 @@ A frame is a header (kind, sequence, payload length) and its payload, over a soc
 
     process -> supervisor   READY         import and init() are done; no payload
                             LOAD_FAILED   packed error (see ``pack_error``): import or init() failed
+                            HEADER        the header line of the table mini-batch ``sequence`` returned,
+                                          before its rows (only where a header is asked for)
                             ROWS          a piece of the rows of mini-batch ``sequence``, not the last
                             OUTCOME       OutcomeHeader, then the last rows, or the packed error
                             SKIPPED       ``sequence`` had been revoked before it was begun
@@ -20,13 +22,13 @@ The process writes an OUTCOME before it begins the next mini-batch and never wai
 from __future__ import annotations
 
 import enum
-import json
-import socket
 import struct
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prs_dask.attempts.records import AttemptError
+
+if TYPE_CHECKING:
+    import _socket
 
 __all__ = [
     "FRAME_HEADER",
@@ -61,6 +63,7 @@ class FrameKind(enum.IntEnum):
     OUTCOME = 19
     SKIPPED = 20
     GOODBYE = 21
+    HEADER = 22
 
 
 class OutcomeHeader(NamedTuple):
@@ -92,9 +95,10 @@ def unpack_outcome(data: bytes | bytearray | memoryview, offset: int = 0) -> Out
     return OutcomeHeader._make(_OUTCOME.unpack_from(data, offset))
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessSetup:
+class ProcessSetup(NamedTuple):
     """All that a worker process needs to know, in one value.
+
+    A named tuple: ``dataclasses`` alone would cost a third of the process's start.
 
     Parameters
     ----------
@@ -118,6 +122,11 @@ class ProcessSetup:
         ``"WARNING"``, ``"INFO"`` or ``"DEBUG"``.
     import_paths
         Entries of the supervisor's ``sys.path`` that a fresh interpreter lacks, appended last.
+    input_names
+        Name of each input of the step, as ``mini_batch_context.dataset`` tells it; an input
+        without one is called by its number.
+    input_paths, models
+        Pairs (name, local path) for ``Run.get_context().input_datasets`` and ``Model.get_model_path``.
     """
 
     script: str | None
@@ -133,24 +142,31 @@ class ProcessSetup:
     node_id: int
     logging_level: str
     import_paths: tuple[str, ...] = ()
+    input_names: tuple[str, ...] = ()
+    input_paths: tuple[tuple[str, str], ...] = ()
+    models: tuple[tuple[str, str], ...] = ()
 
 
 def pack_error(error: AttemptError) -> bytes:
     """UTF-8 JSON of an error; lone surrogates are escaped, so any text travels."""
+    import json
+
     return json.dumps(error).encode("ascii")
 
 
 def unpack_error(data: bytes | bytearray | memoryview) -> AttemptError:
     """The error that ``pack_error`` was given."""
+    import json
+
     return AttemptError(*json.loads(bytes(data)))
 
 
-def write_frame(sock: socket.socket, kind: int, sequence: int = 0, payload: bytes = b"") -> None:
+def write_frame(sock: _socket.socket, kind: int, sequence: int = 0, payload: bytes = b"") -> None:
     """Send one frame whole; blocks while the peer's buffer is full."""
     sock.sendall(FRAME_HEADER.pack(kind, sequence, len(payload)) + payload)
 
 
-def read_exactly(sock: socket.socket, size: int) -> bytearray:
+def read_exactly(sock: _socket.socket, size: int) -> bytearray:
     """``size`` bytes; EOFError where the peer is gone before."""
     data = bytearray(size)
     view = memoryview(data)
@@ -163,7 +179,7 @@ def read_exactly(sock: socket.socket, size: int) -> bytearray:
     return data
 
 
-def read_frame(sock: socket.socket) -> tuple[int, int, bytearray]:
+def read_frame(sock: _socket.socket) -> tuple[int, int, bytearray]:
     """The next frame: kind, sequence, payload."""
     kind, sequence, length = FRAME_HEADER.unpack(read_exactly(sock, FRAME_HEADER.size))
     return kind, sequence, read_exactly(sock, length)

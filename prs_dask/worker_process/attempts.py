@@ -1,0 +1,184 @@
+"""One attempt of one mini-batch: read it, ``run()`` it, make its rows, send the outcome.
+
+The phase page says which of the three is under way; the outcome leaves before anything else begins.
+Whatever is raised between the first and the last step ends the attempt, and only the attempt: user
+code raises anything, and its signal handlers and alarms raise it anywhere.
+
+Sending is different: a frame that left in part cannot be taken back, so an exception there ends the
+process, and the supervisor sees the end of the stream in the middle of a frame.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from time import monotonic, process_time, time
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.attempts.records import Category
+from prs_dask.entry_script.context import MiniBatchContext
+from prs_dask.entry_script.failures import describe
+from prs_dask.mini_batches import MiniBatch, decode
+from prs_dask.worker_process.frames import FRAME_HEADER, MAX_PIECE, OUTCOME_SIZE, FrameKind, pack_error, pack_outcome
+from prs_dask.worker_process.launch import EXIT_BROKEN, EXIT_SUPERVISOR_GONE
+from prs_dask.worker_process.phase import Phase
+
+if TYPE_CHECKING:
+    import _socket
+
+    from prs_dask.entry_script.host import ScriptHost
+    from prs_dask.worker_process.frames import ProcessSetup
+    from prs_dask.worker_process.phase import PhasePage
+    from prs_dask.worker_process.safeguards import StackDumps
+
+__all__ = ["Attempts", "Work", "send"]
+
+Work = tuple[int, int, int, bytes]
+"""sequence, mini-batch id, attempt, descriptor"""
+
+# Plain numbers: an enum's costs 0.1 us at each use.
+_READ, _RUN, _ROWS = int(Phase.READ), int(Phase.RUN), int(Phase.ROWS)
+_ROWS_FRAME, _OUTCOME_FRAME = int(FrameKind.ROWS), int(FrameKind.OUTCOME)
+_SUCCEEDED, _LOAD_ERROR = int(Category.SUCCEEDED), int(Category.LOAD_ERROR)
+_EXCEPTION, _BAD_RETURN = int(Category.EXCEPTION), int(Category.BAD_RETURN)
+_MOST = 0xFFFFFFFF
+
+
+def send(sock: _socket.socket, kind: int, sequence: int = 0, payload: bytes = b"") -> None:
+    """Send a frame whole, or end the process: there is no telling how much of it has left."""
+    try:
+        sock.sendall(FRAME_HEADER.pack(kind, sequence, len(payload)) + payload)
+    except OSError:
+        os._exit(EXIT_SUPERVISOR_GONE)
+    except BaseException as error:
+        complain(f"{type(error).__name__} was raised while an outcome was sent; the process starts over")
+        os._exit(EXIT_BROKEN)
+
+
+def complain(text: str) -> None:
+    """A line on the process's stderr, whatever has become of ``sys.stderr``."""
+    with suppress(BaseException):  # user code may have closed it
+        os.write(2, f"prs_dask: {text}\n".encode("utf-8", "backslashreplace"))
+
+
+class Attempts:
+    """Runs mini-batches one after the other and tells what became of each.
+
+    Parameters
+    ----------
+    sock, page
+        To the supervisor.
+    host
+        The loaded script.
+    setup
+        Readers, row format and names of the inputs.
+    stacks
+        Renewed before every ``run()``.
+    """
+
+    def __init__(
+        self, sock: _socket.socket, page: PhasePage, host: ScriptHost, setup: ProcessSetup, stacks: StackDumps
+    ) -> None:
+        from prs_dask.datasets.reading import read
+        from prs_dask.output import rows
+
+        self._read, self._rows = read, rows
+        self._sock, self._page, self._host, self._stacks = sock, page, host, stacks
+        self._readers, self._input_names = setup.readers, setup.input_names
+        self._row_format = setup.row_format
+        self._wants_header = getattr(setup.row_format, "header", False)
+        self._cpu = process_time()
+        self.forked = False
+
+    def forget_forked(self) -> None:
+        """In a child that user code has forked: never tell the supervisor anything."""
+        self.forked = True
+        self._sock.close()
+
+    def start_of_work(self) -> None:
+        """Processor time that passed while waiting belongs to no attempt."""
+        self._cpu = process_time()
+
+    def one(self, work: Work) -> None:
+        """Run one mini-batch; its outcome has been sent when this returns."""
+        sequence, mini_batch_id, attempt, descriptor = work
+        page, host = self._page, self._host
+        items = results = header_length = length = 0
+        started = time()
+        begun = read_end = run_end = monotonic()
+        page.write(sequence, _READ, -1, begun)
+        category = _LOAD_ERROR
+        try:
+            mini_batch = decode(descriptor)
+            items = mini_batch.items or 0
+            data = self._read(mini_batch, self._readers[mini_batch.input])
+            items = len(data)
+            self._stacks.renew()
+            category = _EXCEPTION
+            read_end = run_end = monotonic()
+            page.write(sequence, _RUN, items, read_end)
+            if host.takes_context:
+                result = host.run_function(data, self._context(mini_batch, mini_batch_id, attempt))
+            else:
+                result = host.run_function(data)
+            result = self._rows.materialise(result)
+            if self.forked:
+                _leave_forked_child(0)
+            run_end = monotonic()
+            category = _BAD_RETURN
+            page.write(sequence, _ROWS, items, run_end)
+            results = self._rows.check_result(result)[1]
+            if self._wants_header:
+                header_length = self._rows.header_length(result, self._row_format)
+            payload = b""
+            for piece in self._rows.iter_rows(result, self._row_format, MAX_PIECE):
+                if payload:
+                    send(self._sock, _ROWS_FRAME, sequence, payload)
+                payload = piece
+                length += len(piece)
+            category = _SUCCEEDED
+        except BaseException as error:
+            if self.forked:
+                _leave_forked_child(error)
+            now = monotonic()
+            if category != _BAD_RETURN:
+                page.write(sequence, _ROWS, items, now)
+                run_end = now
+                read_end = now if category == _LOAD_ERROR else read_end
+            results = header_length = length = 0
+            payload = pack_error(describe(error, host.user_code))
+        cpu = process_time()
+        header = pack_outcome(
+            category,
+            min(items, _MOST),
+            min(results, _MOST),
+            length,
+            header_length,
+            started,
+            monotonic() - begun,
+            read_end - begun,
+            run_end - read_end,
+            cpu - self._cpu,
+        )
+        self._cpu = cpu
+        send(self._sock, _OUTCOME_FRAME, sequence, header + payload)
+
+    def _context(self, mini_batch: MiniBatch, mini_batch_id: int, attempt: int) -> MiniBatchContext:
+        number = mini_batch.input
+        name = self._input_names[number] if number < len(self._input_names) else str(number)
+        # Kinds of mini-batches without partition keys have no such field.
+        values: Any = getattr(mini_batch, "partition_key_value", ())
+        return MiniBatchContext(str(mini_batch_id), name, dict(values), attempt)
+
+
+def _leave_forked_child(how: BaseException | int) -> None:
+    """A child that user code forked in ``run()`` and that came back from it ends here."""
+    if isinstance(how, SystemExit):
+        code = how.code if isinstance(how.code, int) else int(how.code is not None)
+    elif isinstance(how, BaseException):
+        code = 1
+        sys.excepthook(type(how), how, how.__traceback__)
+    else:
+        code = how
+    os._exit(code & 0xFF)
