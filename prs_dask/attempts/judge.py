@@ -17,6 +17,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from prs_dask.attempts.chunks import MeanCost, box_seconds, chunk_size, queue_target
 from prs_dask.attempts.init_rules import InitRules, StartPermission
@@ -27,7 +28,7 @@ from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pac
 
 __all__ = ["Accepted", "Answer", "Counts", "Grant", "Judge", "LaneKey", "Verdict"]
 
-LaneKey = tuple[str, int]
+LaneKey: TypeAlias = tuple[str, int]
 """(worker address, lane index)."""
 
 OTHER_PROCESS_SECONDS = 1.0
@@ -149,6 +150,7 @@ class Judge:
         self.mean = MeanCost()
         self.first_run: float | None = None
         self.dropped = 0
+        self.header: bytes | None = None
         self._queue: deque[_MiniBatch] = deque()
         self._retries: deque[_MiniBatch] = deque()
         self._delayed: list[tuple[float, int, _MiniBatch]] = []
@@ -158,6 +160,7 @@ class Judge:
         self._processes: dict[LaneKey, str] = {}
         self._starting: dict[LaneKey, float] = {}
         self._last_token = 0
+        self._last_supplied = -1
         self._total: int | None = None
         self._wall_offset = wall_offset
         self._last_progress = now
@@ -173,11 +176,17 @@ class Judge:
     # ---------------------------------------------------------------- supply
 
     def supply(self, mini_batches: Iterable[tuple[int, int | None, bytes]]) -> None:
-        """More mini-batches: (id, items where known, descriptor)."""
-        before = len(self._queue)
-        if self.verdict is None:
-            self._queue.extend(_MiniBatch(*entry) for entry in mini_batches)
-        self._supplied += len(self._queue) - before
+        """More mini-batches: (id, items where known, descriptor), ids rising.
+
+        What was supplied before is passed over, so that a call may be repeated.
+        """
+        if self.verdict is not None:
+            return
+        for number, items, descriptor in mini_batches:
+            if number > self._last_supplied:
+                self._last_supplied = number
+                self._supplied += 1
+                self._queue.append(_MiniBatch(number, items, descriptor))
 
     def supply_ended(self, total: int) -> None:
         """All mini-batches have been supplied; ``total`` counts those of earlier parts too."""
@@ -363,6 +372,7 @@ class Judge:
         rows: bytes,
         errors: Mapping[int, AttemptError],
         pieced: Mapping[int, int],
+        headers: Mapping[int, bytes],
         back: Iterable[int],
         now: float,
     ) -> Accepted | None:
@@ -380,6 +390,8 @@ class Judge:
             By mini-batch id, for the failures in ``records``.
         pieced
             By mini-batch id: bytes of rows that were sent in pieces before.
+        headers
+            By mini-batch id: the header line of its table, where the lane has not seen it accepted yet.
         back
             Ids that were not begun and go back into the queue.
 
@@ -395,6 +407,10 @@ class Judge:
         running = grant.open
         unpacked = list(unpack(records))
         clean = not errors and len({record.mini_batch for record in unpacked}) == len(unpacked)
+        if headers and self.header is None:
+            self.header = next((headers[r.mini_batch] for r in unpacked if r.mini_batch in headers), None)
+        if any(header != self.header for header in headers.values()):
+            clean = False
         seconds = 0.0
         items = good = 0
         for record in unpacked:
@@ -415,7 +431,7 @@ class Judge:
             self._failed_items += items - good
             accepted = Accepted(records, rows, {}, pieced)
         else:
-            accepted = self._sift(grant, unpacked, rows, errors, pieced, now)
+            accepted = self._sift(grant, unpacked, rows, errors, pieced, headers, now)
             seconds = sum(record.elapsed for record in unpacked)
         if unpacked:
             self._attempts += len(unpacked)
@@ -439,6 +455,7 @@ class Judge:
         rows: bytes,
         errors: Mapping[int, AttemptError],
         pieced: Mapping[int, int],
+        headers: Mapping[int, bytes],
         now: float,
     ) -> Accepted:
         """Take out what is not wanted any more, and decide over what failed."""
@@ -449,10 +466,15 @@ class Judge:
         for record in records:
             length = 0 if record.category else record.length - pieced.get(record.mini_batch, 0)
             mini_batch = grant.open.pop(record.mini_batch, None)
+            error = errors.get(record.mini_batch)
+            header = headers.get(record.mini_batch, self.header)
+            if header != self.header:
+                record = record._replace(category=Category.BAD_RETURN, length=0)
+                error = _other_columns(self.header or b"", header or b"")
             if mini_batch is None:
                 self.dropped += 1
             elif record.category:
-                error = errors.get(record.mini_batch) or AttemptError(Category(record.category).label, "")
+                error = error or AttemptError(Category(record.category).label, "")
                 kept.append(self._fail(mini_batch, record, error, grant.process, now))
                 kept_errors[record.mini_batch] = error
             else:
@@ -606,3 +628,12 @@ class Judge:
             return
         if not (self.claimable or self._delayed or self._grants):
             self.end("Completed", "")
+
+
+def _other_columns(first: bytes, other: bytes) -> AttemptError:
+    """One output file has one header: behaviour, section 4."""
+    return AttemptError(
+        "OtherColumns",
+        f"run() returned a table with the columns {other.decode(errors='replace').strip()!r}, but the output's "
+        f"header, from the first mini-batch, is {first.decode(errors='replace').strip()!r}",
+    )

@@ -57,6 +57,11 @@ class Places:
         Most nodes that are used; None: all. A further node steps in when a used one is empty.
     first_process
         By node: the first process number that is still free, when a step run is resumed.
+
+    Attributes
+    ----------
+    lanes
+        Lanes of all workers.
     """
 
     def __init__(
@@ -69,14 +74,10 @@ class Places:
         self.node_count = node_count
         self.workers: dict[str, Worker] = {}
         self.permits: dict[int, Permit] = {}
+        self.lanes = 0
         self._nodes: dict[Hashable, _Node] = {}
         self._first_process = dict(first_process or {})
         self._last_permit = 0
-
-    @property
-    def lanes(self) -> int:
-        """Lanes of all workers."""
-        return sum(worker.lanes for worker in self.workers.values())
 
     @property
     def nodes_in_use(self) -> set[int]:
@@ -142,6 +143,7 @@ class Places:
                     if left and worker.lanes < worker.threads:
                         worker.lanes += 1
                         left -= 1
+        self.lanes = sum(worker.lanes for worker in self.workers.values())
 
     def issue(self, chunks: int, last: Iterable[str] = ()) -> list[Permit]:
         """New permits for so many chunks that wait; workers in ``last`` are taken last."""

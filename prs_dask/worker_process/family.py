@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ class ProcessFamily:
 
     def __init__(self) -> None:
         self.control, theirs = socket.socketpair()
+        self._telling = threading.Lock()
         self.pid = 0
         with theirs:
             self._reaper = subprocess.Popen(
@@ -79,8 +81,9 @@ class ProcessFamily:
         bare = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
         message = ("start", [os.fsencode(part) for part in argv], bare, os.fsencode(folder), numbers)
         data = reaper.marshal.dumps(message)
-        socket.send_fds(self.control, [len(data).to_bytes(4, "little")], [stdout, stderr, *kept])
-        self.control.sendall(data)
+        with self._telling:
+            socket.send_fds(self.control, [len(data).to_bytes(4, "little")], [stdout, stderr, *kept])
+            self.control.sendall(data)
         answer = self._answer(30.0)
         if answer is None or answer[0] != "started":
             raise OSError(answer[1] if answer else "the reaper does not answer")
@@ -109,7 +112,8 @@ class ProcessFamily:
 
     def _tell(self, *message: object) -> None:
         try:
-            reaper.send(self.control, message)
+            with self._telling:
+                reaper.send(self.control, message)
         except OSError:
             pass
 

@@ -1,0 +1,393 @@
+"""One lane of a worker: a worker process, what it is given, its limits, and what it reports.
+
+A lane works in the thread of the Dask task that holds its permit, as one loop that waits for
+three things at once: frames of the process, the end of its family, and the answer of the
+scheduler. So limits hold also while an answer is awaited, and the process computes meanwhile.
+
+The process is given about 50 ms of work ahead; the rest of a chunk stays here, and goes back to
+the scheduler when the chunk's box of time is over, so nobody waits behind a slow mini-batch.
+What the process is doing is read from the shared page, only when nothing has come for as
+long as the shortest limit: quick mini-batches cost no look at a clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import time
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.attempts.records import AttemptError, AttemptRecord, Category
+from prs_dask.engine.outbox import Outbox
+from prs_dask.engine.process import LaneProcess
+from prs_dask.worker_process.family import ProcessFamily, describe_status
+from prs_dask.worker_process.frames import (
+    OUTCOME_SIZE,
+    FrameKind,
+    unpack_error,
+    unpack_outcome,
+)
+from prs_dask.worker_process.phase import Phase
+
+if TYPE_CHECKING:
+    from prs_dask.engine.supervisor import Supervisor
+
+__all__ = ["Lane"]
+
+AHEAD_SECONDS = 0.05
+FLUSH_SECONDS = 0.05
+FLUSH_BYTES = 1 << 20
+PAUSE_BYTES = 8 << 20
+"""Unreported rows above which the process is not read from until the scheduler has answered."""
+
+FOREVER = 3600.0
+
+
+class Lane:
+    """See the module's docstring. Used by one thread at a time but for `out_of_memory`."""
+
+    def __init__(self, supervisor: Supervisor, index: int) -> None:
+        self.index = index
+        self._supervisor = supervisor
+        self._limits = supervisor.settings.limits
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._family: ProcessFamily | None = None
+        self._process: LaneProcess | None = None
+        self._call: Future[dict[str, Any]] | None = None
+        self._calls = 0
+        self._outbox = Outbox()
+        self._pending: deque[tuple[int, int, bytes]] = deque()
+        self._sent: dict[int, tuple[int, int]] = {}
+        self._piece_bytes = 0
+        self._header: bytes | None = None
+        self._mean: float | None = None
+        self._look_at = 0.0
+        self._excused_until = 0.0
+        self._killed_for_memory = 0
+
+    @property
+    def process(self) -> LaneProcess | None:
+        """The worker process, once it has been started."""
+        return self._process
+
+    # ---------------------------------------------------------------- one permit
+
+    def work(self, permit: int) -> None:
+        """Claim and run chunks until there is nothing to do or the thread must be returned."""
+        while not self._supervisor.stopping:
+            if self._process is None and not self._start():
+                return
+            reply = self._exchange(permit, claim=True)
+            if "work" not in reply:
+                return
+            self._run(permit, reply)
+
+    def _exchange(self, permit: int, *, claim: bool) -> dict[str, Any]:
+        """One call of this lane, while the process is looked after; returns the answer."""
+        while self._call is not None:
+            self._pump(permit)
+        self._begin_call(permit, claim=claim)
+        while self._call is not None and not self._call.done():
+            self._pump(permit)
+        return self._finish_call()
+
+    def _begin_call(self, permit: int, *, claim: bool) -> None:
+        self._calls += 1
+        arguments = {
+            "lane": self.index,
+            "process": self._process.number if self._process else -1,
+            "permit": permit,
+            "number": self._calls,
+            "token": self._outbox.token,
+            "report": self._outbox.take() if self._outbox else None,
+            "claim": claim,
+        }
+        self._call = self._supervisor.begin_call("lane", **arguments)
+        self._call.add_done_callback(lambda _: os.eventfd_write(self._wake, 1))
+
+    def _finish_call(self) -> dict[str, Any]:
+        call, self._call = self._call, None
+        reply = call.result() if call is not None else {}
+        self._header = reply.get("header", self._header)
+        if reply.get("void") or reply.get("closed"):
+            self._abandon()
+        return reply
+
+    # ---------------------------------------------------------------- the process
+
+    def _start(self) -> bool:
+        """Start a process and wait until init() is done; False where there will be none now."""
+        while not self._supervisor.stopping:
+            answer = self._supervisor.call("may_start", lane=self.index)
+            if "number" in answer:
+                self._family = self._family or ProcessFamily()
+                process = LaneProcess(self._supervisor, self._family, answer["number"])
+                problem = process.start()
+                self._process = process
+                if problem is None:
+                    self._mean = None
+                    self._tell("ready")
+                    return True
+                self._supervisor.log_load_error(process.number, problem.error)
+                self._end_process()
+                self._tell("failed", process.number, _one_line(problem.error), too_long=problem.too_long)
+            elif answer.get("wait"):
+                self._supervisor.sleep(min(answer["wait"], 1.0))
+            else:
+                return False
+        return False
+
+    def _tell(self, event: str, process: int | None = None, error: str = "", *, too_long: bool = False) -> None:
+        number = process if process is not None else self._process.number if self._process else -1
+        self._supervisor.call(
+            "process", lane=self.index, event=event, process=number, error=error, too_long=too_long
+        )
+
+    def _end_process(self) -> None:
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def out_of_memory(self, used: int) -> None:
+        """Another thread has seen the process above its limit: kill it, and say why."""
+        process = self._process
+        if process is not None:
+            self._killed_for_memory = used
+            process.kill()
+
+    def stop(self, *, orderly: bool, seconds: float) -> None:
+        """End the process, with shutdown() where ``orderly``; when no task holds the lane."""
+        if self._process is not None:
+            if orderly:
+                self._process.quit(seconds)
+            self._end_process()
+
+    def close(self) -> None:
+        """Kill the process; the lane is of no use afterwards."""
+        self._end_process()
+        if self._family is not None:
+            self._family.close()
+        os.close(self._wake)
+
+    # ---------------------------------------------------------------- one chunk
+
+    def _run(self, permit: int, grant: dict[str, Any]) -> None:
+        """Run the mini-batches of a grant; outcomes that are left are reported by the next call."""
+        self._outbox.token = grant["token"]
+        self._pending.extend(grant["work"])
+        begun = time.monotonic()
+        box_ends, flush_at = begun + grant["box"], begun + FLUSH_SECONDS
+        self._look_later(begun)
+        while (self._sent or self._pending) and self._process is not None:
+            if self._supervisor.stopping == "kill":
+                self._abandon()
+                return
+            if self._pending:
+                self._top_up(self._process)
+            self._pump(permit, until=box_ends if len(self._sent) + len(self._pending) > 1 else None, flush_at=flush_at)
+            now = time.monotonic()
+            if now >= box_ends:
+                self._give_back_rest()
+            if self._call is not None and self._call.done():
+                self._finish_call()
+                flush_at = now + FLUSH_SECONDS
+            if self._call is None and self._outbox and (now >= flush_at or self._outbox.size > FLUSH_BYTES):
+                if self._sent or self._pending:
+                    self._begin_call(permit, claim=False)
+                flush_at = now + FLUSH_SECONDS
+
+    def _top_up(self, process: LaneProcess) -> None:
+        """Give the process about 50 ms of work ahead, one frame for all of it."""
+        allowed = 1 if self._mean is None else max(1, int(AHEAD_SECONDS / max(self._mean, 1e-6)))
+        if len(self._sent) > allowed // 2:
+            return
+        work = []
+        while self._pending and len(self._sent) < allowed:
+            mini_batch, attempt, descriptor = self._pending.popleft()
+            sequence = process.next_sequence()
+            self._sent[sequence] = (mini_batch, attempt)
+            work.append((sequence, mini_batch, attempt, descriptor))
+        process.send(FrameKind.WORK, pickle.dumps(work, 5))
+
+    def _give_back_rest(self) -> None:
+        """The box is over: what has not been begun goes back, uncharged."""
+        self._outbox.back.extend(work[0] for work in self._pending)
+        self._pending.clear()
+        waiting = list(self._sent)[1:]
+        if waiting and self._process is not None:
+            self._process.page.revoke(waiting[0], waiting[-1] + 1)
+            self._outbox.back.extend(self._sent.pop(sequence)[0] for sequence in waiting)
+
+    def _abandon(self) -> None:
+        """The grant is void, or all is over: nobody wants the results."""
+        self._pending.clear()
+        self._sent.clear()
+        self._outbox = Outbox()
+        self._end_process()
+
+    # ---------------------------------------------------------------- waiting
+
+    def _pump(self, permit: int, until: float | None = None, flush_at: float | None = None) -> None:
+        """Wait for the next thing to happen, and deal with it."""
+        process = self._process
+        now = time.monotonic()
+        paused = self._call is not None and self._outbox.size > PAUSE_BYTES
+        wake_at = now + FOREVER
+        if until is not None and until > now:
+            wake_at = until
+        if self._outbox and self._call is None and flush_at is not None:
+            wake_at = min(wake_at, flush_at)
+        if self._sent and not paused:
+            wake_at = min(wake_at, self._look_at)
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        if process is not None:
+            poll.register(process.control, select.POLLIN)
+            events = (0 if paused else select.POLLIN) | (select.POLLOUT if process.unsent else 0)
+            if events:
+                poll.register(process.socket, events)
+        ready = dict(poll.poll(max(0.0, min(wake_at - now, 1.0)) * 1000))
+        if self._wake in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+        if process is None:
+            return
+        if paused:
+            self._excused_until = time.monotonic()
+        happened = ready.get(process.socket.fileno(), 0)
+        if happened & select.POLLOUT:
+            process.flush()
+        if happened & ~select.POLLOUT:
+            alive = self._receive(process)
+            self._look_later(time.monotonic())
+            if not alive:
+                self._process_died(process)
+        elif process.control.fileno() in ready:
+            while self._receive(process):
+                pass
+            self._process_died(process)
+        elif self._sent and not paused and time.monotonic() >= self._look_at:
+            self._look_at_limits(process)
+
+    def _look_later(self, now: float) -> None:
+        self._look_at = now + min(self._limits.run_seconds, self._limits.overhead_seconds)
+
+    def _receive(self, process: LaneProcess) -> bool:
+        """Deal with the frames that have come; False at the end of the stream."""
+        frames, alive = process.receive()
+        for kind, sequence, payload in frames:
+            if sequence not in self._sent:
+                continue  # revoked meanwhile: somebody else has it
+            if kind == FrameKind.OUTCOME:
+                self._outcome(sequence, payload)
+            elif kind == FrameKind.ROWS:
+                data = bytes(payload)
+                self._piece_bytes += len(data)
+                self._outbox.add_piece(self._sent[sequence][0], data)
+            elif kind == FrameKind.HEADER and payload != self._header:
+                self._outbox.headers.append((self._sent[sequence][0], bytes(payload)))
+        return alive
+
+    def _outcome(self, sequence: int, payload: bytes | memoryview) -> None:
+        mini_batch, attempt = self._sent.pop(sequence)
+        header = unpack_outcome(payload)
+        body = bytes(payload[OUTCOME_SIZE:])
+        failed = header.category != Category.SUCCEEDED
+        record = AttemptRecord(
+            mini_batch, attempt, header.category, not failed, header.items, header.results,
+            0 if failed else self._piece_bytes + len(body),
+            header.started, header.elapsed, header.read, header.run, header.cpu,
+        )  # fmt: skip
+        self._mean = header.elapsed if self._mean is None else self._mean + 0.2 * (header.elapsed - self._mean)
+        if failed:
+            self._outbox.fail(record, unpack_error(body))
+        else:
+            if self._piece_bytes:
+                self._outbox.pieced.append((mini_batch, self._piece_bytes))
+            self._outbox.add(record, body)
+        self._piece_bytes = 0
+
+    # ---------------------------------------------------------------- limits and deaths
+
+    def _look_at_limits(self, process: LaneProcess) -> None:
+        """Nothing has come for a while: is the phase under way within its limit?"""
+        reading, now = process.page.read(), time.monotonic()
+        limits = self._limits
+        limit = limits.run_seconds if reading.phase == Phase.RUN else limits.overhead_seconds
+        since = reading.since
+        if reading.phase != Phase.RUN:
+            since = max(since, self._excused_until)
+        if now < since + limit:
+            self._look_at = since + limit
+            return
+        stacks = process.stacks()
+        process.kill()
+        ended = process.wait()
+        while self._receive(process):
+            pass
+        current = next(iter(self._sent), None)
+        if current is None or current != reading.sequence:
+            self._process_over(process)  # it had ended at the last moment
+            return
+        doing = {Phase.RUN: "run()", Phase.READ: "reading the mini-batch"}.get(
+            Phase(reading.phase), "turning the result into rows"
+        )
+        option = "run_invocation_timeout" if reading.phase == Phase.RUN else "--task_overhead_timeout"
+        message = f"{doing} took longer than {option}={limit:g} s; its process was killed"
+        if ended is not None and ended.survivors:
+            message += f"; {ended.survivors} processes it started could not be killed yet"
+        self._charge(process, current, Category.TIME_LIMIT, AttemptError("TimeLimit", message, stacks), reading.items)
+        self._process_over(process)
+
+    def _process_died(self, process: LaneProcess) -> None:
+        """The process is gone: only what it was running is charged (behaviour, section 5.1)."""
+        ended = process.wait()
+        how = describe_status(ended.status if ended else -1)
+        reading = process.page.read()
+        current = next(iter(self._sent), None)
+        if current is not None and reading.sequence == current and reading.phase in (Phase.READ, Phase.RUN, Phase.ROWS):
+            category, error = Category.PROCESS_DIED, AttemptError("ProcessDied", f"its process {how}")
+            if self._killed_for_memory:
+                category = Category.OUT_OF_MEMORY
+                error = AttemptError(
+                    "OutOfMemory",
+                    f"its process used {self._killed_for_memory >> 20} MiB, more than the "
+                    f"{self._supervisor.memory_limit >> 20} MiB it may have (memory_limit_per_process)",
+                )
+            self._charge(process, current, category, error, reading.items)
+        elif not process.finished_any and self._sent:
+            self._tell("failed", process.number, f"a process {how} before it began its first mini-batch")
+        self._process_over(process)
+
+    def _charge(
+        self, process: LaneProcess, sequence: int, category: Category, error: AttemptError, items: int
+    ) -> None:
+        mini_batch, attempt = self._sent.pop(sequence)
+        reading = process.page.read()
+        elapsed = time.monotonic() - reading.since
+        run = elapsed if reading.phase == Phase.RUN else 0.0
+        record = AttemptRecord(
+            mini_batch, attempt, category, 0, max(0, items), 0, 0,
+            time.time() - elapsed, elapsed, 0.0, run, process.cpu_seconds(),
+        )  # fmt: skip
+        self._outbox.fail(record, error)
+
+    def _process_over(self, process: LaneProcess) -> None:
+        """What it had not begun goes back; the next chunk begins with a new process."""
+        self._outbox.back.extend(mini_batch for mini_batch, _ in self._sent.values())
+        self._outbox.back.extend(work[0] for work in self._pending)
+        self._sent.clear()
+        self._pending.clear()
+        self._piece_bytes = 0
+        self._killed_for_memory = 0
+        self._end_process()
+        self._tell("ended", process.number)
+
+
+def _one_line(error: AttemptError) -> str:
+    text = f"{error.type}: {error.message}" if error.message else error.type
+    return text + (f" ({error.where})" if error.where else "")

@@ -1,0 +1,55 @@
+"""What a lane has to report: gathered as outcomes come, taken whole by the next call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from prs_dask.attempts.records import AttemptError, AttemptRecord, pack
+
+__all__ = ["Outbox"]
+
+
+@dataclass(slots=True)
+class Outbox:
+    """Outcomes of one grant (``token``) that the scheduler has not been told yet."""
+
+    token: int = 0
+    size: int = 0
+    records: list[AttemptRecord] = field(default_factory=list)
+    rows: list[bytes] = field(default_factory=list)
+    errors: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
+    pieces: list[tuple[int, bytes]] = field(default_factory=list)
+    pieced: list[tuple[int, int]] = field(default_factory=list)
+    headers: list[tuple[int, bytes]] = field(default_factory=list)
+    back: list[int] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.pieces or self.back)
+
+    def add(self, record: AttemptRecord, rows: bytes) -> None:
+        """A success and the last of its rows."""
+        self.records.append(record)
+        self.rows.append(rows)
+        self.size += len(rows)
+
+    def fail(self, record: AttemptRecord, error: AttemptError) -> None:
+        """A failed attempt."""
+        self.records.append(record)
+        self.errors.append((record.mini_batch, tuple(error)))
+        self.size += len(error.traceback)
+
+    def add_piece(self, mini_batch: int, rows: bytes) -> None:
+        """Rows of a mini-batch that has not ended yet."""
+        self.pieces.append((mini_batch, rows))
+        self.size += len(rows)
+
+    def take(self) -> dict[str, Any]:
+        """The report, as it travels; the outbox is empty afterwards."""
+        report: dict[str, Any] = {"records": pack(self.records), "rows": b"".join(self.rows)}
+        for name in ("errors", "pieces", "pieced", "headers", "back"):
+            if getattr(self, name):
+                report[name] = getattr(self, name)
+        self.records, self.rows, self.errors, self.pieces = [], [], [], []
+        self.pieced, self.headers, self.back, self.size = [], [], [], 0
+        return report

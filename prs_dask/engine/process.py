@@ -1,0 +1,266 @@
+"""A worker process as its lane sees it: start, frames, the shared page, stacks, the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prs_dask.attempts.records import AttemptError
+from prs_dask.engine.log_shipping import SpoolFile
+from prs_dask.worker_process.family import Ended, ProcessFamily, describe_status
+from prs_dask.worker_process.frames import FRAME_HEADER, FrameKind, ProcessSetup, unpack_error
+from prs_dask.worker_process.launch import STACK_SIGNAL, command
+from prs_dask.worker_process.phase import Phase, PhasePage, new_page_descriptor
+
+if TYPE_CHECKING:
+    from prs_dask.engine.supervisor import Supervisor
+
+__all__ = ["LaneProcess", "StartProblem"]
+
+BUFFER_BYTES = 1 << 20
+STACK_SECONDS = 0.25
+END_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class StartProblem:
+    """Why a process did not get through import and init(); ``too_long``: it was killed there."""
+
+    error: AttemptError
+    too_long: bool = False
+
+
+class LaneProcess:
+    """``processNNN``: one worker process from its start to the end of its family.
+
+    Parameters
+    ----------
+    supervisor
+        Knows settings, folders and where log files go.
+    family
+        The lane's reaper; it has one worker process at a time.
+    number
+        NNN; never used twice on a node in a step run.
+    """
+
+    def __init__(self, supervisor: Supervisor, family: ProcessFamily, number: int) -> None:
+        self.number = number
+        self.name = f"process{number:03d}"
+        self.pid = 0
+        self.unsent = bytearray()
+        self.finished_any = False
+        self._supervisor = supervisor
+        self._family = family
+        self._received = bytearray()
+        self._sequence = -1
+        self._folder = supervisor.folder / self.name
+        self._stack_descriptor = os.memfd_create("prs-stacks", os.MFD_CLOEXEC)
+        page_descriptor = new_page_descriptor()
+        self.page = PhasePage(page_descriptor)
+        self._page_descriptor = page_descriptor
+        self.socket, self._theirs = socket.socketpair()
+        for end in (self.socket, self._theirs):
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+        self.socket.setblocking(False)
+
+    @property
+    def control(self) -> socket.socket:
+        """Becomes readable when the family has ended."""
+        return self._family.control
+
+    # ---------------------------------------------------------------- start
+
+    def start(self) -> StartProblem | None:
+        """Start it and wait for init(); None where it is ready for mini-batches."""
+        supervisor = self._supervisor
+        setup = self._setup()
+        begun = time.monotonic()
+        self.page.write(-1, Phase.IMPORT, -1, begun)
+        try:
+            with contextlib.ExitStack() as stack:
+                outputs = []
+                for stream in ("stdout", "stderr"):
+                    path = self._folder / f"{stream}.txt"
+                    outputs.append(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+                    stack.callback(os.close, outputs[-1])
+                    supervisor.watch(SpoolFile(path, stream, supervisor.node, self.number))
+                log = self._folder / "logs" / f"{self.name}.log.txt"
+                supervisor.watch(SpoolFile(log, "log", supervisor.node, self.number))
+                kept = [self._theirs.fileno(), self._page_descriptor, self._stack_descriptor]
+                self.pid = self._family.start(
+                    command(*(100 + index for index in range(len(kept)))),
+                    supervisor.environment(self.number),
+                    setup.working_folder,
+                    *outputs,
+                    kept,
+                )
+        except OSError as error:
+            return StartProblem(AttemptError("StartFailed", f"the process could not be started: {error}"))
+        finally:
+            self._theirs.close()
+            os.close(self._page_descriptor)
+        self.send(FrameKind.SETUP, pickle.dumps(setup, 5))
+        return self._wait_until_ready(begun + supervisor.settings.limits.init_seconds)
+
+    def _setup(self) -> ProcessSetup:
+        supervisor, settings = self._supervisor, self._supervisor.settings
+        folders = {name: self._folder / name for name in ("work", "logs", "output")}
+        for folder in folders.values():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        source = str(supervisor.source) if supervisor.source is not None else None
+        return ProcessSetup(
+            script=os.path.join(source, settings.script) if source and settings.script else None,
+            script_object=settings.script_object,
+            source_folder=source,
+            arguments=settings.arguments,
+            readers=settings.readers,
+            row_format=settings.row_format,
+            working_folder=str(folders["work"]),
+            log_folder=str(folders["logs"]),
+            output_folder=settings.shared_output or str(folders["output"]),
+            agent_name=self.name,
+            node_id=supervisor.node,
+            logging_level=settings.logging_level,
+            import_paths=tuple(path for path in sys.path if path),
+        )
+
+    def _wait_until_ready(self, until: float) -> StartProblem | None:
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        while True:
+            if self.unsent:
+                self.flush()
+            left = until - time.monotonic()
+            if self._supervisor.stopping:
+                left = 0.0
+            if left <= 0:
+                seconds = self._supervisor.settings.limits.init_seconds
+                doing = "init()" if self.page.read().phase == Phase.INIT else "importing the entry script"
+                stacks = self.stacks()
+                message = f"{doing} took longer than {seconds:g} s (--init_timeout); the process was killed"
+                return StartProblem(AttemptError("TimeLimit", message, stacks), too_long=True)
+            if not poll.poll(min(left, 0.25) * 1000):
+                continue
+            frames, alive = self.receive()
+            for kind, _, payload in frames:
+                if kind == FrameKind.READY:
+                    return None
+                if kind == FrameKind.LOAD_FAILED:
+                    return StartProblem(unpack_error(payload))
+            if not alive:
+                ended = self.wait()
+                how = describe_status(ended.status if ended else -1)
+                doing = "init()" if self.page.read().phase == Phase.INIT else "import"
+                return StartProblem(AttemptError("ProcessDied", f"the process {how} during {doing}"))
+
+    # ---------------------------------------------------------------- frames
+
+    def next_sequence(self) -> int:
+        """Number of the next mini-batch handed to this process."""
+        self._sequence += 1
+        return self._sequence
+
+    def send(self, kind: int, payload: bytes = b"") -> None:
+        """Queue a frame; what the socket does not take now is sent when it is writable."""
+        self.unsent += FRAME_HEADER.pack(kind, 0, len(payload)) + payload
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the socket takes without waiting."""
+        try:
+            sent = self.socket.send(self.unsent)
+            del self.unsent[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.unsent.clear()  # it is gone; the end of the stream says so
+
+    def receive(self) -> tuple[list[tuple[int, int, bytes]], bool]:
+        """Frames that have come whole: (kind, sequence, payload); False at the end of the stream."""
+        alive = True
+        try:
+            data = self.socket.recv(BUFFER_BYTES)
+            alive = bool(data)
+        except BlockingIOError:
+            data = b""
+        except OSError:
+            data, alive = b"", False
+        if self._received:
+            self._received += data
+            data = bytes(self._received)
+        frames = []
+        offset, size, head = 0, len(data), FRAME_HEADER.size
+        while size - offset >= head:
+            kind, sequence, length = FRAME_HEADER.unpack_from(data, offset)
+            if size - offset - head < length:
+                break
+            frames.append((kind, sequence, data[offset + head : offset + head + length]))
+            offset += head + length
+        self._received = bytearray(data[offset:])
+        self.finished_any = self.finished_any or any(frame[0] == FrameKind.OUTCOME for frame in frames)
+        return frames, alive
+
+    # ---------------------------------------------------------------- the end
+
+    def stacks(self) -> str:
+        """The Python stack of every thread, also where one of them holds the GIL for ever."""
+        before = os.fstat(self._stack_descriptor).st_size
+        self._family.signal(STACK_SIGNAL)
+        until = time.monotonic() + STACK_SECONDS
+        size = before
+        while time.monotonic() < until:
+            time.sleep(0.005)
+            now = os.fstat(self._stack_descriptor).st_size
+            if now > before and now == size:
+                break
+            size = now
+        return os.pread(self._stack_descriptor, 1 << 18, before).decode(errors="replace")
+
+    def cpu_seconds(self) -> float:
+        """Processor time it has used so far; 0 where it is gone already."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, IndexError):
+            return 0.0
+
+    def kill(self) -> None:
+        """Kill it with everything it has started; `wait` confirms."""
+        self._family.kill()
+
+    def wait(self) -> Ended | None:
+        """How it ended; what does not go by itself soon is killed."""
+        ended = self._family.wait(END_SECONDS)
+        if ended is None:
+            self._family.kill()
+            ended = self._family.wait(10.0)
+        return ended
+
+    def quit(self, seconds: float) -> None:
+        """Let it call shutdown() and leave, for at most so long."""
+        self.send(FrameKind.QUIT)
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        until = time.monotonic() + seconds
+        while poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            if not self.receive()[1]:
+                break
+
+    def close(self) -> None:
+        """End its family, and ship the last of its output."""
+        if self.pid:
+            self._family.kill()
+            self._family.wait(10.0)
+        self.socket.close()
+        self.page.close()
+        os.close(self._stack_descriptor)
+        self._supervisor.process_closed(self.number)

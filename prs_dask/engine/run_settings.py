@@ -1,0 +1,77 @@
+"""What a step run sends to the scheduler and to its workers, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prs_dask.attempts.limits import RunLimits
+
+__all__ = ["OP", "RunSettings", "WorkerSettings", "plugin_name"]
+
+OP = "prs"
+"""The one op that prs_dask adds to scheduler and workers; it stays, inert, after a step run."""
+
+
+def plugin_name(run_id: str) -> str:
+    """Name of a step run's plugins on scheduler and workers."""
+    return f"prs-{run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """For the scheduler plugin.
+
+    Parameters
+    ----------
+    run_id
+        Names the step run on the cluster.
+    limits
+        See `RunLimits`.
+    processes_per_node, node_count
+        See `prs_dask.attempts.places.Places`.
+    rows_in_flight
+        Bytes of rows that may wait on the scheduler for the driver, all lanes together.
+    first_process
+        By node: the first free process number, when a step run is resumed.
+    """
+
+    run_id: str
+    limits: RunLimits
+    processes_per_node: int | None = None
+    node_count: int | None = None
+    rows_in_flight: int = 64 << 20
+    first_process: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """For the workers; pickled by the driver, kept as bytes on the scheduler, never printed.
+
+    Parameters
+    ----------
+    script
+        Path of the entry script within the source folder; None where an object was given.
+    script_object
+        cloudpickle of that object.
+    source_digest
+        Names the source archive; None without one.
+    arguments, readers, row_format, logging_level
+        See `prs_dask.worker_process.frames.ProcessSetup`.
+    environment
+        Set for every worker process before anything is imported. May hold secrets.
+    """
+
+    run_id: str
+    script: str | None
+    script_object: bytes | None
+    source_digest: str | None
+    arguments: tuple[str, ...]
+    readers: tuple[Any, ...]
+    row_format: Any
+    logging_level: str
+    limits: RunLimits
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    memory_limit: int | None = None
+    shared_output: str | None = None

@@ -1,0 +1,464 @@
+"""The judge's shell on the scheduler: it translates and forwards, and decides nothing.
+
+Workers and driver reach it by one permanent op, ``prs``, with a run id and the name of a call:
+
+    workers   hello, source, alive, may_start, process, lane, logs, stopped
+    driver    sync, driver_alive, stop, remove
+
+Every call answers something. An unknown step run answers ``{"closed": True}``; a fault of our
+own ends the step run as Failed instead of reaching Dask, which would remove the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import traceback
+from collections import deque
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+from distributed.comm import get_address_host
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from prs_dask.attempts.init_rules import InitRules
+from prs_dask.attempts.judge import Accepted, Grant, Judge, LaneKey
+from prs_dask.attempts.places import Places
+from prs_dask.attempts.records import AttemptError
+from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
+
+if TYPE_CHECKING:
+    from distributed.scheduler import Scheduler
+
+__all__ = ["RunPlugin"]
+
+Reply: TypeAlias = dict[str, Any]
+
+DRIVER_SILENT_SECONDS = 60.0
+"""Without a word of the driver for so long the step run is over, and everything is cleared away."""
+
+CLAIM_WAIT_SECONDS = 0.1
+TICK_SECONDS = 0.5
+GATHER_SECONDS = 0.005
+MOST_REPLY_BYTES = 8 << 20
+MOST_LOG_BYTES = 8 << 20
+PIECE_BYTES = 1 << 20
+
+_runs: WeakKeyDictionary[Scheduler, dict[str, RunPlugin]] = WeakKeyDictionary()
+
+
+class _Dispatcher:
+    """The permanent op of one scheduler."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.runs = _runs.setdefault(scheduler, {})
+
+    async def handle(self, run: str, call: str, **arguments: Any) -> Reply:
+        plugin = self.runs.get(run)
+        if plugin is None:
+            return {"closed": True}
+        try:
+            answer: Reply = await getattr(plugin, f"on_{call}")(**arguments)
+        except Exception:
+            plugin.fault(call, traceback.format_exc())
+            return {"closed": True}
+        return answer
+
+    def ignore(self, **message: Any) -> None:
+        """Nothing is sent to the scheduler on streams; a stray message must not cost a worker."""
+
+
+def _install(scheduler: Scheduler) -> dict[str, RunPlugin]:
+    dispatcher = _Dispatcher(scheduler)
+    if OP not in scheduler.handlers:
+        scheduler.handlers[OP] = dispatcher.handle
+        scheduler.stream_handlers[OP] = dispatcher.ignore
+    return dispatcher.runs
+
+
+class RunPlugin(SchedulerPlugin):
+    """One step run on the scheduler.
+
+    Parameters
+    ----------
+    settings
+        What the judge needs to know.
+    worker_settings
+        Pickled `WorkerSettings`, handed to workers that say hello.
+    source
+        The source archive, handed to each node once.
+    """
+
+    def __init__(self, settings: RunSettings, worker_settings: bytes, source: bytes = b"") -> None:
+        self.name = plugin_name(settings.run_id)
+        self._settings = settings
+        self._worker_settings = worker_settings
+        self._source = source
+
+    # ---------------------------------------------------------------- life
+
+    async def start(self, scheduler: Scheduler) -> None:
+        settings = self._settings
+        self._scheduler = scheduler
+        now = time.monotonic()
+        places = Places(settings.processes_per_node, settings.node_count, dict(settings.first_process))
+        rules = InitRules(settings.processes_per_node or 1, settings.node_count or 1, now)
+        self._judge = Judge(settings.limits, places, rules, now, time.time() - now)
+        self._results: deque[tuple[int, Reply, int]] = deque()
+        self._last_result = 0
+        self._result_bytes = 0
+        self._replies: dict[LaneKey, tuple[int, Reply]] = {}
+        self._logs: deque[Reply] = deque()
+        self._log_bytes = 0
+        self._header_sent = False
+        self._driver_heard = now
+        self._stopping: str = ""
+        self._live: set[str] = set()
+        self._news = asyncio.Event()
+        self._supplied = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        _install(scheduler)[settings.run_id] = self
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def close(self) -> None:
+        self._ticker.cancel()
+        _runs.get(self._scheduler, {}).pop(self._settings.run_id, None)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            try:
+                await self._look_around(time.monotonic())
+            except Exception:
+                self.fault("tick", traceback.format_exc())
+
+    async def _look_around(self, now: float) -> None:
+        for address in self._judge.silent_workers(now):
+            self._lose(address, "has been silent for too long", charge=False)
+        self._judge.tick(now)
+        self._news.set()
+        if now - self._driver_heard > DRIVER_SILENT_SECONDS:
+            self._judge.end("Failed", "the driver has not been heard of")
+            await self.on_stop(orderly=False)
+            name = self.name
+            await self.on_remove()
+            with contextlib.suppress(ValueError, OSError):
+                await self._scheduler.unregister_worker_plugin(None, name)
+
+    def fault(self, where: str, text: str) -> None:
+        """A fault of our own: it ends the step run and is written into its logs."""
+        self._put({"kind": "fault", "time": time.time(), "where": where, "text": text}, len(text))
+        self._judge.end("Failed", f"internal error of prs_dask in {where}: {text.strip().splitlines()[-1]}")
+        self._news.set()
+
+    def _note(self, text: str) -> None:
+        self._put({"kind": "note", "time": time.time(), "text": text}, len(text))
+
+    # ---------------------------------------------------------------- Dask's events
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any) -> None:
+        try:
+            self._live.discard(worker)
+            if worker in self._judge.places.workers:
+                self._lose(worker, "is gone", charge=self._may_charge(worker))
+            self._news.set()
+        except Exception:
+            self.fault("remove_worker", traceback.format_exc())
+
+    def _may_charge(self, worker: str) -> bool:
+        """Was it neither expected nor the fault of a host that is gone?"""
+        for _, event in reversed(self._scheduler.get_events("all")):
+            if isinstance(event, dict) and event.get("action") == "remove-worker" and event.get("worker") == worker:
+                if event["expected"]:
+                    return False
+                break
+        host = get_address_host(worker)
+        hosts = {get_address_host(address) for address in self._scheduler.workers}
+        return host in hosts or host == get_address_host(self._scheduler.address)
+
+    def _lose(self, address: str, why: str, *, charge: bool) -> None:
+        accepted, void = self._judge.worker_lost(address, time.monotonic(), charge=charge)
+        if void:
+            self._put({"kind": "void", "permits": void}, 0)
+        for lane in [lane for lane in self._replies if lane[0] == address]:
+            del self._replies[lane]
+        self._note(f"worker {address} {why}")
+        if accepted is not None:
+            self._emit(accepted, node=-1, process=-1, token=0)
+        self._supplied.set()
+        self._news.set()
+
+    # ---------------------------------------------------------------- calls of workers
+
+    async def on_hello(self, worker: str, node_key: str, threads: int) -> Reply:
+        """A worker's plugin is ready; it learns what to run and its node's number."""
+        if worker not in self._scheduler.workers or self._stopping:
+            return {"closed": True}
+        place = self._judge.places.join(worker, node_key, threads, time.monotonic())
+        self._live.add(worker)
+        self._note(f"worker {worker} of node {place.node} ({node_key}) has come with {threads} threads")
+        self._news.set()
+        return {"settings": self._worker_settings, "node": place.node}
+
+    async def on_source(self) -> Reply:
+        """The source archive."""
+        return {"source": self._source}
+
+    async def on_alive(self, worker: str) -> Reply:
+        """A worker's heartbeat; ``known`` False: its work was handed out again, start anew."""
+        return {"known": self._judge.heard(worker, time.monotonic()), "stop": self._stopping}
+
+    async def on_may_start(self, worker: str, lane: int) -> Reply:
+        """May the lane start a process, and which number does it get?"""
+        permission = self._judge.may_start_process((worker, lane), time.monotonic())
+        if not permission.allowed:
+            return {"wait": permission.wait, "refused": permission.refused}
+        place = self._judge.places.workers[worker]
+        return {"number": self._judge.places.next_process(place.node), "node": place.node}
+
+    async def on_process(
+        self, worker: str, lane: int, event: str, process: int, error: str = "", too_long: bool = False
+    ) -> Reply:
+        """A process is ``ready``, has ``failed`` to get there, or has ``ended``."""
+        key, now = (worker, lane), time.monotonic()
+        if event == "ready":
+            self._judge.process_ready(key, self._identity(worker, process), now)
+        elif event == "failed":
+            self._judge.process_failed(key, error, now, too_long=too_long)
+            self._note(f"process{process:03d} of worker {worker} could not start: {error}")
+        else:
+            self._judge.process_ended(key)
+        self._news.set()
+        return {}
+
+    def _identity(self, worker: str, process: int) -> str:
+        place = self._judge.places.workers.get(worker)
+        return f"{place.node if place else worker}/{process}"
+
+    async def on_lane(
+        self,
+        worker: str,
+        lane: int,
+        process: int,
+        permit: int,
+        number: int,
+        token: int = 0,
+        report: Reply | None = None,
+        claim: bool = False,
+    ) -> Reply:
+        """A lane's report of what has ended, and its claim of the next chunk.
+
+        Calls of a lane are numbered: one that is repeated, because its answer was lost, gets
+        the same answer and changes nothing.
+        """
+        key = (worker, lane)
+        last = self._replies.get(key)
+        if last is not None and last[0] == number:
+            return last[1]
+        self._judge.heard(worker, time.monotonic())
+        reply: Reply = {}
+        if report is not None and not self._take_report(worker, process, token, report):
+            reply["void"] = True
+        await self._room.wait()
+        if claim:
+            reply |= await self._claim(key, process, permit)
+        if self._judge.header is not None:
+            reply["header"] = self._judge.header
+        self._replies[key] = (number, reply)
+        return reply
+
+    def _take_report(self, worker: str, process: int, token: int, report: Reply) -> bool:
+        place = self._judge.places.workers.get(worker)
+        node = place.node if place is not None else -1
+        for mini_batch, data in report.get("pieces", ()):
+            self._put({"kind": "piece", "mini_batch": mini_batch, "token": token, "data": data}, len(data))
+        errors = {number: AttemptError(*fields) for number, fields in report.get("errors", ())}
+        accepted = self._judge.report(
+            token,
+            report["records"],
+            report["rows"],
+            errors,
+            dict(report.get("pieced", ())),
+            dict(report.get("headers", ())),
+            report.get("back", ()),
+            time.monotonic(),
+        )
+        if accepted is not None:
+            self._emit(accepted, node, process, token)
+        self._supplied.set()
+        return accepted is not None
+
+    async def _claim(self, key: LaneKey, process: int, permit: int) -> Reply:
+        until = time.monotonic() + CLAIM_WAIT_SECONDS
+        while True:
+            now = time.monotonic()
+            answer = self._judge.claim(
+                permit, key, self._identity(key[0], process), now, others_wait=self._others_wait(key[0])
+            )
+            self._news.set()
+            if answer.grant is not None:
+                return _grant_reply(answer.grant)
+            if not answer.pause or now >= until:
+                self._judge.places.end(permit)
+                return {"stop": True}
+            self._supplied.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._supplied.wait(), until - now)
+
+    def _others_wait(self, worker: str) -> bool:
+        """Are more tasks assigned to the worker than it has threads?"""
+        state = self._scheduler.workers.get(worker)
+        return state is not None and len(state.processing) > state.nthreads
+
+    async def on_logs(self, worker: str, pieces: list[Reply]) -> Reply:
+        """Pieces of log files; the answer comes when there is room for more."""
+        for piece in pieces:
+            self._logs.append(piece)
+            self._log_bytes += len(piece["data"])
+        while self._log_bytes > MOST_LOG_BYTES:
+            await asyncio.sleep(0.05)
+        return {}
+
+    async def on_stopped(self, worker: str) -> Reply:
+        """A worker has ended its processes and sent its last logs."""
+        self._live.discard(worker)
+        self._news.set()
+        return {}
+
+    # ---------------------------------------------------------------- results
+
+    def _emit(self, accepted: Accepted, node: int, process: int, token: int) -> None:
+        if self._judge.header is not None and not self._header_sent:
+            self._header_sent = True
+            self._put({"kind": "header", "data": self._judge.header}, 0)
+        if accepted.records:
+            self._put(
+                {
+                    "kind": "attempts",
+                    "node": node,
+                    "process": process,
+                    "token": token,
+                    "records": accepted.records,
+                    "rows": accepted.rows,
+                    "errors": [(number, tuple(error)) for number, error in accepted.errors.items()],
+                    "pieced": list(accepted.pieced.items()),
+                },
+                len(accepted.rows) + len(accepted.records),
+            )
+
+    def _put(self, entry: Reply, size: int) -> None:
+        self._last_result += 1
+        self._results.append((self._last_result, entry, size))
+        self._result_bytes += size
+        if self._result_bytes > self._settings.rows_in_flight:
+            self._room.clear()
+        self._news.set()
+
+    def _acknowledge(self, number: int) -> None:
+        while self._results and self._results[0][0] <= number:
+            self._result_bytes -= self._results.popleft()[2]
+        if self._result_bytes <= self._settings.rows_in_flight:
+            self._room.set()
+
+    # ---------------------------------------------------------------- calls of the driver
+
+    async def on_sync(
+        self,
+        ack: int,
+        supply: list[tuple[int, int | None, bytes]] = [],  # noqa: B006 - never changed
+        total: int | None = None,
+        ended: list[int] = [],  # noqa: B006 - never changed
+        wait: float = 0.0,
+    ) -> Reply:
+        """The driver's round: what it has written and supplies; what there is for it.
+
+        What lies above ``ack`` is sent again, so nothing is lost with a lost answer.
+        """
+        judge = self._judge
+        self._driver_heard = time.monotonic()
+        self._acknowledge(ack)
+        if supply:
+            judge.supply(supply)
+            self._supplied.set()
+        if total is not None:
+            judge.supply_ended(total)
+            self._supplied.set()
+        for number in ended:
+            judge.places.end(number)
+        await self._wait_for_news(ack, wait)
+        results, size = [], 0
+        for result_number, entry, length in self._results:
+            if result_number > ack:
+                results.append((result_number, entry))
+                size += length
+            if size > MOST_REPLY_BYTES:
+                break
+        return {
+            "results": results,
+            "last": self._last_result,
+            "room": judge.room,
+            "lanes": judge.places.lanes,
+            "nodes": len(judge.places.nodes_in_use),
+            "process_numbers": list(judge.places.process_numbers().items()),
+            "counts": asdict(judge.counts()),
+            "verdict": None if judge.verdict is None else asdict(judge.verdict),
+            "live": len(self._live),
+        }
+
+    async def _wait_for_news(self, ack: int, wait: float) -> None:
+        until = time.monotonic() + wait
+        while not self._has_news(ack):
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            self._news.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), left)
+        if wait:
+            await asyncio.sleep(GATHER_SECONDS)
+            self._has_news(ack)
+
+    def _has_news(self, ack: int) -> bool:
+        """Is there anything for the driver? New permits and log pieces are made results here."""
+        for permit in self._judge.permits(time.monotonic()):
+            self._put({"kind": "permit", "permit": permit.number, "worker": permit.worker}, 0)
+        size = 0
+        while self._logs and size < PIECE_BYTES:
+            piece = self._logs.popleft()
+            size += len(piece["data"])
+            self._put({"kind": "log", **piece}, len(piece["data"]))
+        self._log_bytes -= size
+        return self._last_result > ack or self._judge.verdict is not None
+
+    async def on_driver_alive(self) -> Reply:
+        """The driver lives, however long its disk takes."""
+        self._driver_heard = time.monotonic()
+        return {}
+
+    async def on_stop(self, orderly: bool, state: str = "", cause: str = "") -> Reply:
+        """End the step run where it has not ended; workers end their processes, with
+        ``shutdown()`` where ``orderly``."""
+        if state:
+            self._judge.end(state, cause)
+        self._stopping = "orderly" if orderly else "kill"
+        self._room.set()
+        self._supplied.set()
+        for worker in list(self._live):
+            if worker in self._scheduler.stream_comms:
+                message = {"op": OP, "run": self._settings.run_id, "call": "stop", "orderly": orderly}
+                self._scheduler.worker_send(worker, message)
+        self._news.set()
+        return {"live": len(self._live)}
+
+    async def on_remove(self) -> Reply:
+        """Forget the step run; only the inert op stays."""
+        await self.close()
+        self._scheduler.plugins.pop(self.name, None)
+        return {}
+
+
+def _grant_reply(grant: Grant) -> Reply:
+    return {"token": grant.token, "work": grant.work, "box": grant.box}

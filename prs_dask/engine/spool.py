@@ -1,0 +1,94 @@
+"""Folders on a node that live as long as a step run does there.
+
+    <temporary folder>/prs-dask-<user>/<run id>/
+        lock                  every supervisor of the node holds it shared
+        source-<digest>/      the source, unpacked once a node
+        worker-<pid>-<x>/     one supervisor: a folder a process, spool files of its output
+
+A folder whose lock nobody holds is abandoned: the next supervisor, or the driver at the end of
+a run, removes it, whatever killed its owners.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path
+
+__all__ = ["NodeFolder", "sweep_abandoned"]
+
+
+def _root() -> Path:
+    root = Path(tempfile.gettempdir()) / f"prs-dask-{os.getuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    found = root.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{root} must be a folder that only its owner, user {os.getuid()}, can open")
+    return root
+
+
+def sweep_abandoned() -> None:
+    """Remove the folders of step runs that nobody on this node works on any more."""
+    with contextlib.suppress(OSError):
+        root = _root()
+        for folder in root.iterdir():
+            _remove_if_abandoned(folder)
+        root.rmdir()
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    with contextlib.suppress(OSError), (folder / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class NodeFolder:
+    """A supervisor's share of the node's folder for one step run."""
+
+    def __init__(self, run_id: str) -> None:
+        sweep_abandoned()
+        self._folder = _root() / run_id
+        while True:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = (self._folder / "lock").open("ab")
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            # Between open and flock a sweeper may have removed the folder: then start over.
+            if (self._folder / "lock").exists() and os.fstat(self._lock.fileno()).st_nlink:
+                break
+            self._lock.close()
+        self.own = Path(tempfile.mkdtemp(prefix=f"worker-{os.getpid()}-", dir=self._folder))
+
+    def unpack_source(self, digest: str, archive: bytes) -> Path:
+        """The folder with the source; the first supervisor of the node unpacks it."""
+        target = self._folder / f"source-{digest[:16]}"
+        with (self._folder / "source.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                fresh = Path(tempfile.mkdtemp(prefix="unpacking-", dir=self._folder))
+                with zipfile.ZipFile(io.BytesIO(archive)) as packed:
+                    for member in packed.infolist():
+                        path = Path(packed.extract(member, fresh))
+                        mode = member.external_attr >> 16 & 0o777
+                        if mode and not member.is_dir():
+                            path.chmod(mode | 0o600)
+                fresh.rename(target)
+        return target
+
+    def source(self, digest: str) -> Path | None:
+        """The unpacked source, where another supervisor has been faster."""
+        target = self._folder / f"source-{digest[:16]}"
+        return target if target.exists() else None
+
+    def close(self) -> None:
+        """Remove what is this supervisor's, and all of it where it was the last."""
+        shutil.rmtree(self.own, ignore_errors=True)
+        self._lock.close()
+        _remove_if_abandoned(self._folder)
+        with contextlib.suppress(OSError):
+            self._folder.parent.rmdir()

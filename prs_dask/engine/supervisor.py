@@ -1,0 +1,306 @@
+"""One step run on one Dask worker: its lanes, folders, heartbeat and log shipping.
+
+It speaks with the scheduler plugin over the worker's own connection. Tasks of Dask come in by
+`run_permit`, each in a thread of the worker; everything else happens on the worker's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import pickle
+import socket
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.attempts.records import AttemptError
+from prs_dask.engine.lane import Lane
+from prs_dask.engine.log_shipping import SpoolFile
+from prs_dask.engine.run_settings import OP, WorkerSettings
+from prs_dask.engine.spool import NodeFolder
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+__all__ = ["Supervisor", "node_key"]
+
+HEARTBEAT_SECONDS = 2.0
+SHIP_SECONDS = 1.0
+MEMORY_SECONDS = 0.5
+SHUTDOWN_SECONDS = 30.0
+CALL_TRIES = 5
+
+
+def node_key() -> str:
+    """What tells this host from others: its name and when its kernel was started."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = ""
+    return f"{socket.gethostname()}/{boot[:8]}"
+
+
+class Supervisor:
+    """See the module's docstring.
+
+    Attributes
+    ----------
+    stopping
+        Empty while the step run goes on; then ``"orderly"`` or ``"kill"``.
+    node
+        Number of this node; ``folder``: this supervisor's own; ``source``: the unpacked source.
+    """
+
+    settings: WorkerSettings
+    folder: Path
+
+    def __init__(self, worker: Worker, run_id: str) -> None:
+        self.run_id = run_id
+        self.stopping = ""
+        self.node = -1
+        self.source: Path | None = None
+        self.memory_limit = 0
+        self._worker = worker
+        self._loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop  # type: ignore[attr-defined]
+        self._node_folder: NodeFolder | None = None
+        self._prepared = threading.Event()
+        self._stop = threading.Event()
+        self._lanes: list[Lane] = []
+        self._free: list[Lane] = []
+        self._busy = 0
+        self._lock = threading.Lock()
+        self._files: list[SpoolFile] = []
+        self._closed_processes: set[int] = set()
+        self._texts: list[dict[str, Any]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # ---------------------------------------------------------------- life
+
+    async def begin(self) -> None:
+        """Say hello, prepare the node, and start to beat; never raises into Dask."""
+        answer = await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads)
+        if "settings" not in answer:
+            self.stopping = "kill"
+            return
+        self.settings = pickle.loads(answer["settings"])  # noqa: S301 - from our own scheduler plugin
+        self.node = answer["node"]
+        await self._prepare()
+        lanes = max(1, self._worker.state.nthreads)
+        limit = self.settings.memory_limit
+        if limit is None:
+            limit = int((self._worker.memory_manager.memory_limit or 0) / lanes)
+        self.memory_limit = limit
+        self._prepared.set()
+        for beat in (self._beat, self._ship, self._watch_memory):
+            self._tasks.append(asyncio.create_task(beat()))
+
+    async def _prepare(self) -> None:
+        self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id)
+        self.folder = folder.own
+        digest = self.settings.source_digest
+        if digest is None:
+            return
+        self.source = folder.source(digest)
+        if self.source is None:
+            archive = (await self.acall("source"))["source"]
+            if hashlib.sha256(archive).hexdigest() != digest:
+                raise RuntimeError("the source archive did not arrive as it was sent")
+            self.source = await asyncio.to_thread(folder.unpack_source, digest, archive)
+
+    def stop(self, *, orderly: bool) -> None:
+        """The scheduler ends the step run: end the processes, ship the last logs, say so."""
+        if not self.stopping or (self.stopping == "orderly" and not orderly):
+            first = not self.stopping
+            self.stopping = "orderly" if orderly else "kill"
+            self._stop.set()
+            if first:
+                self._tasks.append(asyncio.create_task(self._end()))
+
+    async def _end(self) -> None:
+        await asyncio.to_thread(self._end_lanes)
+        for task in self._tasks[:3]:
+            task.cancel()
+        await self._ship_all()
+        await self.acall("stopped")
+
+    def _end_lanes(self) -> None:
+        """Wait for tasks to leave their lanes (in an orderly end they have nothing to do any more), and end the processes."""
+        until = time.monotonic() + SHUTDOWN_SECONDS
+        while self._busy and time.monotonic() < until:
+            time.sleep(0.01)
+        orderly = self.stopping == "orderly"
+        threads = [
+            threading.Thread(target=lane.stop, kwargs={"orderly": orderly, "seconds": SHUTDOWN_SECONDS}, daemon=True)
+            for lane in self._lanes
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SHUTDOWN_SECONDS + 15)
+        for lane in self._lanes:
+            lane.close()
+        self._lanes.clear()
+
+    async def close(self) -> None:
+        """The plugin is taken away: leave nothing behind."""
+        if not self.stopping:
+            self.stopping = "kill"
+            self._stop.set()
+            await asyncio.to_thread(self._end_lanes)
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        if self._node_folder is not None:
+            await asyncio.to_thread(self._node_folder.close)
+
+    # ---------------------------------------------------------------- calls
+
+    async def acall(self, call: str, **arguments: Any) -> dict[str, Any]:
+        """A call to the scheduler plugin; repeated where the connection breaks."""
+        if call in ("hello", "alive", "may_start", "process", "lane", "logs", "stopped"):
+            arguments["worker"] = self._worker.address
+        for attempt in range(CALL_TRIES):
+            try:
+                answer: dict[str, Any] = await getattr(self._worker.scheduler, OP)(
+                    run=self.run_id, call=call, **arguments
+                )
+            except OSError:
+                await asyncio.sleep(0.1 * 2**attempt)
+                continue
+            if answer.get("closed"):
+                self._closed()
+            return answer
+        self._closed()
+        return {"closed": True}
+
+    def _closed(self) -> None:
+        """The step run is over for the scheduler, or there is no scheduler: end at once."""
+        if not self.stopping:
+            self.stopping = "kill"
+            self._stop.set()
+            self._tasks.append(self._loop.create_task(asyncio.to_thread(self._end_lanes)))
+
+    def begin_call(self, call: str, **arguments: Any) -> Future[dict[str, Any]]:
+        """The same from a lane's thread, without waiting."""
+        return asyncio.run_coroutine_threadsafe(self.acall(call, **arguments), self._loop)
+
+    def call(self, call: str, **arguments: Any) -> dict[str, Any]:
+        """The same from a lane's thread."""
+        return self.begin_call(call, **arguments).result()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not longer than the step run goes on."""
+        self._stop.wait(seconds)
+
+    # ---------------------------------------------------------------- permits
+
+    def run_permit(self, permit: int) -> None:
+        """A Dask task: let a free lane work. In a thread of the worker."""
+        while not self._prepared.wait(0.1):
+            if self.stopping:
+                return
+        with self._lock:
+            if self.stopping:
+                return
+            self._busy += 1
+            if self._free:
+                lane = self._free.pop()
+            else:
+                lane = Lane(self, len(self._lanes))
+                self._lanes.append(lane)
+        try:
+            lane.work(permit)
+        finally:
+            with self._lock:
+                self._free.append(lane)
+                self._busy -= 1
+
+    def environment(self, process: int) -> dict[str, str]:
+        """Environment variables of a worker process."""
+        return {
+            **os.environ,
+            "AZUREML_RUN_ID": self.run_id,
+            "AZUREML_BI_OUTPUT_PATH": self.settings.shared_output or str(self.folder / f"process{process:03d}" / "output"),
+            **self.settings.environment,
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    # ---------------------------------------------------------------- beats
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            answer = await self.acall("alive")
+            if answer.get("stop") and not self.stopping:
+                self.stop(orderly=answer["stop"] == "orderly")
+            elif not answer.get("known", True) and not self.stopping:
+                # Our work was handed out again: what the lanes report is void. Start anew.
+                await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads)
+
+    async def _watch_memory(self) -> None:
+        while self.memory_limit:
+            await asyncio.sleep(MEMORY_SECONDS)
+            for lane in list(self._lanes):
+                process = lane.process
+                if process is not None:
+                    used = _unreturnable_bytes(process.pid)
+                    if used > self.memory_limit:
+                        lane.out_of_memory(used)
+
+    def watch(self, file: SpoolFile) -> None:
+        """Ship what a process appends to this file."""
+        with self._lock:
+            self._files.append(file)
+
+    def process_closed(self, process: int) -> None:
+        """A process has ended: ship the rest of its files and forget them."""
+        with self._lock:
+            self._closed_processes.add(process)
+
+    def log_load_error(self, process: int, error: AttemptError) -> None:
+        """Write the error of an import or init() into the user's error log."""
+        with self._lock:
+            self._texts.append({"stream": "load_error", "node": self.node, "process": process, "time": time.time(),
+                                "error": tuple(error), "data": b""})  # fmt: skip
+
+    async def _ship(self) -> None:
+        while True:
+            await asyncio.sleep(SHIP_SECONDS)
+            await self._ship_all()
+
+    async def _ship_all(self) -> None:
+        """All that is new in all files, in pieces; the answer to each says when to go on."""
+        with self._lock:
+            texts, self._texts = self._texts, []
+            closed, self._closed_processes = self._closed_processes, set()
+            files = list(self._files)
+        if texts:
+            await self.acall("logs", pieces=texts)
+        for file in files:
+            shipped = False
+            while (piece := await asyncio.to_thread(file.next_piece)) is not None:
+                shipped = True
+                await self.acall("logs", pieces=[piece])
+            if file.process in closed:
+                file.path.unlink(missing_ok=True)
+            elif shipped:
+                file.free_shipped()
+        with self._lock:
+            self._files = [file for file in self._files if file.process not in closed]
+
+
+def _unreturnable_bytes(pid: int) -> int:
+    """Memory that a process cannot give back: anonymous and shared, not mapped files."""
+    kilobytes = 0
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith((b"RssAnon:", b"RssShmem:")):
+                    kilobytes += int(line.split()[1])
+    except OSError:
+        return 0
+    return kilobytes << 10
