@@ -1,0 +1,27 @@
+"""From a ``compute_target`` to a running Dask cluster and back to nothing.
+
+``open_cluster`` returns a Client of the cluster that a compute target names. What it had to start
+(a local cluster, a client) its ``close`` ends again; what was running before is left as it was found.
+
+Dask takes half a second to import, so it is imported with the first use of ``open_cluster`` or
+``OpenCluster``; ``warm_up``, which imports none, lets that time pass usefully.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.clusters.fork_server import cool_down, warm_up
+
+if TYPE_CHECKING:
+    from prs_dask.clusters.targets import OpenCluster, open_cluster
+
+__all__ = ["OpenCluster", "cool_down", "open_cluster", "warm_up"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("OpenCluster", "open_cluster"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from prs_dask.clusters import targets
+
+    return getattr(targets, name)

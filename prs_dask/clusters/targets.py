@@ -1,0 +1,201 @@
+"""What a ``compute_target`` means, and the cluster it stands for, opened.
+
+===============================  =======================================================
+None                             the current Client if there is one, else ``"local"``
+``"local"``                      a LocalCluster of our own (``local.py``)
+``"cuda"``                       a LocalCUDACluster of our own (needs dask-cuda)
+``"tcp://host:8786"``, …         the scheduler at that address
+path of a scheduler file         the scheduler that wrote it
+a Dask cluster, a Client         that one
+===============================  =======================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import distributed
+
+from prs_dask.clusters.local import LocalWorkers
+from prs_dask.clusters.reachable import CONNECT_SECONDS, check_scheduler
+from prs_dask.config import SETTINGS
+from prs_dask.config.checks import is_address
+from prs_dask.errors import ClusterError, Fault, SettingsError
+
+__all__ = ["OpenCluster", "open_cluster"]
+
+
+class OpenCluster:
+    """A cluster that a step run can use, until ``close``.
+
+    Parameters
+    ----------
+    client
+        A Client of it. One that was given is kept as it is, ``client.asynchronous`` included.
+    owned
+        Whether the cluster was started here and ends with ``close``.
+    notes
+        What the user should know, one sentence each.
+    close
+        Ends what was started here.
+    """
+
+    def __init__(
+        self,
+        client: distributed.Client,
+        *,
+        owned: bool,
+        close: Callable[[], None],
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.client = client
+        self.owned = owned
+        self.notes = notes
+        self._close: Callable[[], None] | None = close
+
+    def close(self) -> None:
+        """End what was started here, leave the rest as it was found. A second call does nothing."""
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+
+    def __enter__(self) -> OpenCluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_cluster(compute_target: Any = None, processes: int | None = None, node_count: int = 1) -> OpenCluster:
+    """Find or start the cluster that a compute target names.
+
+    Parameters
+    ----------
+    compute_target
+        See this module's table.
+    processes
+        Workers of a local cluster; None: one for each CPU core. Clusters that run already keep theirs.
+    node_count
+        Nodes asked for; a local cluster has one and says so in ``notes``.
+
+    Raises
+    ------
+    SettingsError
+        Where the target can be no cluster, or is one that was closed.
+    ClusterError
+        Where no scheduler answers, or a local cluster cannot be started.
+    """
+    if compute_target is None:
+        compute_target = _current_client() or "local"
+    if compute_target == "local":
+        return _open_local(processes, node_count)
+    if compute_target == "cuda":
+        return _open_cuda(processes, node_count)
+    if isinstance(compute_target, distributed.Client):
+        return _open_client(compute_target)
+    if isinstance(compute_target, (str, os.PathLike)):
+        target = os.fspath(compute_target)
+        address = target if is_address(target) else _address_in_file(target)
+        return _attached(address, address)
+    if hasattr(compute_target, "scheduler_address") and not isinstance(compute_target, type):
+        return _open_running_cluster(compute_target)
+    raise _refused(compute_target)
+
+
+def _refused(target: object, why: str = "") -> SettingsError:
+    return SettingsError([SETTINGS["compute_target"].fault(target, why)])
+
+
+def _current_client() -> distributed.Client | None:
+    try:
+        client = distributed.default_client()
+    except ValueError:
+        return None
+    return client if client.status == "running" else None
+
+
+def _one_node(node_count: int) -> tuple[str, ...]:
+    if node_count <= 1:
+        return ()
+    return (f"node_count is {node_count}, but a local target has one node: the step runs on this machine alone",)
+
+
+def _open_local(processes: int | None, node_count: int) -> OpenCluster:
+    workers = LocalWorkers(processes)
+    return _owned(workers.cluster, workers.close, _one_node(node_count))
+
+
+def _open_cuda(processes: int | None, node_count: int) -> OpenCluster:
+    try:
+        from dask_cuda import LocalCUDACluster
+    except ImportError as error:
+        raise ClusterError(
+            f"compute_target 'cuda' needs dask-cuda, which cannot be imported here ({error}); "
+            'try: pip install "prs-dask[cuda]"'
+        ) from error
+    try:
+        # One worker for each GPU; its threads are the lanes of the processes that share the GPU.
+        cluster = LocalCUDACluster(dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False})
+    except Exception as error:
+        raise ClusterError(f"a cluster on the GPUs of this machine could not be started: {error}") from error
+    return _owned(cluster, lambda: cluster.close(timeout=10), _one_node(node_count))
+
+
+def _owned(cluster: Any, close_cluster: Callable[[], None], notes: tuple[str, ...]) -> OpenCluster:
+    with contextlib.ExitStack() as stack:
+        stack.callback(close_cluster)
+        client = distributed.Client(cluster, set_as_default=False)
+        stack.callback(_close_client, client)
+        return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=notes)
+
+
+def _open_client(client: distributed.Client) -> OpenCluster:
+    if client.status in ("closed", "closing"):
+        raise _refused(client, "which is closed")
+    return OpenCluster(client, owned=False, close=lambda: None)
+
+
+def _open_running_cluster(cluster: Any) -> OpenCluster:
+    status = getattr(getattr(cluster, "status", None), "name", "running")
+    if status in ("closed", "closing", "failed"):
+        raise _refused(cluster, f"which is {status}")
+    # A client made from an asynchronous cluster would be asynchronous, on the user's own event loop.
+    where = cluster.scheduler_address if getattr(cluster, "asynchronous", False) else cluster
+    security = getattr(cluster, "security", None)
+    return _attached(where, cluster.scheduler_address, **({"security": security} if security else {}))
+
+
+def _attached(where: Any, address: str, **security: Any) -> OpenCluster:
+    check_scheduler(address, **security)
+    client = distributed.Client(where, timeout=CONNECT_SECONDS, set_as_default=False, **security)
+    return OpenCluster(client, owned=False, close=lambda: _close_client(client))
+
+
+def _close_client(client: distributed.Client) -> None:
+    with contextlib.suppress(TimeoutError, OSError):
+        client.close(timeout=2)
+
+
+def _address_in_file(path: str) -> str:
+    """The scheduler's address in a scheduler file (``dask scheduler --scheduler-file``)."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except OSError as error:
+        why = f"which is no scheduler's address and cannot be read as a scheduler file ({error.strerror})"
+        raise _refused(path, why) from None
+    except ValueError:
+        raise _refused(path, "which holds no JSON, as a scheduler file does") from None
+    address = content.get("address") if isinstance(content, dict) else None
+    if not isinstance(address, str) or not is_address(address):
+        found = f"{path!r}, which names no scheduler's address"
+        allowed = "a file that  dask scheduler --scheduler-file  wrote"
+        raise SettingsError([Fault("compute_target", found, allowed, "dask scheduler --scheduler-file scheduler.json")])
+    return address
