@@ -1,0 +1,163 @@
+"""The one output file: nobody's file is overwritten, no row is lost on the way to its name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prs_dask.errors import EngineError, OutputError
+from prs_dask.output.append_file import AppendFile
+from prs_dask.output.order_file import OrderFile
+
+NAME = "rows.txt"
+
+
+def names(folder: Path) -> set[str]:
+    return set(os.listdir(folder))
+
+
+def test_the_file_has_its_name_only_at_the_end(tmp_path: Path) -> None:
+    file = AppendFile.create(tmp_path / "a" / "b", NAME, "/runs/one")
+    assert file.append(b"one\n") == 0
+    assert file.append(b"two\n") == 4
+    file.sync()
+    assert names(tmp_path / "a" / "b") == {"rows.txt.partial", "rows.txt.partial.owner"}
+    assert file.finish().read_bytes() == b"one\ntwo\n"
+    assert names(tmp_path / "a" / "b") == {NAME}
+
+
+def test_an_existing_file_is_refused_and_untouched(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text("precious")
+    with pytest.raises(OutputError, match=r"rows\.txt exists; allowed: .* try: "):
+        AppendFile.create(tmp_path, NAME, "/runs/one")
+    assert names(tmp_path) == {NAME}
+
+
+def test_the_partial_file_of_another_step_run_is_refused_by_its_name(tmp_path: Path) -> None:
+    AppendFile.create(tmp_path, NAME, "/runs/one").keep_partial()
+    with pytest.raises(OutputError, match=r"step run in /runs/one.*resume /runs/one"):
+        AppendFile.create(tmp_path, NAME, "/runs/two")
+    with pytest.raises(OutputError, match="step run in /runs/one"):
+        AppendFile.resume(tmp_path, NAME, "/runs/two", 0)
+
+
+def test_a_partial_file_of_nobody_is_refused(tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.partial").write_text("whose?")
+    with pytest.raises(OutputError, match="unknown step run"):
+        AppendFile.create(tmp_path, NAME, "/runs/two")
+    assert names(tmp_path) == {f"{NAME}.partial"}
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="a folder that can be written"):
+        AppendFile.create(tmp_path / "file" / "output", NAME, "/runs/one")
+
+
+def test_a_file_that_appears_while_the_step_run_goes_is_not_overwritten(tmp_path: Path) -> None:
+    file = AppendFile.create(tmp_path, NAME, "/runs/one")
+    file.append(b"rows\n")
+    (tmp_path / NAME).write_text("precious")
+    with pytest.raises(OutputError, match="has appeared"):
+        file.finish()
+    assert (tmp_path / NAME).read_text() == "precious"
+    (tmp_path / NAME).unlink()
+    assert file.finish().read_bytes() == b"rows\n"
+
+
+def test_a_resume_cuts_back_to_the_journalled_length(tmp_path: Path) -> None:
+    file = AppendFile.create(tmp_path, NAME, "/runs/one")
+    file.append(b"committed\nnot committed\n")
+    file.keep_partial()
+    file = AppendFile.resume(tmp_path, NAME, "/runs/one", 10)
+    file.append(b"more\n")
+    assert file.finish().read_bytes() == b"committed\nmore\n"
+
+
+def test_a_partial_file_shorter_than_the_journal_says_is_refused(tmp_path: Path) -> None:
+    AppendFile.create(tmp_path, NAME, "/runs/one").keep_partial()
+    with pytest.raises(OutputError, match=r"0 bytes; allowed: at least the 10"):
+        AppendFile.resume(tmp_path, NAME, "/runs/one", 10)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_crash_while_the_file_gets_its_name_is_put_right(tmp_path: Path, steps: int) -> None:
+    file = AppendFile.create(tmp_path, NAME, "/runs/one")
+    file.append(b"rows\n")
+    file.keep_partial()
+    if steps >= 1:
+        os.link(file.partial, file.path)
+    if steps >= 2:
+        file.partial.unlink()
+    file = AppendFile.resume(tmp_path, NAME, "/runs/one", 5)
+    assert file.is_finished == (steps >= 2)
+    assert file.finish().read_bytes() == b"rows\n"
+    assert names(tmp_path) == {NAME}
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_crash_while_the_ordered_file_gets_its_name_is_put_right(tmp_path: Path, steps: int) -> None:
+    order = OrderFile(tmp_path / "order")
+    file = AppendFile.create(tmp_path / "output", NAME, "/runs/one")
+    order.append([2, 1], [file.append(b"two\n"), file.append(b"one\n")], [4, 4])
+    file.keep_partial()
+    ordered = tmp_path / "output" / f"{NAME}.partial.ordered"
+    ordered.write_bytes(b"one\ntwo\n" if steps else b"on")
+    if steps >= 1:
+        os.link(ordered, file.path)
+    if steps >= 2:
+        file.partial.unlink()
+    file = AppendFile.resume(tmp_path / "output", NAME, "/runs/one", 8)
+    assert file.finish(order).read_bytes() == b"one\ntwo\n"
+    assert names(tmp_path / "output") == {NAME}
+    order.close()
+
+
+def test_rows_that_lie_in_order_are_not_copied(tmp_path: Path) -> None:
+    order = OrderFile(tmp_path / "order")
+    file = AppendFile.create(tmp_path / "output", NAME, "/runs/one")
+    order.append([1, 2], [file.append(b"one\n"), file.append(b"two\n")], [4, 4])
+    inode = file.partial.stat().st_ino
+    assert file.finish(order).stat().st_ino == inode
+    order.close()
+
+
+def test_no_room_for_the_ordered_copy_is_told_before_it_is_begun(tmp_path: Path) -> None:
+    order = OrderFile(tmp_path / "order")
+    file = AppendFile.create(tmp_path / "output", NAME, "/runs/one")
+    order.append([2, 1], [file.append(b"two\n"), file.append(b"one\n")], [4, 4])
+    file.length = 1 << 60
+    with pytest.raises(OutputError, match=r"bytes free.*free some and resume /runs/one"):
+        file.finish(order)
+    assert names(tmp_path / "output") == {f"{NAME}.partial", f"{NAME}.partial.owner"}
+    order.close()
+
+
+def test_a_disk_that_fills_up_during_the_ordered_copy_leaves_the_partial(tmp_path: Path, file_size_limit: Any) -> None:
+    order = OrderFile(tmp_path / "order")
+    file = AppendFile.create(tmp_path / "output", NAME, "/runs/one")
+    order.append([2, 1], [file.append(b"2" * 5000), file.append(b"1" * 5000)], [5000, 5000])
+    with file_size_limit(6000), pytest.raises(OSError, match="too large"):
+        file.finish(order)
+    assert names(tmp_path / "output") == {f"{NAME}.partial", f"{NAME}.partial.owner"}
+    assert file.finish(order).read_bytes() == b"1" * 5000 + b"2" * 5000
+    order.close()
+
+
+def test_records_that_do_not_cover_the_file_are_a_fault_of_ours(tmp_path: Path) -> None:
+    order = OrderFile(tmp_path / "order")
+    file = AppendFile.create(tmp_path / "output", NAME, "/runs/one")
+    order.append([2, 1], [file.append(b"two\n"), file.append(b"one\n")], [4, 4])
+    file.append(b"of nobody\n")
+    with pytest.raises(EngineError, match="8 bytes of 18"):
+        file.finish(order)
+    file.close()
+    order.close()
+
+
+def test_a_discarded_file_leaves_nothing(tmp_path: Path) -> None:
+    AppendFile.create(tmp_path, NAME, "/runs/one").discard()
+    assert names(tmp_path) == set()
