@@ -406,6 +406,7 @@ class RunPlugin(SchedulerPlugin):
             "counts": asdict(judge.counts()),
             "verdict": None if judge.verdict is None else asdict(judge.verdict),
             "live": len(self._live),
+            "seconds": 0.0 if judge.first_run is None else time.monotonic() - judge.first_run,
         }
 
     async def _wait_for_news(self, ack: int, wait: float) -> None:

@@ -1,0 +1,148 @@
+"""What comes back from the scheduler plugin, and where it goes: output, journal and logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, unpack
+from prs_dask.engine.submission import Submission
+from prs_dask.output.committer import Committable, Committer
+from prs_dask.output.journal import Failure, JournalWriter
+from prs_dask.output.piece_store import PieceStore
+
+__all__ = ["Recorder", "Results"]
+
+
+class Recorder(Protocol):
+    """What `Results` tells the logs; writing a log never fails the step run."""
+
+    def attempts(
+        self, node: int, process: int, records: bytes, errors: Mapping[int, AttemptError]
+    ) -> None:
+        """Attempts that ended in one process; ``records`` are packed."""
+
+    def failures(self, failures: Sequence[Failure]) -> None:
+        """Mini-batches that failed for good."""
+
+    def output(self, stream: str, node: int, process: int, data: bytes) -> None:
+        """What a process wrote to stdout, stderr or its log."""
+
+    def load_error(self, node: int, process: int, when: float, error: AttemptError) -> None:
+        """An import or init() that failed."""
+
+    def note(self, when: float, text: str) -> None:
+        """Something the scheduler plugin wants remembered."""
+
+    def fault(self, when: float, where: str, text: str) -> None:
+        """A fault of the engine itself."""
+
+
+class Results:
+    """Writes each round's entries: rows and journal as one commit, then the logs.
+
+    Attributes
+    ----------
+    rows
+        Rows committed so far.
+    """
+
+    def __init__(
+        self, committer: Committer, journal: JournalWriter, pieces: PieceStore | None, recorder: Recorder
+    ) -> None:
+        self.rows = 0
+        self._committer = committer
+        self._journal = journal
+        self._pieces = pieces
+        self._recorder = recorder
+        self._header = b""
+        self._process_numbers: dict[int, int] = {}
+        self._listed = 0
+
+    def write(
+        self, entries: Sequence[Mapping[str, Any]], process_numbers: Mapping[int, int], submission: Submission
+    ) -> None:
+        """Commit the results among ``entries``, then record the rest.
+
+        Raises
+        ------
+        CommitFailed
+            The disk failed or is full; what was committed before stands.
+        """
+        if submission.listed > self._listed:
+            self._listed = submission.listed
+            self._journal.inputs(submission.listed, submission.fingerprint, submission.exhausted)
+        batch: list[Committable] = []
+        rows = 0
+        for entry in entries:
+            kind = entry["kind"]
+            if kind == "attempts":
+                committable, count = _committable(entry)
+                batch.append(committable)
+                rows += count
+            elif kind == "piece" and self._pieces is not None:
+                self._pieces.add((entry["mini_batch"], str(entry["token"])), entry["data"])
+            elif kind == "header":
+                self._header = entry["data"]
+        numbers = {node: number for node, number in process_numbers.items() if self._process_numbers.get(node) != number}
+        if batch or numbers:
+            self._committer.commit(batch, header_line=self._header, process_numbers=numbers)
+            self._process_numbers.update(numbers)
+            self.rows += rows
+        for entry in entries:
+            self._record(entry)
+        for committable in batch:
+            if committable.failures:
+                self._recorder.failures(committable.failures)
+
+    def _record(self, entry: Mapping[str, Any]) -> None:
+        recorder, kind = self._recorder, entry["kind"]
+        if kind == "attempts":
+            errors = {number: AttemptError(*fields) for number, fields in entry["errors"]}
+            recorder.attempts(entry["node"], entry["process"], entry["records"], errors)
+        elif kind == "log" and entry["stream"] == "load_error":
+            recorder.load_error(entry["node"], entry["process"], entry["time"], AttemptError(*entry["error"]))
+        elif kind == "log":
+            recorder.output(entry["stream"], entry["node"], entry["process"], entry["data"])
+        elif kind == "note":
+            recorder.note(entry["time"], entry["text"])
+        elif kind == "fault":
+            recorder.fault(entry["time"], entry["where"], entry["text"])
+
+
+def _committable(entry: Mapping[str, Any]) -> tuple[Committable, int]:
+    """One report as the committer takes it, and how many rows it holds."""
+    pieced: dict[int, int] = dict(entry["pieced"])
+    errors: dict[int, Sequence[str]] = dict(entry["errors"])
+    good: list[AttemptRecord] = []
+    failures: list[Failure] = []
+    for record in unpack(entry["records"]):
+        if not record.category:
+            good.append(record)
+        elif record.final:
+            failures.append(_failure(record, errors.get(record.mini_batch, ("", ""))))
+    if pieced:
+        lengths = [record.length - pieced.get(record.mini_batch, 0) for record in good]
+    else:
+        lengths = [record.length for record in good]
+    rows = sum([record.results for record in good])
+    committable = Committable(
+        [record.mini_batch for record in good],
+        lengths,
+        entry["rows"],
+        {number: str(entry["token"]) for number in pieced},
+        failures,
+        {"items": sum([record.items for record in good]), "rows": rows},
+    )
+    return committable, rows
+
+
+def _failure(record: AttemptRecord, error: Sequence[str]) -> Failure:
+    kind, message = error[0], error[1]
+    return Failure(
+        id=record.mini_batch,
+        items=record.items,
+        attempts=record.attempt,
+        category=Category(record.category).label,
+        message=f"{kind}: {message}" if message else kind,
+    )

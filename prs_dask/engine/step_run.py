@@ -1,0 +1,280 @@
+"""The driver's loop of one step run. Read this first.
+
+::
+
+    submission ──supply──▶ scheduler plugin ──results──▶ committer (output, journal)
+        ▲                    │  ▲                            │
+        └──────room──────────┘  └────────acknowledge─────────┘
+
+Each round is one call to the scheduler plugin: it supplies mini-batches and acknowledges what is on
+disk; it brings results, permits to hand to Dask, log pieces and, at last, the verdict. Rows are
+appended and made durable, then the journal line, and only the next round acknowledges them: what
+is lost on the way is sent again, and what was written twice cannot be, see `Committer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.attempts.judge import Counts, Verdict
+from prs_dask.engine.results import Results
+from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
+from prs_dask.engine.scheduler_plugin import RunPlugin
+from prs_dask.engine.submission import Submission
+from prs_dask.engine.worker_plugin import RunWorkerPlugin, run_permit
+from prs_dask.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["Situation", "StepRunDriver"]
+
+SYNC_SECONDS = 0.2
+ALIVE_SECONDS = 5.0
+FUTURES_SECONDS = 0.25
+CALL_TRIES = 6
+END_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """How far the step run is, as of the last round.
+
+    Parameters
+    ----------
+    counts
+        Of mini-batches and items.
+    total
+        Mini-batches in all; None while they are being listed.
+    lanes, nodes
+        What works on it.
+    rows
+        Rows committed.
+    seconds
+        Since the first mini-batch was handed out; 0 before.
+    """
+
+    counts: Counts = field(default_factory=Counts)
+    total: int | None = None
+    lanes: int = 0
+    nodes: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+
+
+class StepRunDriver:
+    """Drives one step run on a cluster; `run` is the whole of it, in the caller's thread.
+
+    Parameters
+    ----------
+    client
+        Of the cluster.
+    settings, worker_settings, source
+        For the plugins, see `RunPlugin`.
+    submission
+        The mini-batches.
+    results
+        Where results go.
+    first_task_seconds
+        Longest time until the first mini-batch exists.
+    on_round
+        Called after each round with the situation.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        settings: RunSettings,
+        worker_settings: bytes,
+        source: bytes,
+        submission: Submission,
+        results: Results,
+        first_task_seconds: float = 600.0,
+        on_round: Callable[[Situation], None] = lambda _: None,
+    ) -> None:
+        self.situation = Situation()
+        self._client = client
+        self._settings = settings
+        self._plugin = RunPlugin(settings, worker_settings, source)
+        self._submission = submission
+        self._results = results
+        self._first_task_seconds = first_task_seconds
+        self._on_round = on_round
+        self._permits: dict[int, Future] = {}
+        self._ended: list[int] = []
+        self._futures_looked_at = 0.0
+        self._acknowledged = 0
+        self._total_told = False
+        self._stop = threading.Event()
+        self._stop_state = ("", "")
+        self._begun = time.monotonic()
+        self._alive: asyncio.Future[None] | None = None
+
+    def stop(self, state: str, cause: str) -> None:
+        """End the step run from another thread; what has been finished is still written."""
+        self._stop_state = (state, cause)
+        self._stop.set()
+
+    # ---------------------------------------------------------------- the loop
+
+    def run(self) -> Verdict:
+        """Run to the end; returns how it ended. The cluster is left as it was found."""
+        try:
+            self._register()
+            reply = self._rounds()
+            return Verdict(**reply["verdict"])
+        except ClusterError as error:
+            return Verdict("Failed", str(error))
+        finally:
+            self._submission.close()
+            self._clear_away()
+
+    def _rounds(self) -> dict[str, Any]:
+        """Rounds until the verdict, then until the workers have said all there is to say."""
+        room, stop_sent, until = 1, False, 0.0
+        while True:
+            reply = self._round(room)
+            room = reply["room"]
+            if self._stop.is_set() and reply["verdict"] is None:
+                state, cause = self._stop_state
+                self._call("stop", orderly=False, state=state, cause=cause)
+                stop_sent, until = True, time.monotonic() + END_SECONDS
+            elif reply["verdict"] is not None and not stop_sent:
+                self._call("stop", orderly=reply["verdict"]["state"] == "Completed")
+                stop_sent, until = True, time.monotonic() + END_SECONDS
+            if stop_sent:
+                done = not reply["live"] and self._acknowledged == reply["last"]
+                if done or time.monotonic() > until:
+                    return reply
+                time.sleep(0.01)
+
+    def _round(self, room: int) -> dict[str, Any]:
+        supply = self._submission.take(room)
+        total = None
+        if self._submission.exhausted and not self._total_told:
+            total, self._total_told = self._submission.listed, True
+        self._look_at_futures()
+        ended, self._ended = self._ended, []
+        reply = self._call(
+            "sync",
+            ack=self._acknowledged,
+            supply=supply,
+            total=total,
+            ended=ended,
+            wait=0.0 if supply else SYNC_SECONDS if self._submission.exhausted else SYNC_SECONDS / 10,
+        )
+        entries = [entry for number, entry in reply["results"] if number > self._acknowledged]
+        self._results.write(entries, dict(reply["process_numbers"]), self._submission)
+        for entry in entries:
+            if entry["kind"] == "permit":
+                self._submit(entry["permit"], entry["worker"])
+            elif entry["kind"] == "void":
+                self._release(entry["permits"])
+        if reply["results"]:
+            self._acknowledged = max(self._acknowledged, reply["results"][-1][0])
+        self.situation = Situation(
+            Counts(**reply["counts"]),
+            self._submission.listed if self._submission.exhausted else None,
+            reply["lanes"],
+            reply["nodes"],
+            self._results.rows,
+            reply["seconds"],
+        )
+        self._check_submission()
+        self._on_round(self.situation)
+        return reply
+
+    def _check_submission(self) -> None:
+        error = self._submission.error
+        if error is not None:
+            self.stop("Failed", f"the input could not be cut into mini-batches: {error}")
+        elif not self._submission.listed and not self._submission.ended:
+            waited = time.monotonic() - self._begun
+            if waited > self._first_task_seconds:
+                cause = f"no mini-batch existed after {waited:.0f} s (--first_task_creation_timeout)"
+                self.stop("Failed", cause)
+
+    # ---------------------------------------------------------------- permits
+
+    def _submit(self, permit: int, worker: str) -> None:
+        """A permit becomes a task of Dask, on the worker that the plugin chose."""
+        run_id = self._settings.run_id
+        self._permits[permit] = self._client.submit(
+            run_permit,
+            run_id,
+            permit,
+            key=f"{plugin_name(run_id)}-{permit}",
+            workers=[worker],
+            allow_other_workers=False,
+            pure=False,
+        )
+
+    def _look_at_futures(self) -> None:
+        """Permits whose tasks are not pending any more, however they ended."""
+        now = time.monotonic()
+        if now - self._futures_looked_at < FUTURES_SECONDS:
+            return
+        self._futures_looked_at = now
+        ended = [number for number, future in self._permits.items() if future.status != "pending"]
+        self._ended += ended
+        self._release(ended)
+
+    def _release(self, permits: list[int]) -> None:
+        for number in permits:
+            future = self._permits.pop(number, None)
+            if future is not None:
+                future.release()
+
+    # ---------------------------------------------------------------- calls
+
+    def _register(self) -> None:
+        self._client.register_plugin(self._plugin)
+        self._client.register_plugin(RunWorkerPlugin(self._settings.run_id))
+        loop = self._client.loop.asyncio_loop  # type: ignore[attr-defined]
+        self._alive = asyncio.run_coroutine_threadsafe(self._say_alive(), loop)  # type: ignore[assignment]
+
+    async def _say_alive(self) -> None:
+        """Apart from the loop, so that a slow disk does not look like a dead driver."""
+        while True:
+            await asyncio.sleep(ALIVE_SECONDS)
+            try:
+                await getattr(self._client.scheduler, OP)(run=self._settings.run_id, call="driver_alive")
+            except OSError:
+                continue
+
+    def _call(self, call: str, **arguments: Any) -> dict[str, Any]:
+        """A call to the scheduler plugin; repeated where the connection breaks."""
+        error: Exception | None = None
+        for attempt in range(CALL_TRIES):
+            try:
+                answer: dict[str, Any] = self._client.sync(
+                    getattr(self._client.scheduler, OP), run=self._settings.run_id, call=call, **arguments
+                )
+            except OSError as problem:
+                error = problem
+                time.sleep(0.1 * 2**attempt)
+                continue
+            if answer.get("closed"):
+                raise ClusterError("the scheduler has closed this step run")
+            return answer
+        raise ClusterError(f"the scheduler does not answer any more: {error}")
+
+    def _clear_away(self) -> None:
+        """Take the plugins away again; only the inert op stays."""
+        if self._alive is not None:
+            self._alive.cancel()
+        self._release(list(self._permits))
+        name = plugin_name(self._settings.run_id)
+        for step in (
+            lambda: self._call("remove"),
+            lambda: self._client.unregister_worker_plugin(name),
+        ):
+            try:
+                step()
+            except (OSError, ValueError, ClusterError):
+                continue

@@ -1,0 +1,101 @@
+"""Mini-batches, listed and cut ahead of the driver in a thread of its own.
+
+A slow store or a scan of a large file never holds up the writing of results, and the queue
+between the two is bounded: a million mini-batches are never in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from prs_dask.mini_batches import MiniBatch, encode
+
+__all__ = ["Supply", "Submission"]
+
+Supply = tuple[int, int | None, bytes]
+"""(mini-batch id, items where known, descriptor) as the judge wants it."""
+
+BATCH = 256
+BATCHES_AHEAD = 16
+
+
+class Submission:
+    """Lists mini-batches in order; ids count them from 0.
+
+    Parameters
+    ----------
+    mini_batches
+        All of them, lazily, always in the same order.
+    skip
+        Is this one finished already (by an earlier part of the same step run)?
+    """
+
+    def __init__(self, mini_batches: Iterable[MiniBatch], skip: Callable[[int], bool] = lambda _: False) -> None:
+        self.listed = 0
+        self.ended = False
+        self.error: BaseException | None = None
+        self._mini_batches = iter(mini_batches)
+        self._skip = skip
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._queue: queue.Queue[list[tuple[int | None, bytes]] | BaseException | None] = queue.Queue(BATCHES_AHEAD)
+        self._ready: list[Supply] = []
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._list, name="prs-submission", daemon=True)
+        self._thread.start()
+
+    def _list(self) -> None:
+        end: BaseException | None = None
+        try:
+            while not self._closed.is_set():
+                batch = [(item.items, encode(item)) for item in islice(self._mini_batches, BATCH)]
+                if not batch:
+                    break
+                self._put(batch)
+        except BaseException as error:
+            end = error
+        self._put(end)
+
+    def _put(self, batch: list[tuple[int | None, bytes]] | BaseException | None) -> None:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(batch, timeout=0.25)
+                return
+            except queue.Full:
+                continue
+
+    def take(self, count: int) -> list[Supply]:
+        """Up to ``count`` mini-batches (some more where they come by the batch), without waiting."""
+        while len(self._ready) < count and not self.ended:
+            try:
+                batch = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(batch, list):
+                for items, descriptor in batch:
+                    self._hash.update(descriptor)
+                    if not self._skip(self.listed):
+                        self._ready.append((self.listed, items, descriptor))
+                    self.listed += 1
+            else:
+                self.error, self.ended = batch, True
+        taken, self._ready = self._ready[:count], self._ready[count:]
+        return taken
+
+    @property
+    def exhausted(self) -> bool:
+        """Have all mini-batches been listed and taken?"""
+        return self.ended and not self._ready
+
+    @property
+    def fingerprint(self) -> str:
+        """Running hash of the descriptors listed so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """End the listing; what was not taken is dropped."""
+        self._closed.set()
+        self._thread.join(5)
