@@ -81,7 +81,7 @@ class LocalWorkers:
 
 def _start(processes: int, folder: str, environment: dict[str, str]) -> distributed.LocalCluster:
     try:
-        return distributed.LocalCluster(
+        return distributed.LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=processes,
             threads_per_worker=1,
             host="127.0.0.1",
@@ -94,8 +94,9 @@ def _start(processes: int, folder: str, environment: dict[str, str]) -> distribu
             preload="prs_dask.clusters.worker_preload",
         )
     except (RuntimeError, OSError, TimeoutError) as error:
+        why = str(error).rstrip(".")
         raise ClusterError(
-            f"the {processes} Dask workers of a local cluster could not be started: {str(error).rstrip('.')}. {_UNGUARDED}"
+            f"the {processes} Dask workers of a local cluster could not be started: {why}. {_UNGUARDED}"
         ) from error
 
 
@@ -117,6 +118,6 @@ def _worker_environment() -> dict[str, str]:
 
 
 _UNGUARDED = (
-    "If this is a script of your own, start the step run below the line  if __name__ == \"__main__\":  "
+    'If this is a script of your own, start the step run below the line  if __name__ == "__main__":  '
     "because Python imports the script again in every worker"
 )

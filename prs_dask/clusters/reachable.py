@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from distributed import Security
-from distributed.comm import connect
+from distributed.comm.core import connect
 from distributed.core import send_recv
 
 from prs_dask.errors import ClusterError
@@ -35,7 +35,7 @@ def check_scheduler(address: str, security: Security | None = None) -> None:
 
     def ask() -> None:
         try:
-            answer.append(asyncio.run(_identity(address, security or Security())))
+            answer.append(asyncio.run(_identity(address, security or _no_security())))
         except Exception as error:  # whatever speaks there may break any layer of the protocol
             answer.append(error)
 
@@ -61,13 +61,18 @@ def check_scheduler(address: str, security: Security | None = None) -> None:
         raise ClusterError(f"what answers at {address} is a Dask {kind}, no scheduler")
 
 
+def _no_security() -> Security:
+    return Security()  # type: ignore[no-untyped-call] # what Dask's configuration says
+
+
 def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
 async def _identity(address: str, security: Security) -> Any:
     async with asyncio.timeout(CONNECT_SECONDS + 1):
-        comm = await connect(address, timeout=CONNECT_SECONDS, **security.get_connection_args("client"))
+        arguments = security.get_connection_args("client")  # type: ignore[no-untyped-call]
+        comm = await connect(address, timeout=CONNECT_SECONDS, **arguments)  # type: ignore[no-untyped-call]
         try:
             return await send_recv(comm, op="identity", reply=True)
         finally:
