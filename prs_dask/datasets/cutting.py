@@ -1,0 +1,137 @@
+"""From a dataset's files to descriptors of mini-batches: behaviour, section 3.
+
+Everything here is lazy and in order: a file is opened when its turn comes. A file that cannot
+be opened then is handed out whole (``start`` -1), so that its own mini-batch fails, with the
+reason, and no other. A file that cannot be cut safely as told stops the listing: InputError.
+"""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Literal, TypeAlias
+
+from prs_dask.datasets.leading_text import leading_text, open_quote, record_starts, unreadable
+from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.datasets.record_starts import OpenQuote, RecordStarts
+from prs_dask.datasets.text_file import PlainText, can_be_cut, open_stream, utf8_stream
+from prs_dask.mini_batches import FileMiniBatch, MiniBatch, RowGroupMiniBatch, TextMiniBatch
+
+__all__ = ["READ_FAULTS", "FilesWithHeader", "blocks", "cut_files", "cut_parquet", "cut_text"]
+
+FilesWithHeader: TypeAlias = Literal["each", "first", "none"]
+
+READ_FAULTS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+"""What a missing, forbidden or damaged file makes of reading it (decoding errors are ValueErrors)."""
+
+_UNPLANNED = -1
+_TO_THE_END = -1
+
+
+def cut_files(files: Iterable[str], size: int, input_index: int) -> Iterator[MiniBatch]:
+    """``size`` files at a time; the last mini-batch may hold fewer."""
+    rest = iter(files)
+    while paths := tuple(islice(rest, size)):
+        yield FileMiniBatch(input_index, paths)
+
+
+def cut_text(
+    files: Iterable[str], size: int, input_index: int, spec: ReadSpec, header: FilesWithHeader
+) -> Iterator[MiniBatch]:
+    """Blocks of ``size`` bytes of each file, or the file as a whole where it cannot be cut.
+
+    Parameters
+    ----------
+    header
+        Which files begin with a header; ``"first"``: the first that is not empty.
+
+    Raises
+    ------
+    InputError
+        A quote is never closed; the one file with the header cannot be read; reading fails half-way.
+    """
+    has_header = header != "none"
+    for path in files:
+        cut = _cut_ranges if can_be_cut(path, spec.encoding) else _cut_nowhere
+        begun = False
+        try:
+            for start, stop in cut(path, size, spec, has_header):
+                yield TextMiniBatch(input_index, path, start, stop)
+                begun = True
+            if header == "first" and has_header:
+                has_header = leading_text(path, spec) is None
+        except OpenQuote as error:
+            raise open_quote(path, error.offset) from None
+        except READ_FAULTS as error:
+            if begun or (header == "first" and has_header):
+                raise unreadable(path, error) from error
+            yield TextMiniBatch(input_index, path, _UNPLANNED, _TO_THE_END)
+
+
+def _cut_ranges(path: str, size: int, spec: ReadSpec, has_header: bool) -> Iterator[tuple[int, int]]:
+    with PlainText(path) as text:
+        records = record_starts(text.read_at, spec, text.text_start())
+        first = records.first()
+        if has_header and first is not None:
+            first = records.after(first)
+        yield from blocks(records, first, text.size, size)
+
+
+def _cut_nowhere(path: str, size: int, spec: ReadSpec, has_header: bool) -> Iterator[tuple[int, int]]:
+    """All rows as one range, its start counted in UTF-8; nothing where there is no row."""
+    with open_stream(path) as raw:
+        stream = utf8_stream(raw, spec.encoding)
+        records = record_starts(lambda _, count: stream.read(count), spec)
+        first = records.first()
+        if has_header and first is not None:
+            first = records.after(first)
+    if first is not None:
+        yield first, _TO_THE_END
+
+
+def blocks(records: RecordStarts, first: int | None, end: int, size: int) -> Iterator[tuple[int, int]]:
+    """Byte ranges of the blocks in which a record starts.
+
+    A record belongs to block i if its first byte s satisfies i·size < s ≤ (i+1)·size (block 0
+    also has s = 0): behaviour, section 3.
+
+    Parameters
+    ----------
+    records
+        Where records start; asked in ascending order.
+    first
+        Start of the first record; None if there is none.
+    end
+        Size of the file in bytes.
+    size
+        Bytes of a block, at least 1.
+    """
+    start = first
+    while start is not None:
+        edge = max(1, -(-start // size)) * size
+        following = records.after(edge)
+        yield start, end if following is None else following
+        start = following
+
+
+def cut_parquet(files: Iterable[str], size: int, input_index: int) -> Iterator[MiniBatch]:
+    """Whole row groups, consecutive ones of one file packed up to ``size`` compressed bytes."""
+    from prs_dask.datasets.parquet import row_groups
+
+    for path in files:
+        try:
+            groups = row_groups(path)
+        except READ_FAULTS:
+            yield RowGroupMiniBatch(input_index, path, 0, _TO_THE_END)
+            continue
+        first = rows = packed = 0
+        for index, (group_rows, group_bytes) in enumerate(groups):
+            if rows and packed + group_bytes > size:
+                yield RowGroupMiniBatch(input_index, path, first, index, rows)
+                first, rows, packed = index, 0, 0
+            rows += group_rows
+            packed += group_bytes
+        if rows:
+            yield RowGroupMiniBatch(input_index, path, first, len(groups), rows)

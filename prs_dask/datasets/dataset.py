@@ -1,0 +1,151 @@
+"""What every dataset can do, whatever its items are.
+
+A dataset is an immutable value: it says where data lies and how it is to be read, and holds
+none of it. ``as_named_input``, ``as_mount`` and ``as_download`` give changed copies.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+from prs_dask.datasets.listing import check_paths, list_files
+from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.errors import Fault, InputError, SettingsError
+from prs_dask.mini_batches import MiniBatch
+
+__all__ = ["Dataset", "PathLike", "Paths", "absolute_paths", "refuse_unsupported"]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Paths: TypeAlias = PathLike | list[PathLike] | tuple[PathLike, ...] | list[str] | tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(ABC):
+    """Base of FileDataset and TabularDataset; made by their ``from_...`` methods.
+
+    Parameters
+    ----------
+    paths
+        Absolute paths: files, folders or glob patterns, as the user gave them, in that order.
+    include_hidden
+        Whether entries of folders that start with ``.`` or ``_`` count.
+    mode
+        How files reach ``run()``: ``"download"``, ``"mount"`` (the same), ``"direct"``, or None for the
+        default. Local files are always used where they lie.
+    storage_options
+        For the store; never shown.
+    name
+        Given by ``as_named_input``; None otherwise.
+    path_on_compute
+        Where ``as_mount`` or ``as_download`` asked for the data on the node; None otherwise.
+    """
+
+    kind: ClassVar[Literal["file", "tabular"]]
+    item_word: ClassVar[str]
+    default_mini_batch_size: ClassVar[int]
+
+    paths: tuple[str, ...]
+    include_hidden: bool = False
+    mode: str | None = None
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    name: str | None = None
+    path_on_compute: str | None = None
+
+    def as_named_input(self, name: str) -> Self:
+        """A copy with a name, by which the entry script can tell inputs apart."""
+        return replace(self, name=name)
+
+    def as_mount(self, path: str | None = None) -> Self:
+        """A copy whose files appear under ``path`` on the node; the same as ``as_download``."""
+        return replace(self, mode="mount", path_on_compute=path)
+
+    def as_download(self, path: str | None = None) -> Self:
+        """A copy whose files are brought to ``path`` on the node, or to a place of the engine's choice."""
+        return replace(self, mode="download", path_on_compute=path)
+
+    def files(self) -> Iterator[str]:
+        """The dataset's files, lazily: each folder's sorted by their bytes, then its folders in turn."""
+        return list_files(self.paths, self.include_hidden)
+
+    def check(self) -> None:
+        """See that there is something to read; stops at the first file of each path.
+
+        Raises
+        ------
+        InputError
+            A path is missing, matches nothing or cannot be read; names every such path.
+        """
+        check_paths(self.paths, self.include_hidden)
+
+    @abstractmethod
+    def reader(self) -> ReadSpec:
+        """What a worker process needs to read any mini-batch of this dataset: small, picklable."""
+
+    @abstractmethod
+    def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
+        """Descriptors of all mini-batches, lazily, the same at every call as long as the files are.
+
+        Parameters
+        ----------
+        mini_batch_size
+            Files (FileDataset) or stored bytes (TabularDataset), at least 1.
+        input_index
+            The dataset's place among the step's inputs.
+
+        Raises
+        ------
+        InputError
+            While iterating: a path is gone, or a file cannot be cut safely as told.
+        """
+
+    def plan(self, mini_batch_size: int | None = None, n: int | None = None) -> list[MiniBatch]:
+        """The first ``n`` mini-batches (None: all), without reading or running any."""
+        return list(islice(self.mini_batches(mini_batch_size or self.default_mini_batch_size), n))
+
+
+def absolute_paths(path: Paths) -> tuple[str, ...]:
+    """The paths a user gave, made absolute so that they mean the same in every process.
+
+    Raises
+    ------
+    InputError
+        Nothing was given, or something that is no local path.
+    """
+    given = list(path) if isinstance(path, (list, tuple)) else [path]
+    faults, found = [], []
+    for one in given:
+        text = os.fspath(one) if isinstance(one, (str, os.PathLike)) else one
+        if not isinstance(text, str) or not text:
+            faults.append(Fault("path", repr(text), "a str or os.PathLike, or a list of them", "'data/'"))
+        elif os.path.lexists(text):
+            found.append(_absolute(text))
+        elif text.startswith(("file://", "local://")):
+            found.append(_absolute(text.partition("://")[2]))
+        elif "://" in text or text.startswith("memory:"):
+            store = text.partition(":")[0]
+            faults.append(Fault("path", f"a {store}:// URL", "local paths; remote stores are not supported yet"))
+        else:
+            found.append(_absolute(os.path.expanduser(text)))
+    if not given:
+        faults.append(Fault("path", "an empty list", "at least one file, folder or pattern", "'data/'"))
+    if faults:
+        raise InputError(faults)
+    return tuple(found)
+
+
+def _absolute(path: str) -> str:
+    if os.pardir in path.split(os.sep):  # behind a link, x/.. is not the folder x lies in
+        return os.path.join(os.getcwd(), path)
+    return os.path.abspath(path)
+
+
+def refuse_unsupported(**settings: Any) -> None:
+    """Raise SettingsError for settings that are known but not yet built, unless they are None."""
+    faults = [Fault(name, repr(value), "nothing yet: not supported in this version") for name, value in settings.items()]
+    if faults := [fault for fault, value in zip(faults, settings.values(), strict=True) if value is not None]:
+        raise SettingsError(faults)

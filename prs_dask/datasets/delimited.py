@@ -1,0 +1,266 @@
+"""Delimited text to a DataFrame, in the worker process.
+
+A block of whole records is parsed by pyarrow in one piece. Columns have the types that were
+inferred from the dataset's head; one that does not fit in a block gets the next wider type there
+(int64 → uint64 → float64 → str), which is logged once per column. Dates stay text, as with
+``pandas.read_csv``. A row with too few or too many fields is an error, never mended.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.datasets.leading_text import record_starts, slices
+from prs_dask.datasets.read_spec import ReadError, ReadSpec
+from prs_dask.datasets.record_starts import unclosed_in_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["Block", "infer_types", "parse"]
+
+_LOGGER = logging.getLogger(__name__)
+_MISFIT = re.compile(r"In CSV column #(\d+): (.*)", re.DOTALL)
+_WIDER = {"int64": "uint64", "uint64": "float64"}
+_LARGEST = 1 << 29
+_LONG_INTEGER = r"^\s*[+-]?\d{19,}\s*$"
+
+# What pandas.read_csv takes for a missing value.
+_NULLS = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+
+_told: set[tuple[str, str]] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole records of one file.
+
+    Parameters
+    ----------
+    data
+        UTF-8.
+    names
+        Of the columns.
+    path
+        The file, for messages.
+    first_line
+        Called for the number of the first line within the file, for messages only.
+    """
+
+    data: bytes
+    names: tuple[str, ...]
+    path: str
+    first_line: Callable[[], int]
+
+
+def parse(block: Block, spec: ReadSpec) -> pd.DataFrame:
+    """The rows of a block, in a DataFrame of its own.
+
+    Raises
+    ------
+    ReadError
+        A row has another number of fields than there are columns, a value does not fit the type the user
+        asked for, bytes are no text, or (``support_multi_line=False``) a quote is open at a line's end.
+    """
+    if len(block.data) > _LARGEST:
+        import pandas as pd
+
+        return pd.concat([parse(piece, spec) for piece in _pieces(block, spec)], ignore_index=True)
+    if not spec.multi_line:
+        _check_lines(block, spec)
+    wanted = _wanted(block.names, spec.dtype)
+    kinds = {name: kind for name, kind in spec.column_types if name not in wanted}
+    frame: pd.DataFrame = _table(block, spec, kinds, wanted).to_pandas()
+    for name, dtype in wanted.items():
+        if frame[name].dtype != dtype:
+            try:
+                frame[name] = frame[name].astype(dtype)
+            except (TypeError, ValueError) as error:
+                raise ReadError(f"{block.path}: column {name!r} does not fit dtype {dtype}: {error}") from None
+    return frame
+
+
+def _pieces(block: Block, spec: ReadSpec) -> Iterator[Block]:
+    """Whole records, at most about half of what pyarrow takes in one piece (2 GiB)."""
+    start: int | None = 0
+    records = record_starts(slices(block.data), spec)
+    while start is not None:
+        stop = records.after(start + _LARGEST)
+        yield replace(
+            block,
+            data=block.data[start:stop],
+            first_line=lambda start=start: block.first_line() + block.data.count(b"\n", 0, start),
+        )
+        start = stop
+
+
+def infer_types(block: Block, spec: ReadSpec) -> tuple[tuple[str, str], ...]:
+    """Name and type of each column, as the rows of ``block`` have them; rows of a wrong length are passed over."""
+    table = _table(block, spec, {}, {}, skip_ragged=True)
+    return tuple((field.name, _kind(field.type)) for field in table.schema)
+
+
+def _table(
+    block: Block, spec: ReadSpec, kinds: Mapping[str, str], wanted: Mapping[str, Any], *, skip_ragged: bool = False
+) -> pa.Table:
+    import pyarrow as pa
+
+    types = {name: _arrow_type(kind) for name, kind in kinds.items()} | {
+        name: _readable_type(dtype) for name, dtype in wanted.items()
+    }
+    while True:
+        try:
+            table = _read(block, spec, types, skip_ragged=skip_ragged)
+        except pa.ArrowInvalid as error:
+            found = _MISFIT.match(str(error))
+            if found is None:
+                raise _ragged(block, spec, error) from None
+            name, reason = block.names[int(found[1])], found[2]
+            kind = _kind(types[name]) if name in types else "str"
+            if name in wanted or kind == "str":
+                raise ReadError(f"{block.path}: column {name!r}: {reason}") from None
+            types[name] = _arrow_type(_next_kind(block, spec, name, kind))
+            if name in kinds:
+                _tell(block.path, name, kinds[name], _kind(types[name]))
+            continue
+        unsettled = {field.name: field.type for field in table.schema if field.name not in types}
+        settled = {name: _settled(block, spec, name, found_type) for name, found_type in unsettled.items()}
+        types |= settled
+        if all(settled[name] == found_type for name, found_type in unsettled.items()):
+            return table
+
+
+def _read(
+    block: Block, spec: ReadSpec, types: Mapping[str, pa.DataType], *, only: Sequence[str] = (), skip_ragged: bool = False
+) -> pa.Table:
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    if not block.data.strip(b"\r\n"):
+        return pa.table({name: pa.array([], types.get(name, pa.string())) for name in only or block.names})
+    return arrow_csv.read_csv(
+        pa.BufferReader(block.data),
+        # One piece: pyarrow loses bytes of a quoted CRLF that lies across two of its own.
+        read_options=arrow_csv.ReadOptions(
+            column_names=block.names, block_size=len(block.data) + 1, use_threads=False
+        ),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=spec.separator,
+            newlines_in_values=True,
+            invalid_row_handler=(lambda _: "skip") if skip_ragged else None,
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=types,
+            include_columns=list(only),
+            null_values=_NULLS,
+            true_values=["True", "TRUE", "true"],
+            false_values=["False", "FALSE", "false"],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=True,
+        ),
+    )
+
+
+def _next_kind(block: Block, spec: ReadSpec, name: str, kind: str) -> str:
+    wider = _WIDER.get(kind, "str")
+    if wider == "float64" and _has_long_integers(block, spec, name):
+        return "str"  # as a float it would lose digits
+    return wider
+
+
+def _settled(block: Block, spec: ReadSpec, name: str, found: pa.DataType) -> pa.DataType:
+    """The type for a column of which pyarrow inferred ``found``: no dates, no nulls, no lost digits."""
+    kind = _kind(found)
+    if kind == "float64" and str(found) == "double" and _has_long_integers(block, spec, name):
+        kind = "uint64"
+    return _arrow_type(kind)
+
+
+def _has_long_integers(block: Block, spec: ReadSpec, name: str) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = _read(block, spec, {name: pa.string()}, only=[name], skip_ragged=True)[name]
+    return bool(pc.any(pc.match_substring_regex(text, _LONG_INTEGER)).as_py())
+
+
+def _kind(found: pa.DataType) -> str:
+    text = str(found)
+    if text in ("bool", "int64", "uint64"):
+        return text
+    return "float64" if text in ("double", "null") else "str"
+
+
+def _arrow_type(kind: str) -> pa.DataType:
+    import pyarrow as pa
+
+    types: dict[str, Callable[[], pa.DataType]] = {
+        "bool": pa.bool_, "int64": pa.int64, "uint64": pa.uint64, "float64": pa.float64,
+    }  # fmt: skip
+    return types.get(kind, pa.string)()
+
+
+def _wanted(names: Sequence[str], dtype: Any) -> dict[str, Any]:
+    """What the user asked for, as pandas dtypes by column."""
+    if dtype is None:
+        return {}
+    from pandas.api.types import pandas_dtype
+
+    asked = {name: dtype[name] for name in names if name in dtype} if isinstance(dtype, Mapping) else dict.fromkeys(names, dtype)
+    return {name: pandas_dtype(kind) for name, kind in asked.items()}
+
+
+def _readable_type(dtype: Any) -> pa.DataType:
+    """The type to read a column as, on its way to a pandas dtype."""
+    import numpy as np
+    import pyarrow as pa
+
+    if isinstance(dtype, np.dtype) and (dtype.kind in "iub" or dtype in (np.float32, np.float64)):
+        return pa.from_numpy_dtype(dtype)
+    return pa.string()
+
+
+def _tell(path: str, name: str, old: str, new: str) -> None:
+    if (name, new) not in _told and len(_told) < 1000:
+        _told.add((name, new))
+        _LOGGER.warning(
+            "column %r is %s in the dataset's head, but not in %s: read as %s there; dtype={%r: ...} settles it",
+            name, old, path, new, name,
+        )  # fmt: skip
+
+
+def _check_lines(block: Block, spec: ReadSpec) -> None:
+    place = unclosed_in_line(block.data, spec.separator.encode())
+    if place is not None:
+        line = block.first_line() + block.data.count(b"\n", 0, place)
+        raise ReadError(
+            f"{block.path}, line {line}: a quote is still open at the end of the line, and support_multi_line is False; "
+            'if the field goes on in the next line set support_multi_line="auto", otherwise mend the line'
+        )
+
+
+def _ragged(block: Block, spec: ReadSpec, error: Exception) -> ReadError:
+    """The error that names the line where a row has another number of fields than there are columns."""
+    try:
+        reader = csv.reader(io.StringIO(block.data.decode(errors="replace"), newline=""), delimiter=spec.separator)
+        line = 0
+        for row in reader:
+            if row and len(row) != len(block.names):
+                return ReadError(
+                    f"{block.path}, line {block.first_line() + line}: found {len(row)} fields; allowed: {len(block.names)}, "
+                    f"one for each column ({', '.join(block.names[:8])}{', ...' if len(block.names) > 8 else ''})"
+                )
+            line = reader.line_num
+    except csv.Error:
+        pass
+    return ReadError(f"{block.path}, from line {block.first_line()} on: {error}")

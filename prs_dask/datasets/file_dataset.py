@@ -1,0 +1,91 @@
+"""FileDataset: items are whole files; ``run()`` receives their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from prs_dask.datasets.cutting import cut_files
+from prs_dask.datasets.dataset import Dataset, Paths, absolute_paths, refuse_unsupported
+from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.errors import Fault, SettingsError
+from prs_dask.mini_batches import MiniBatch
+
+if TYPE_CHECKING:
+    from dask.bag import Bag
+
+__all__ = ["FileDataset"]
+
+_MODES = ("download", "mount", "direct")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDataset(Dataset):
+    """Files as items: a mini-batch is a list of paths.
+
+    Make one with ``FileDataset.from_files``.
+    """
+
+    kind: ClassVar[Literal["file", "tabular"]] = "file"
+    item_word: ClassVar[str] = "file"
+    default_mini_batch_size: ClassVar[int] = 10
+
+    @classmethod
+    def from_files(
+        cls,
+        path: Paths,
+        *,
+        partition_format: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        mode: str | None = None,
+        include_hidden: bool = False,
+    ) -> FileDataset:
+        """A dataset of the files that one or more paths mean.
+
+        Parameters
+        ----------
+        path
+            A file, a folder (read recursively) or a glob pattern (``*``, ``?``, ``[...]``, ``**``), or a list of
+            them. Something that exists under the very name is taken literally. Files come in the order of
+            the list, a folder's sorted by the bytes of their names, then its folders'. A path given
+            twice is read twice.
+        partition_format
+            Not supported yet.
+        storage_options
+            Options of the store; local files need none.
+        mode
+            ``"download"``, ``"mount"`` or ``"direct"``; local files are always used where they lie.
+        include_hidden
+            Whether entries of folders whose names start with ``.`` or ``_`` count. Named ones always do.
+
+        Raises
+        ------
+        InputError
+            ``path`` is no path. Whether there is something is looked at by ``check()``.
+        SettingsError
+            A mode that does not exist.
+        """
+        refuse_unsupported(partition_format=partition_format)
+        if mode is not None and mode not in _MODES:
+            raise SettingsError([Fault("mode", repr(mode), ", ".join(map(repr, _MODES)), "mode='download'")])
+        return cls(
+            paths=absolute_paths(path), include_hidden=include_hidden, mode=mode, storage_options=storage_options
+        )
+
+    def reader(self) -> ReadSpec:
+        return ReadSpec("files")
+
+    def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
+        return cut_files(self.files(), mini_batch_size, input_index)
+
+    def to_dask(self, mini_batch_size: int | None = None) -> Bag:
+        """A Dask Bag of paths with one partition per mini-batch."""
+        from dask.bag import Bag
+
+        from prs_dask.datasets.reading import read
+
+        spec = self.reader()
+        batches = self.plan(mini_batch_size)
+        name = f"prs-files-{abs(hash((self.paths, mini_batch_size))):x}"
+        return Bag({(name, index): (read, batch, spec) for index, batch in enumerate(batches)}, name, len(batches))

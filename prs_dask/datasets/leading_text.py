@@ -1,0 +1,120 @@
+"""The beginning of a text file: its first record, which may be a header, and its head.
+
+Used by the driver (names and types of columns) and by the worker process (a file's own header).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import NamedTuple
+
+from prs_dask.datasets.read_spec import ReadError, ReadSpec
+from prs_dask.datasets.record_starts import OpenQuote, ReadAt, RecordStarts
+from prs_dask.datasets.text_file import open_stream, utf8_stream
+from prs_dask.errors import Fault, InputError
+
+__all__ = ["LeadingText", "column_names", "leading_text", "open_quote", "record_starts", "slices", "unreadable"]
+
+_PIECE = 1 << 16
+_LONGEST = 1 << 28
+
+
+class LeadingText(NamedTuple):
+    """The first record of a text, and whole records that follow it; both UTF-8."""
+
+    first: bytes
+    following: bytes
+
+
+def record_starts(read_at: ReadAt, spec: ReadSpec, start: int = 0) -> RecordStarts:
+    """Where the records of a file of this dataset start."""
+    if spec.kind == "json_lines":
+        return RecordStarts(read_at, start=start, quoted=False, only_newline=True)
+    return RecordStarts(read_at, start=start, separator=spec.separator.encode(), quoted=spec.multi_line)
+
+
+def slices(data: bytes) -> ReadAt:
+    """Bytes in memory, to be read like a file."""
+    return lambda offset, size: data[offset : offset + size]
+
+
+def leading_text(path: str, spec: ReadSpec, at_least: int = 0) -> LeadingText | None:
+    """The first record and, of what follows it, at least ``at_least`` bytes if there are so many.
+
+    None if the file holds no record. Raises OpenQuote if it ends, or goes on for 256 MiB, inside of quotes before that.
+    """
+    with open_stream(path) as raw:
+        stream = utf8_stream(raw, spec.encoding)
+        data = b""
+        while True:
+            piece = stream.read(max(_PIECE, at_least, len(data)))
+            data += piece
+            try:
+                found = _split(data, spec, at_least, complete=not piece)
+            except OpenQuote:
+                if not piece or len(data) > _LONGEST:
+                    raise
+                continue  # the quote may be closed further on
+            if found or not piece:
+                return found
+
+
+def _split(data: bytes, spec: ReadSpec, at_least: int, *, complete: bool) -> LeadingText | None:
+    records = record_starts(slices(data), spec)
+    first = records.first()
+    if first is None:
+        return None
+    second = records.after(first)
+    if second is None:
+        return LeadingText(data[first:], b"") if complete else None
+    stop = second if not at_least else records.after(second + at_least - 1)
+    if stop is None:
+        if not complete:
+            return None
+        stop = len(data)
+    return LeadingText(data[first:second], data[second:stop])
+
+
+def column_names(record: bytes, separator: str) -> tuple[str, ...]:
+    """Column names from a header record, each once and none empty, named as pandas names them.
+
+    >>> column_names(b'a,"b c",a,\\n', ",")
+    ('a', 'b c', 'a.1', 'Unnamed: 3')
+    """
+    fields = next(csv.reader(io.StringIO(record.decode(), newline=""), delimiter=separator))
+    names: dict[str, None] = {}
+    for index, field in enumerate(fields):
+        name = base = field or f"Unnamed: {index}"
+        count = 0
+        while name in names:
+            count += 1
+            name = f"{base}.{count}"
+        names[name] = None
+    return tuple(names)
+
+
+def open_quote(path: str, offset: int) -> InputError:
+    """The error for a file whose quotes cannot be followed to its end."""
+    return InputError(
+        [
+            Fault(
+                "support_multi_line",
+                f"a quote at byte {offset} of {path!r} that is never closed",
+                "quoted fields that end in the same file",
+                "mend the file there, or set support_multi_line=False: then a record is a line, and only the "
+                "mini-batch that holds this one fails",
+            )
+        ]
+    )
+
+
+def unreadable(path: str, error: Exception) -> InputError:
+    """The error for a file that must be read to go on, and cannot be."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return InputError([Fault("path", f"{path!r}: {reason}", "a file that can be read to its end")])
+
+
+def decoding_error(path: str, error: UnicodeError, encoding: str) -> ReadError:
+    """The error for bytes that are no text in the dataset's encoding."""
+    return ReadError(f"{path}: found bytes that are not {encoding} ({error}); set encoding= to the file's own")

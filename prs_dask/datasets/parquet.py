@@ -1,0 +1,48 @@
+"""Parquet: sizes of row groups for the driver, and reading some of them in the worker process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prs_dask.datasets.read_spec import ReadError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["read_row_groups", "row_groups"]
+
+
+def row_groups(path: str) -> list[tuple[int, int]]:
+    """(rows, compressed bytes) of each row group, from the file's footer."""
+    from pyarrow.parquet import read_metadata
+
+    with open(path, "rb") as file:
+        metadata = read_metadata(file)
+    groups = []
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        size = sum(group.column(column).total_compressed_size for column in range(group.num_columns))
+        groups.append((group.num_rows, size))
+    return groups
+
+
+def read_row_groups(path: str, first: int, stop: int) -> pd.DataFrame:
+    """The rows of row groups ``first <= index < stop``; of all from ``first`` on where ``stop`` is -1.
+
+    Raises
+    ------
+    ReadError
+        The file is damaged, or has fewer row groups than it had when it was listed.
+    """
+    from pyarrow.lib import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with open(path, "rb") as file, ParquetFile(file) as parquet:
+            count = parquet.num_row_groups
+            if stop > count:
+                raise ReadError(f"{path}: found {count} row groups, {stop} when it was listed: the file was changed")
+            frame: pd.DataFrame = parquet.read_row_groups(range(first, count if stop < 0 else stop)).to_pandas()
+            return frame
+    except ArrowException as error:
+        raise ReadError(f"{path}: not a readable Parquet file: {error}") from error

@@ -1,0 +1,56 @@
+"""What a worker process has to know of a dataset to read any of its mini-batches.
+
+One value per input of a step, sent once to each worker process; what differs from one
+mini-batch to the next is in its descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from prs_dask.errors import PrsError
+
+__all__ = ["Kind", "ReadError", "ReadSpec"]
+
+Kind: TypeAlias = Literal["files", "delimited", "json_lines", "parquet"]
+
+
+class ReadError(PrsError):
+    """A mini-batch cannot be read: its data is not what the dataset says. Names file and line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSpec:
+    """How to read the mini-batches of one dataset.
+
+    Parameters
+    ----------
+    kind
+        What the dataset's files are.
+    separator
+        One ASCII character between the fields of delimited text.
+    encoding
+        Python's name of the text's encoding.
+    multi_line
+        Whether a quoted field may hold line breaks.
+    names
+        Column names of all files; None: each file has its own header.
+    column_types
+        For each column the type inferred from the dataset's head, as (name, type) with type one of
+        ``bool``, ``int64``, ``uint64``, ``float64``, ``str``. Columns not listed get a mini-batch's own.
+    dtype
+        What the user asked for: one pandas dtype for all columns, a mapping by column name, or None.
+    include_path
+        Whether a first column ``Path`` tells the file.
+    """
+
+    kind: Kind
+    separator: str = ","
+    encoding: str = "utf-8"
+    multi_line: bool = True
+    names: tuple[str, ...] | None = None
+    column_types: tuple[tuple[str, str], ...] = ()
+    dtype: Mapping[str, Any] | Any = None
+    include_path: bool = False

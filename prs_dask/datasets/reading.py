@@ -1,0 +1,137 @@
+"""Turn a mini-batch into what ``run()`` receives: the one thing the worker process needs of this package.
+
+Light to import: pandas and pyarrow are loaded with the first table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from prs_dask.datasets.read_spec import ReadError, ReadSpec
+from prs_dask.mini_batches import FileMiniBatch, MiniBatch, RowGroupMiniBatch, TextMiniBatch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["read"]
+
+PATH_COLUMN = "Path"
+
+
+def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
+    """The data of a mini-batch: a list of paths or a DataFrame, a fresh one at every call.
+
+    Paths are handed out as they are: what a file lacks is seen where it is opened, in ``run()``.
+
+    Parameters
+    ----------
+    mini_batch
+        A descriptor made by the dataset that ``spec`` comes from.
+    spec
+        ``dataset.reader()``.
+
+    Raises
+    ------
+    ReadError
+        The data is not what the dataset says; names the file, and the line where there are lines.
+    OSError
+        The file cannot be opened or read.
+    """
+    if type(mini_batch) is FileMiniBatch:
+        return list(mini_batch.paths)
+    if isinstance(mini_batch, RowGroupMiniBatch):
+        from prs_dask.datasets.parquet import read_row_groups
+
+        frame = read_row_groups(mini_batch.path, mini_batch.first, mini_batch.stop)
+    elif isinstance(mini_batch, TextMiniBatch):
+        frame = _read_text(mini_batch, spec)
+    else:
+        raise TypeError(f"no reader for {type(mini_batch).__name__}")
+    if spec.include_path:
+        if PATH_COLUMN in frame:
+            raise ReadError(f"{mini_batch.path}: has a column {PATH_COLUMN!r} of its own; set include_path=False")
+        frame.insert(0, PATH_COLUMN, mini_batch.path)
+    return frame
+
+
+def _read_text(mini_batch: TextMiniBatch, spec: ReadSpec) -> pd.DataFrame:
+    from prs_dask.datasets.leading_text import decoding_error
+
+    try:
+        data, first_line = _whole(mini_batch, spec) if mini_batch.stop < 0 else _range(mini_batch, spec)
+    except UnicodeError as error:
+        raise decoding_error(mini_batch.path, error, spec.encoding) from None
+    if spec.kind == "json_lines":
+        from prs_dask.datasets.json_lines import parse as parse_json
+
+        return parse_json(data, mini_batch.path, first_line, spec)
+    from prs_dask.datasets.delimited import Block, parse
+
+    names = spec.names or _own_names(mini_batch.path, spec)
+    return parse(Block(data, names, mini_batch.path, first_line), spec)
+
+
+def _range(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[], int]]:
+    """Bytes ``start`` to ``stop`` as UTF-8, and what counts the lines before them."""
+    from prs_dask.datasets.text_file import PlainText, to_utf8
+
+    _, path, start, stop, _ = mini_batch
+    with PlainText(path) as text:
+        if text.size < stop:
+            raise ReadError(f"{path}: found {text.size} bytes, at least {stop} when it was listed: the file was changed")
+        data = text.read_at(start, stop - start)
+
+    def first_line() -> int:
+        with PlainText(path) as text:
+            return 1 + sum(
+                text.read_at(place, min(1 << 20, start - place)).count(b"\n") for place in range(0, start, 1 << 20)
+            )
+
+    return to_utf8(data, spec.encoding), first_line
+
+
+def _whole(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[], int]]:
+    """All rows of a file that is decompressed or decoded as a whole."""
+    from prs_dask.datasets.leading_text import record_starts, slices
+    from prs_dask.datasets.text_file import open_stream, utf8_stream
+
+    path, start = mini_batch.path, mini_batch.start
+    try:
+        with open_stream(path) as raw:
+            data = utf8_stream(raw, spec.encoding).read()
+    except UnicodeError:
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise ReadError(f"{path}: cannot be decompressed: {error}") from error
+    except Exception as error:  # whatever the decompressor makes of damaged data
+        raise ReadError(f"{path}: cannot be decompressed: {error}") from error
+    if start < 0:  # the file could not be opened when the mini-batch was made
+        records = record_starts(slices(data), spec)
+        first = records.first()
+        has_header = spec.kind == "delimited" and spec.names is None
+        first = records.after(first) if first is not None and has_header else first
+        start = len(data) if first is None else first
+    return data[start:], lambda: 1 + data.count(b"\n", 0, start)
+
+
+def _own_names(path: str, spec: ReadSpec) -> tuple[str, ...]:
+    found = os.stat(path)
+    version = (found.st_size, found.st_mtime_ns, found.st_ino)
+    return _names_in_header(path, version, spec.separator, spec.encoding, spec.multi_line)
+
+
+@lru_cache(maxsize=64)
+def _names_in_header(
+    path: str, version: tuple[int, int, int], separator: str, encoding: str, multi_line: bool
+) -> tuple[str, ...]:
+    from prs_dask.datasets.leading_text import column_names, leading_text
+
+    found = leading_text(path, ReadSpec("delimited", separator, encoding, multi_line))
+    if found is None:
+        raise ReadError(f"{path}: has no header: the file was changed since it was listed")
+    return column_names(found.first, separator)

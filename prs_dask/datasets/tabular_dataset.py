@@ -1,0 +1,293 @@
+"""TabularDataset: items are rows; ``run()`` receives them as a pandas DataFrame."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from prs_dask.datasets.cutting import READ_FAULTS, FilesWithHeader, cut_parquet, cut_text
+from prs_dask.datasets.dataset import Dataset, Paths, absolute_paths, refuse_unsupported
+from prs_dask.datasets.leading_text import LeadingText, column_names, leading_text, open_quote, unreadable
+from prs_dask.datasets.read_spec import ReadError, ReadSpec
+from prs_dask.datasets.record_starts import OpenQuote
+from prs_dask.errors import Fault, SettingsError
+from prs_dask.mini_batches import MiniBatch
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import pandas as pd
+
+__all__ = ["TabularDataset"]
+
+_HEADERS: dict[str, FilesWithHeader] = {
+    "all_files_same_headers": "each",
+    "only_first_file": "first",
+    "no_headers": "none",
+}
+_HEAD_BYTES = 1 << 20
+_FILES_TRIED_FOR_TYPES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TabularDataset(Dataset):
+    """Rows as items: a mini-batch is a pandas DataFrame.
+
+    Make one with ``from_delimited_files``, ``from_json_lines_files`` or ``from_parquet_files``.
+
+    Parameters
+    ----------
+    spec
+        How the files are read, before anything is known of their columns.
+    header
+        Which files begin with a header.
+    """
+
+    kind: ClassVar[Literal["file", "tabular"]] = "tabular"
+    item_word: ClassVar[str] = "row"
+    default_mini_batch_size: ClassVar[int] = 1 << 20
+
+    spec: ReadSpec
+    header: FilesWithHeader = "none"
+
+    @classmethod
+    def from_delimited_files(
+        cls,
+        path: Paths,
+        *,
+        separator: str = ",",
+        header: str = "all_files_same_headers",
+        encoding: str = "utf8",
+        support_multi_line: bool | Literal["auto"] = "auto",
+        dtype: Any = None,
+        partition_format: str | None = None,
+        include_path: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> TabularDataset:
+        """A dataset of the rows of delimited text files (CSV, TSV).
+
+        Each file is cut into blocks of about ``mini_batch_size`` bytes, between records; files that are
+        compressed (``.gz``, ``.bz2``, ``.xz``, ``.zst``) or in an encoding that cannot be cut (UTF-16) are one
+        mini-batch each.
+
+        Parameters
+        ----------
+        path
+            As for ``FileDataset.from_files``.
+        separator
+            One ASCII character.
+        header
+            ``"all_files_same_headers"``: each file begins with a header; ``"only_first_file"``: only the first
+            does, and names the columns of all; ``"no_headers"``: columns are ``Column1``, ``Column2``, ...
+        encoding
+            Python's name of the encoding. A UTF-8 byte order mark is no part of the text.
+        support_multi_line
+            Whether quoted fields may hold line breaks. ``True`` and ``"auto"``: yes; each file is scanned once
+            before its mini-batches are handed out. ``False``: a record is a line; only a little is read at
+            each block's edge, and a quote that is open at a line's end fails its mini-batch.
+        dtype
+            A pandas dtype for all columns, or a mapping from column to dtype. Values that do not fit fail
+            their mini-batch. Without it types are inferred once from the first 1 MiB, and where a
+            block does not fit it is read with wider ones.
+        partition_format
+            Not supported yet.
+        include_path
+            Whether a first column ``Path`` tells each row's file.
+        storage_options
+            Options of the store; local files need none.
+
+        Raises
+        ------
+        SettingsError
+            Settings that cannot work, all at once.
+        """
+        refuse_unsupported(partition_format=partition_format)
+        faults = []
+        if len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0':
+            faults.append(Fault("separator", repr(separator), "one ASCII character, no quote or line break", "','"))
+        if header not in _HEADERS:
+            faults.append(Fault("header", repr(header), ", ".join(map(repr, _HEADERS)), "'all_files_same_headers'"))
+        if support_multi_line not in (True, False, "auto"):
+            faults.append(Fault("support_multi_line", repr(support_multi_line), "True, False or 'auto'", "'auto'"))
+        spec = ReadSpec(
+            "delimited",
+            separator,
+            _encoding(encoding, faults),
+            multi_line=support_multi_line is not False,
+            dtype=_checked_dtype(dtype, faults),
+            include_path=include_path,
+        )
+        if faults:
+            raise SettingsError(faults)
+        return cls(
+            paths=absolute_paths(path), storage_options=storage_options, spec=spec, header=_HEADERS[header]
+        )
+
+    @classmethod
+    def from_json_lines_files(
+        cls,
+        path: Paths,
+        *,
+        encoding: str = "utf8",
+        partition_format: str | None = None,
+        include_path: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> TabularDataset:
+        """A dataset of the objects of JSON Lines files: one object per line, blank lines skipped.
+
+        Parameters
+        ----------
+        path, encoding, partition_format, include_path, storage_options
+            As for ``from_delimited_files``.
+        """
+        refuse_unsupported(partition_format=partition_format)
+        faults: list[Fault] = []
+        spec = ReadSpec("json_lines", encoding=_encoding(encoding, faults), include_path=include_path)
+        if faults:
+            raise SettingsError(faults)
+        return cls(paths=absolute_paths(path), storage_options=storage_options, spec=spec)
+
+    @classmethod
+    def from_parquet_files(
+        cls,
+        path: Paths,
+        *,
+        partition_format: str | None = None,
+        include_path: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> TabularDataset:
+        """A dataset of the rows of Parquet files; a row group is never cut.
+
+        Parameters
+        ----------
+        path, partition_format, include_path, storage_options
+            As for ``from_delimited_files``.
+        """
+        refuse_unsupported(partition_format=partition_format)
+        spec = ReadSpec("parquet", include_path=include_path)
+        return cls(paths=absolute_paths(path), storage_options=storage_options, spec=spec)
+
+    def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
+        if self.spec.kind == "parquet":
+            return cut_parquet(self.files(), mini_batch_size, input_index)
+        return cut_text(self.files(), mini_batch_size, input_index, self.spec, self.header)
+
+    def reader(self) -> ReadSpec:
+        """What a worker process needs to read any mini-batch; reads the head of the first file with rows.
+
+        Raises
+        ------
+        InputError
+            The column names of all files are to be taken from the first one, and it cannot be read.
+        """
+        if self.spec.kind == "parquet":
+            return self.spec
+        names = self._names_for_all()
+        return replace(self.spec, names=names, column_types=self._column_types(names))
+
+    def _names_for_all(self) -> tuple[str, ...] | None:
+        if self.spec.kind == "json_lines" or self.header == "each":
+            return None
+        for path in self.files():
+            try:
+                head = leading_text(path, self.spec)
+            except OpenQuote as error:
+                raise open_quote(path, error.offset) from None
+            except READ_FAULTS as error:
+                raise unreadable(path, error) from error
+            if head is not None:
+                names = column_names(head.first, self.spec.separator)
+                return names if self.header == "first" else tuple(f"Column{n}" for n in range(1, len(names) + 1))
+        return ()
+
+    def _column_types(self, names: tuple[str, ...] | None) -> tuple[tuple[str, str], ...]:
+        """From the first file that has rows and can be read; none of them can be: each block its own."""
+        has_header = self.header != "none"
+        for path in islice(self.files(), _FILES_TRIED_FOR_TYPES):
+            try:
+                head = leading_text(path, self.spec, _HEAD_BYTES)
+                if head is None:
+                    continue
+                rows = head.following if has_header else head.first + head.following
+                has_header = self.header == "each"
+                if rows and (types := self._types_in(path, head, rows, names)):
+                    return types
+            except (ReadError, OpenQuote, *READ_FAULTS):
+                continue
+        return ()
+
+    def _types_in(
+        self, path: str, head: LeadingText, rows: bytes, names: tuple[str, ...] | None
+    ) -> tuple[tuple[str, str], ...]:
+        if self.spec.kind == "json_lines":
+            from prs_dask.datasets import json_lines
+
+            return json_lines.infer_types(rows, path)
+        from prs_dask.datasets.delimited import Block, infer_types
+
+        own = names or column_names(head.first, self.spec.separator)
+        return infer_types(Block(rows, own, path, lambda: 1), self.spec)
+
+    def to_dask(self, mini_batch_size: int | None = None) -> dd.DataFrame:
+        """A Dask DataFrame with one partition per mini-batch."""
+        import dask.dataframe as dd
+
+        from prs_dask.datasets.reading import read
+
+        spec = self.reader()
+        batches = self.plan(mini_batch_size)
+        if not batches:
+            import pandas as pd
+
+            return dd.from_pandas(pd.DataFrame(), npartitions=1)
+        meta = read(batches[0], spec)
+        return dd.from_map(read, batches, spec=spec, meta=meta[:0], enforce_metadata=False)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """All rows in one DataFrame, in input order."""
+        return self._first_rows(None)
+
+    def take(self, n: int) -> pd.DataFrame:
+        """The first ``n`` rows, in input order; reads no more mini-batches than that needs."""
+        return self._first_rows(n)
+
+    def _first_rows(self, n: int | None) -> pd.DataFrame:
+        import pandas as pd
+
+        from prs_dask.datasets.reading import read
+
+        spec, frames, have = self.reader(), [], 0
+        for batch in self.mini_batches(self.default_mini_batch_size):
+            frame = read(batch, spec)
+            assert isinstance(frame, pd.DataFrame)  # noqa: S101 - tells the type checker
+            frames.append(frame)
+            have += len(frame)
+            if n is not None and have >= n:
+                break
+        whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return whole[:n]
+
+
+def _encoding(encoding: str, faults: list[Fault]) -> str:
+    try:
+        info = codecs.lookup(encoding)
+        "".encode(encoding)  # refuses what is no text encoding (base64, rot13)
+    except (LookupError, TypeError):
+        faults.append(Fault("encoding", repr(encoding), "a text encoding that Python knows", "'utf8'"))
+        return "utf-8"
+    return info.name
+
+
+def _checked_dtype(dtype: Any, faults: list[Fault]) -> Any:
+    if dtype is None:
+        return None
+    from pandas.api.types import pandas_dtype
+
+    for name, kind in dtype.items() if isinstance(dtype, Mapping) else [("all columns", dtype)]:
+        try:
+            pandas_dtype(kind)
+        except TypeError:
+            faults.append(Fault("dtype", f"{kind!r} for {name}", "what pandas takes as a dtype", "{'id': 'str'}"))
+    return dict(dtype) if isinstance(dtype, Mapping) else dtype

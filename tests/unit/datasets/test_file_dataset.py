@@ -1,0 +1,112 @@
+"""Files as items: N at a time, in listing order."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prs_dask.datasets import FileDataset
+from prs_dask.datasets.reading import read
+from prs_dask.errors import InputError, SettingsError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(7):
+        (tmp_path / f"{number}.png").touch()
+    return tmp_path
+
+
+def test_files_come_n_at_a_time_and_the_last_mini_batch_may_be_shorter(folder):
+    dataset = FileDataset.from_files(folder)
+    batches = list(dataset.mini_batches(3, input_index=2))
+    assert [[os.path.basename(path) for path in batch.paths] for batch in batches] == [
+        ["0.png", "1.png", "2.png"],
+        ["3.png", "4.png", "5.png"],
+        ["6.png"],
+    ]
+    assert {batch.input for batch in batches} == {2}
+    assert [batch.items for batch in batches] == [3, 3, 1]
+    assert len(dataset.plan()) == 1
+    assert len(dataset.plan(1, n=4)) == 4
+
+
+def test_run_receives_a_fresh_list_of_paths_also_of_files_that_are_gone(folder):
+    dataset = FileDataset.from_files(folder)
+    (batch,) = dataset.plan()
+    spec = pickle.loads(pickle.dumps(dataset.reader()))
+    (folder / "0.png").unlink()
+    paths = read(batch, spec)
+    assert paths == [str(folder / f"{number}.png") for number in range(7)]
+    paths.clear()
+    assert len(read(batch, spec)) == 7
+
+
+def test_paths_are_absolute_whatever_the_current_folder_becomes(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    dataset = FileDataset.from_files([".", Path("0.png"), "../" + folder.name + "/1.png", f"file://{folder}/2.png"])
+    monkeypatch.chdir("/")
+    dataset.check()
+    assert all(os.path.isabs(path) for path in dataset.files())
+    assert len(list(dataset.files())) == 10
+
+
+def test_a_parent_folder_behind_a_link_is_the_one_the_system_means(folder):
+    (folder / "deep/er").mkdir(parents=True)
+    (folder / "deep/x.png").touch()
+    (folder / "link").symlink_to(folder / "deep/er")
+    assert [os.path.basename(path) for path in FileDataset.from_files(folder / "link" / ".." / "x.png").files()] == ["x.png"]
+
+
+def test_a_dataset_is_a_value_and_named_or_mounted_ones_are_copies(folder):
+    dataset = FileDataset.from_files(folder, storage_options={"account_key": "canary"})
+    named = dataset.as_named_input("images").as_mount("/data")
+    assert (named.name, named.mode, named.path_on_compute) == ("images", "mount", "/data")
+    assert named.as_download().mode == "download"
+    assert dataset.name is None
+    assert dataset.mode is None
+    assert "canary" not in repr(named)
+    assert pickle.loads(pickle.dumps(named)) == named
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        dataset.mode = "direct"
+    assert (dataset.kind, dataset.item_word, dataset.default_mini_batch_size) == ("file", "file", 10)
+
+
+@pytest.mark.parametrize("path", [[], None, 3, "", b"x", [3]])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(InputError, match="path: found"):
+        FileDataset.from_files(path)
+
+
+def test_a_missing_path_is_told_by_check_and_by_listing(tmp_path):
+    dataset = FileDataset.from_files(tmp_path / "missing")
+    with pytest.raises(InputError, match="missing.*No such file"):
+        dataset.check()
+    with pytest.raises(InputError, match="missing.*No such file"):
+        dataset.plan()
+
+
+def test_an_unknown_mode_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="'download', 'mount', 'direct'"):
+        FileDataset.from_files(tmp_path, mode="copy")
+
+
+def test_to_dask_is_a_bag_with_a_partition_for_every_mini_batch(folder):
+    bag = FileDataset.from_files(folder).to_dask(3)
+    assert bag.npartitions == 3
+    assert bag.compute(scheduler="synchronous") == [str(folder / f"{number}.png") for number in range(7)]
+
+
+def test_reading_is_light_to_import():
+    code = (
+        "import sys, prs_dask.datasets.reading, prs_dask.datasets\n"
+        "prs_dask.datasets.FileDataset, prs_dask.datasets.TabularDataset\n"
+        "print([name for name in ('pandas', 'pyarrow', 'numpy', 'fsspec', 'dask') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,36 @@
+"""Descriptors survive the wire, whatever their paths hold."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prs_dask.mini_batches import FileMiniBatch, RowGroupMiniBatch, TextMiniBatch, decode, encode
+
+PATHS = st.binary(min_size=1, max_size=20).map(lambda name: name.decode("utf-8", "surrogateescape"))
+NUMBERS = st.integers(-1, 1 << 62)
+MINI_BATCHES = st.one_of(
+    st.builds(FileMiniBatch, NUMBERS, st.lists(PATHS).map(tuple)),
+    st.builds(TextMiniBatch, NUMBERS, PATHS, NUMBERS, NUMBERS, st.none() | NUMBERS),
+    st.builds(RowGroupMiniBatch, NUMBERS, PATHS, NUMBERS, NUMBERS, st.none() | NUMBERS),
+)
+
+
+@given(MINI_BATCHES)
+def test_what_is_decoded_is_what_was_encoded(mini_batch):
+    decoded = decode(encode(mini_batch))
+    assert decoded == mini_batch
+    assert type(decoded) is type(mini_batch)
+
+
+def test_items_are_known_for_files_and_told_for_tables():
+    assert FileMiniBatch(0, ("a", "b")).items == 2
+    assert TextMiniBatch(0, "a", 0, 9).items is None
+    assert RowGroupMiniBatch(0, "a", 0, 2, 100).items == 100
+
+
+def test_a_detail_says_in_a_line_what_a_mini_batch_holds():
+    assert FileMiniBatch(0, ("a",)).detail == "a"
+    assert FileMiniBatch(0, ("a", "b", "c")).detail == "3 files: a .. c"
+    assert TextMiniBatch(0, "a", 5, 9).detail == "a bytes 5..9"
+    assert TextMiniBatch(0, "a", 5, -1).detail == "a"
+    assert RowGroupMiniBatch(0, "a", 0, 2).detail == "a row groups 0..2"
