@@ -77,6 +77,7 @@ def describe(error: BaseException, user_code: UserCode) -> AttemptError:
     if limit < 1000:  # user code may have set less than formatting needs
         sys.setrecursionlimit(1000)
     try:
+        warm_up()
         if isinstance(error, MemoryError):
             _free_what_frames_hold(error)
         return AttemptError(
@@ -99,12 +100,13 @@ def warm_up() -> None:
 
     User code may have emptied ``sys.path``, or have a ``traceback.py`` of its own.
     """
-    if "traceback" not in sys.modules or "json" not in sys.modules:
+    if "traceback" not in sys.modules:
         path = sys.path[:]
         sys.path[:] = _START_PATH
         try:
-            import json  # noqa: F401
             import traceback  # noqa: F401
+        except BaseException:  # noqa: S110 - it has done worse: failures will have no traceback
+            pass
         finally:
             sys.path[:] = path
 

@@ -20,7 +20,7 @@ from prs_dask.attempts.records import Category
 from prs_dask.entry_script.context import MiniBatchContext
 from prs_dask.entry_script.failures import describe
 from prs_dask.mini_batches import MiniBatch, decode
-from prs_dask.worker_process.frames import FRAME_HEADER, MAX_PIECE, OUTCOME_SIZE, FrameKind, pack_error, pack_outcome
+from prs_dask.worker_process.frames import FRAME_HEADER, MAX_PIECE, FrameKind, pack_error, pack_outcome
 from prs_dask.worker_process.launch import EXIT_BROKEN, EXIT_SUPERVISOR_GONE
 from prs_dask.worker_process.phase import Phase
 

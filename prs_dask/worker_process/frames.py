@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from _json import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prs_dask.attempts.records import AttemptError
@@ -149,9 +150,8 @@ class ProcessSetup(NamedTuple):
 
 def pack_error(error: AttemptError) -> bytes:
     """UTF-8 JSON of an error; lone surrogates are escaped, so any text travels."""
-    import json
-
-    return json.dumps(error).encode("ascii")
+    # The scanner below json itself: user code may have a json.py, or no sys.path left.
+    return f"[{','.join(map(encode_basestring_ascii, error))}]".encode("ascii")
 
 
 def unpack_error(data: bytes | bytearray | memoryview) -> AttemptError:

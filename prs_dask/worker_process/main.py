@@ -13,6 +13,7 @@ Little is imported at the top, and nothing before it is needed: this is on the w
 from __future__ import annotations
 
 import _socket
+import atexit
 import os
 import sys
 from contextlib import suppress
@@ -144,8 +145,6 @@ def _wait(sock: _socket.socket) -> None:
 
 def _leave(code: int) -> NoReturn:
     """The normal way out, but for waiting for threads that user code has left behind."""
-    import atexit
-
     try:
         atexit._run_exitfuncs()
     except BaseException as error:

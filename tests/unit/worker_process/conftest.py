@@ -57,8 +57,8 @@ class Child:
         self.sock.settimeout(PATIENCE)
         page = new_page_descriptor()
         self.page = PhasePage(page)
-        self._stacks = open(folder / "stacks", "ab")
-        kept = (theirs.fileno(), page, self._stacks.fileno())
+        self._stacks = os.open(folder / "stacks", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        kept = (theirs.fileno(), page, self._stacks)
         with open(folder / "stdout", "ab") as stdout, open(folder / "stderr", "ab") as stderr:
             self.process = subprocess.Popen(
                 command(*kept, os.getpid()),
@@ -164,7 +164,7 @@ class Child:
             self.process.wait(PATIENCE)
         self.sock.close()
         self.page.close()
-        self._stacks.close()
+        os.close(self._stacks)
 
 
 Start = Callable[..., Child]
