@@ -81,7 +81,7 @@ class LocalWorkers:
 
 def _start(processes: int, folder: str, environment: dict[str, str]) -> distributed.LocalCluster:
     try:
-        return distributed.LocalCluster(  # type: ignore[no-untyped-call]
+        return distributed.LocalCluster(
             n_workers=processes,
             threads_per_worker=1,
             host="127.0.0.1",

@@ -62,7 +62,7 @@ def check_scheduler(address: str, security: Security | None = None) -> None:
 
 
 def _no_security() -> Security:
-    return Security()  # type: ignore[no-untyped-call] # what Dask's configuration says
+    return Security()
 
 
 def _words(error: BaseException) -> str:
@@ -71,8 +71,8 @@ def _words(error: BaseException) -> str:
 
 async def _identity(address: str, security: Security) -> Any:
     async with asyncio.timeout(CONNECT_SECONDS + 1):
-        arguments = security.get_connection_args("client")  # type: ignore[no-untyped-call]
-        comm = await connect(address, timeout=CONNECT_SECONDS, **arguments)  # type: ignore[no-untyped-call]
+        arguments = security.get_connection_args("client")
+        comm = await connect(address, timeout=CONNECT_SECONDS, **arguments)
         try:
             return await send_recv(comm, op="identity", reply=True)
         finally:

@@ -115,7 +115,7 @@ def _refused(target: object, why: str = "") -> SettingsError:
 
 def _current_client() -> distributed.Client | None:
     try:
-        client = distributed.default_client()  # type: ignore[no-untyped-call]
+        client = distributed.default_client()
     except ValueError:
         return None
     return client if client.status == "running" else None
@@ -151,7 +151,7 @@ def _open_cuda(processes: int | None, node_count: int) -> OpenCluster:
 def _owned(cluster: Any, close_cluster: Callable[[], None], notes: tuple[str, ...]) -> OpenCluster:
     with contextlib.ExitStack() as stack:
         stack.callback(close_cluster)
-        client = distributed.Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = distributed.Client(cluster, set_as_default=False)
         stack.callback(_close_client, client)
         return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=notes)
 
@@ -175,13 +175,13 @@ def _open_running_cluster(cluster: Any) -> OpenCluster:
 def _attached(where: Any, address: str, **security: Any) -> OpenCluster:
     check_scheduler(address, **security)
     settings = {"timeout": CONNECT_SECONDS, "set_as_default": False, **security}
-    client = distributed.Client(where, **settings)  # type: ignore[no-untyped-call]
+    client = distributed.Client(where, **settings)
     return OpenCluster(client, owned=False, close=lambda: _close_client(client))
 
 
 def _close_client(client: distributed.Client) -> None:
     with contextlib.suppress(TimeoutError, OSError):
-        client.close(timeout=2)  # type: ignore[no-untyped-call]
+        client.close(timeout=2)
 
 
 def _address_in_file(path: str) -> str:

@@ -1,0 +1,45 @@
+"""``prs-dask run``: a step, from its settings to its exit code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from prs_dask.cli.flags import StepCommand, step_flags
+
+__all__ = ["run"]
+
+
+@click.command(cls=StepCommand)
+@step_flags
+@click.option("--run-folder", metavar="FOLDER", help="Where journal and logs go. Default: a new one in prs_runs.")
+@click.pass_context
+def run(ctx: click.Context, /, step_file: str | None, run_folder: str | None, **flags: Any) -> None:
+    """Run a step: STEP_FILE (YAML), or flags, or both; flags win.
+
+    Everything after -- goes to the entry script.
+
+    \b
+    prs-dask run --entry-script score.py --input scans --output scores --output-action append_row
+    prs-dask run step.yml --run-max-try 1 -- --threshold 0.5
+    """
+    from prs_dask.cli.interrupts import Interrupts
+    from prs_dask.cli.progress_display import display_for
+    from prs_dask.cli.step_description import build_step, describe
+    from prs_dask.cli.watching import EXIT_CODES, tell_end, watch
+    from prs_dask.clusters import cool_down, warm_up
+
+    description = describe(step_file, flags)
+    if description.is_local:
+        warm_up()  # Dask's import passes in another process while this one makes and checks the step
+    try:
+        step = build_step(description)
+        step.check()
+        with Interrupts() as interrupts:
+            step_run = step.submit(run_folder=run_folder)
+            state = watch(step_run, interrupts, display_for())
+        tell_end(step_run, state)
+    finally:
+        cool_down()
+    ctx.exit(EXIT_CODES[state])

@@ -1,0 +1,225 @@
+"""What a step is made of, from a YAML file, flags or both; and the step made from it.
+
+A step file holds the settings of ``ParallelRunConfig`` by their names, and::
+
+    name: score
+    inputs:                         # a path, or a list of paths and mappings
+      - path: data/*.csv
+        format: delimited           # files (default), delimited, jsonlines, parquet
+        separator: ";"              # and the options of the dataset of that format
+    output: scores
+    side_inputs: [labels]
+    arguments: [--threshold, 0.5]
+
+Relative paths in it are relative to its folder. Flags win over the file.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from prs_dask.cli.flags import INPUT_FORMATS, as_flags, settings_from_flags
+from prs_dask.config import SETTINGS, SHORT_CALL_DEFAULTS, ParallelRunConfig, yaml_files
+from prs_dask.config.settings import unknown_names
+from prs_dask.errors import Fault, SettingsError
+
+if TYPE_CHECKING:
+    from prs_dask.pipeline.step import ParallelRunStep
+
+__all__ = ["InputDescription", "StepDescription", "build_step", "describe"]
+
+T = TypeVar("T")
+
+_STEP_KEYS = ("name", "inputs", "input_format", "output", "side_inputs", "arguments")
+
+_FACTORIES = {
+    "files": ("FileDataset", "from_files"),
+    "delimited": ("TabularDataset", "from_delimited_files"),
+    "jsonlines": ("TabularDataset", "from_json_lines_files"),
+    "parquet": ("TabularDataset", "from_parquet_files"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InputDescription:
+    """One input: its paths, its format, and the options of its dataset."""
+
+    paths: tuple[str, ...]
+    format: str = "files"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepDescription:
+    """A step before its settings are checked."""
+
+    settings: Mapping[str, Any]
+    name: str | None = None
+    inputs: tuple[InputDescription, ...] = ()
+    output: str | None = None
+    side_inputs: tuple[str, ...] = ()
+    arguments: tuple[object, ...] = ()
+    from_file: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Will it start workers on this machine?"""
+        return self.settings.get("compute_target") in (None, "local")
+
+
+def describe(step_file: str | None, flags: Mapping[str, Any]) -> StepDescription:
+    """Read the step file, if there is one, and lay the flags over it.
+
+    Raises
+    ------
+    SettingsError
+        Where the file cannot be read or has keys or inputs that cannot be understood.
+    """
+    described = _read_file(step_file) if step_file else StepDescription(settings={})
+    settings = {**SHORT_CALL_DEFAULTS, **described.settings, **settings_from_flags(flags)}
+    inputs = described.inputs
+    if flags["inputs"]:
+        inputs = tuple(InputDescription((path,)) for path in flags["inputs"])
+    if flags["input_format"]:
+        inputs = tuple(replace(one, format=flags["input_format"]) for one in inputs)
+    return replace(
+        described,
+        settings=settings,
+        inputs=inputs,
+        name=flags["name"] or described.name,
+        output=flags["output"] or described.output,
+        side_inputs=tuple(flags["side_inputs"]) or described.side_inputs,
+        arguments=(*described.arguments, *flags["script_arguments"]),
+    )
+
+
+def _read_file(path: str) -> StepDescription:
+    content = yaml_files.read_settings(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    faults = unknown_names(content, [*_STEP_KEYS, *SETTINGS])
+    default_format = _checked(content, "input_format", INPUT_FORMATS.__contains__, " or ".join(INPUT_FORMATS), faults)
+    arguments = _checked(content, "arguments", _is_list, "a list of texts and numbers", faults) or []
+    name = _checked(content, "name", _is_text, "a text", faults)
+    output = _checked(content, "output", _is_text, "a folder's path", faults)
+    side_inputs = _listed(content.get("side_inputs"))
+    if not all(_is_text(one) for one in side_inputs):
+        faults.append(Fault("side_inputs", repr(content["side_inputs"]), "a list of paths"))
+    inputs = [_input(one, default_format or "files", folder, faults) for one in _listed(content.get("inputs"))]
+    if faults:
+        raise SettingsError(faults)
+    settings = {key: value for key, value in content.items() if key in SETTINGS}
+    return StepDescription(
+        settings=yaml_files.with_paths_from(folder, settings),
+        name=name,
+        inputs=tuple(one for one in inputs if one is not None),
+        output=None if output is None else _placed(output, folder),
+        side_inputs=tuple(_placed(one, folder) for one in side_inputs),
+        arguments=tuple(arguments),
+        from_file=True,
+    )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, (str, int, float)) for one in value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _checked(
+    content: Mapping[str, Any], key: str, is_right: Callable[[Any], bool], allowed: str, faults: list[Fault]
+) -> Any:
+    value = content.get(key)
+    if value is not None and not is_right(value):
+        faults.append(Fault(key, repr(value), allowed))
+        return None
+    return value
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _placed(path: str, folder: str) -> str:
+    return path if "://" in path else os.path.join(folder, path)
+
+
+def _input(entry: object, default_format: str, folder: str, faults: list[Fault]) -> InputDescription | None:
+    options = dict(entry) if isinstance(entry, Mapping) else {"path": entry}
+    paths = _listed(options.pop("path", None))
+    kind = options.pop("format", default_format)
+    if not paths or not all(_is_text(path) for path in paths):
+        example = "{path: data/*.csv, format: delimited}"
+        faults.append(Fault("inputs", repr(entry), "a path, or a mapping with path and format", example))
+    elif kind not in INPUT_FORMATS:
+        faults.append(Fault("inputs: format", repr(kind), " or ".join(INPUT_FORMATS)))
+    else:
+        return InputDescription(tuple(_placed(path, folder) for path in paths), kind, options)
+    return None
+
+
+def build_step(description: StepDescription) -> ParallelRunStep:
+    """Make the step.
+
+    Raises
+    ------
+    SettingsError
+        With the faults of the settings, of the files they name and of the inputs at once.
+    """
+    from prs_dask.pipeline.step import ParallelRunStep
+
+    faults: list[Fault] = []
+    config = _or_faults(lambda: ParallelRunConfig(**description.settings), faults)
+    inputs = [_or_faults(lambda one=one: _dataset(one), faults) for one in description.inputs]  # type: ignore[misc]
+    if not inputs:
+        example = "inputs: [data]" if description.from_file else "--input data"
+        faults.append(Fault("inputs", "nothing", "at least one file, folder or pattern", example))
+    if config is not None:
+        # What the constructor leaves to the step is told together with the rest.
+        faults += config.file_faults()
+    if config is None or faults:
+        error = SettingsError(faults)
+        raise error if description.from_file else as_flags(error)
+    return ParallelRunStep(
+        name=description.name or _name_from(config.script_path),
+        parallel_run_config=config,
+        inputs=inputs,
+        output=description.output,
+        side_inputs=list(description.side_inputs) or None,
+        arguments=list(description.arguments),
+    )
+
+
+def _or_faults(make: Callable[[], T], faults: list[Fault]) -> T | None:
+    try:
+        return make()
+    except SettingsError as error:
+        faults += error.faults
+        return None
+
+
+def _dataset(described: InputDescription) -> Any:
+    import prs_dask
+
+    class_name, method = _FACTORIES[described.format]
+    factory = getattr(getattr(prs_dask, class_name), method)
+    known = [name for name in inspect.signature(factory).parameters if name != "path"]
+    if faults := unknown_names(described.options, known):
+        raise SettingsError([Fault(f"inputs: {fault.name}", fault.found, fault.allowed) for fault in faults])
+    return factory(described.paths[0] if len(described.paths) == 1 else list(described.paths), **described.options)
+
+
+def _name_from(script: Path | None) -> str:
+    """A step's name from its script's: ``Score Wine_2.py`` gives ``score-wine-2``."""
+    stem = script.stem if script is not None else ""
+    name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:32].strip("-")
+    return name if re.fullmatch(r"[a-z][-a-z0-9]{1,30}[a-z0-9]", name) else f"step-{name}"[:32].strip("-")
