@@ -16,6 +16,8 @@ A frame is a header (kind, sequence, payload length) and its payload, over a soc
                             GOODBYE       shutdown() has returned (payload: packed error if it raised)
 
 The process writes an OUTCOME before it begins the next mini-batch and never waits for an answer.
+It reads only when it has nothing to run: a supervisor that writes WORK must go on reading meanwhile.
+ROWS are void when the OUTCOME of their sequence is an error (``str()`` of a late element raised).
 ``sequence`` counts the mini-batches handed to one process, from 0.
 """
 
