@@ -53,7 +53,7 @@ class Committable:
     ids: Sequence[int] = ()
     lengths: Sequence[int] = ()
     rows: bytes = b""
-    pieces: Mapping[int, str] = field(default_factory=dict)
+    pieces: Mapping[int, int | str] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
 

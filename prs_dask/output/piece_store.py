@@ -14,7 +14,7 @@ from prs_dask.output.append_file import AppendFile
 
 __all__ = ["PieceKey", "PieceStore"]
 
-PieceKey = tuple[int, str]
+PieceKey = tuple[int, int | str]
 """Mini-batch id, and a token that tells its attempts apart."""
 
 
@@ -66,5 +66,5 @@ class PieceStore:
 
     def _path(self, key: PieceKey) -> Path:
         mini_batch, token = key
-        short = hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        short = hashlib.blake2b(str(token).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         return self.folder / f"{mini_batch}-{short}.rows"

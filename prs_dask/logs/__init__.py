@@ -1,0 +1,13 @@
+"""The run folder and its ``logs/`` tree, written by the driver only.
+
+``tree``           one object with a method for each kind of news (behaviour, section 8)
+``log_files``      appends and rewrites that never fail the job; few open files
+``overview``       job_progress_overview.<yyyymmddhh>.txt
+``attempt_table``  sys/job_report/processed_mini-batches.csv, in bulk
+``error_groups``   user/error.txt: every distinct error once
+``summary``        what a step run has come to, as values and as text
+``text``           control characters shown, times in UTC
+``run_folder``     prs_runs/<step name>-<UTC time>-<short id>/
+
+Nothing here imports Dask, pandas or output/.
+"""

@@ -1,0 +1,110 @@
+"""sys/job_report/processed_mini-batches.csv: one row an attempt, formatted in bulk.
+
+``Status`` tells rows apart that would be counted twice otherwise: ``Failed attempt`` was tried again,
+``Succeeded`` and ``Failed`` are final, one for each mini-batch. ``Total``, ``Succeeded`` and ``Failed`` count
+items: those of the final rows add up to the summary's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, unpack
+from prs_dask.logs.text import one_line, process_label, utc_text
+
+__all__ = ["COLUMNS", "FAILED", "FAILED_ATTEMPT", "HEADER", "SUCCEEDED", "Details", "format_attempts"]
+
+COLUMNS = (
+    "Mini-batch Id",
+    "Picked Count",
+    "Process",
+    "Process Start Time",
+    "Total",
+    "Succeeded",
+    "Failed",
+    "Elapsed Seconds",
+    "Process Seconds",
+    "Run Method Seconds",
+    "Status",
+    "Error Category",
+    "Error Message",
+    "Mini-batch Detail",
+)
+HEADER = (",".join(COLUMNS) + "\n").encode()
+SUCCEEDED, FAILED, FAILED_ATTEMPT = "Succeeded", "Failed", "Failed attempt"
+
+Details = Callable[[int], str] | Mapping[int, str] | None
+"""What a mini-batch holds, in a few words, by its id; empty or missing where nobody knows any more."""
+
+_LABELS = {int(category): category.label for category in Category}
+
+
+def format_attempts(
+    node: int,
+    process: int,
+    records: bytes,
+    details: Details = None,
+    errors: Mapping[int, AttemptError] | None = None,
+    redact: Callable[[str], str] = str,
+) -> bytes:
+    """Rows of the table.
+
+    Parameters
+    ----------
+    node, process
+        Where the attempts ran.
+    records
+        Packed `AttemptRecord`.
+    details
+        See `Details`.
+    errors
+        By mini-batch id, for those that failed.
+    redact
+        Takes secrets out of messages and details.
+    """
+    known = errors or {}
+    look_up = details.get if isinstance(details, Mapping) else details
+    label = process_label(node, process)
+    rows = []
+    second, second_text = -1, ""
+    for record in unpack(records):
+        number, attempt, category, _, items, results, _, started, elapsed, _, run, cpu = record
+        if int(started) != second:  # most records share theirs with the one before
+            second = int(started)
+            second_text = utc_text(second)[:-4]
+        when = f"{second_text}{int((started - second) * 1000):03d}Z"
+        detail = look_up(number) if look_up is not None else None
+        if detail:
+            detail = _field(redact(detail))
+        if category:
+            rows.append(_failed_row(record, label, when, detail or "", known.get(number), redact))
+        else:
+            good = results if results < items else items
+            rows.append(
+                f"{number},{attempt},{label},{when},{items},{good},{items - good},"
+                f"{elapsed:.6f},{cpu:.6f},{run:.6f},Succeeded,,,{detail or ''}\n"
+            )
+    return "".join(rows).encode("utf-8", "backslashreplace")
+
+
+def _failed_row(
+    record: AttemptRecord,
+    label: str,
+    when: str,
+    detail: str,
+    error: AttemptError | None,
+    redact: Callable[[str], str],
+) -> str:
+    message = _field(redact(f"{error.type}: {error.message}")) if error is not None else ""
+    status = FAILED if record.final else FAILED_ATTEMPT
+    category = _LABELS.get(record.category, str(record.category))
+    return (
+        f"{record.mini_batch},{record.attempt},{label},{when},{record.items},0,{record.items},"
+        f"{record.elapsed:.6f},{record.cpu:.6f},{record.run:.6f},{status},{category},{message},{detail}\n"
+    )
+
+
+def _field(text: str) -> str:
+    """Text as one CSV field on one line."""
+    text = one_line(text, 1000)
+    return '"' + text.replace('"', '""') + '"' if '"' in text or "," in text else text

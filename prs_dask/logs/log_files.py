@@ -1,0 +1,98 @@
+"""Files of the logs tree: appended to piece by piece, or rewritten whole.
+
+A log that cannot be written never fails the job. What fails is counted, the first failure is told
+once, and the next piece is tried again. A piece that was written in part is taken back, so that
+lines and rows stay whole. Thousands of processes share a few open files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["LogFiles"]
+
+
+class LogFiles:
+    """Files under one folder, named by their paths within it.
+
+    Parameters
+    ----------
+    folder
+        ``logs/``; it and the folders below are made when the first file is.
+    on_trouble
+        Called once, with what failed first.
+    most_open
+        So many files are kept open.
+    """
+
+    def __init__(self, folder: Path, on_trouble: Callable[[str], None] | None = None, most_open: int = 64) -> None:
+        self.folder = folder
+        self.failures = 0
+        self.first_failure = ""
+        self._on_trouble = on_trouble
+        self._most_open = most_open
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def append(self, name: str, data: bytes, first: bytes = b"") -> None:
+        """Add ``data`` to the end of a file; where the file is new, ``first`` comes before it."""
+        try:
+            descriptor = self._descriptor(name)
+            before = os.fstat(descriptor).st_size
+            view = memoryview(data if before else first + data)
+            try:
+                while view:
+                    view = view[os.write(descriptor, view) :]
+            except OSError:
+                os.ftruncate(descriptor, before)
+                raise
+        except OSError as error:
+            self._failed(name, error)
+
+    def rewrite(self, name: str, data: bytes) -> None:
+        """Give a file this content; readers see the old or the new one, never half of it."""
+        path = self.folder / name
+        new = path.with_name(f".{path.name}.new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(data)
+            new.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            self._failed(name, error)
+
+    def close(self) -> None:
+        """Close what is open; more may be appended after it."""
+        while self._open:
+            _, descriptor = self._open.popitem()
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _descriptor(self, name: str) -> int:
+        descriptor = self._open.get(name)
+        if descriptor is not None:
+            self._open.move_to_end(name)
+            return descriptor
+        path = self.folder / name
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, flags, 0o644)
+        self._open[name] = descriptor
+        if len(self._open) > self._most_open:
+            _, oldest = self._open.popitem(last=False)
+            os.close(oldest)
+        return descriptor
+
+    def _failed(self, name: str, error: OSError) -> None:
+        self.failures += 1
+        if not self.first_failure:
+            self.first_failure = f"{self.folder / name}: {error.strerror or error}"
+            if self._on_trouble is not None:
+                self._on_trouble(self.first_failure)

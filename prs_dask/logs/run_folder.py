@@ -1,0 +1,196 @@
+"""The run folder: everything a step run leaves behind, in one place.
+
+::
+
+    prs_runs/<step name>-<UTC time>-<short id>/
+        run.json        settings without secrets
+        source.zip      the source as it was sent
+        journal.jsonl   what is finished
+        logs/           what happened
+        output/         unless the step's output is elsewhere; made by whoever writes there
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prs_dask.errors import Fault, OutputError
+from prs_dask.redaction import redact_settings
+
+__all__ = ["RUNS_FOLDER", "RunFolder"]
+
+RUNS_FOLDER = "prs_runs"
+"""In the current folder, unless a path is given."""
+
+
+class RunFolder:
+    """Paths of one run folder, which exists.
+
+    Parameters
+    ----------
+    path
+        Absolute.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._made: list[Path] = []
+
+    @classmethod
+    def create(cls, path: Path | None, step_name: str, now: float, short_id: str) -> RunFolder:
+        """Make a new run folder, or nothing at all.
+
+        Parameters
+        ----------
+        path
+            Where; a folder that is empty or does not exist. None: a new one in ``prs_runs/``.
+        step_name, short_id
+            For its name.
+        now
+            Seconds since the epoch.
+
+        Raises
+        ------
+        OutputError
+            The path is no empty folder, or cannot be written.
+        """
+        if path is None:
+            time = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
+            path = Path(RUNS_FOLDER) / f"{step_name}-{time}-{short_id}"
+        folder = cls(Path(os.path.abspath(path)))
+        try:
+            folder._make()
+        except OSError as error:
+            folder.discard()
+            found = f"{folder.path}: {error.strerror or error}"
+            raise OutputError(
+                [Fault("run_folder", found, "a path that can be written", "run_folder=<another folder>")]
+            ) from error
+        except BaseException:
+            folder.discard()
+            raise
+        return folder
+
+    @property
+    def logs(self) -> Path:
+        """The logs tree."""
+        return self.path / "logs"
+
+    @property
+    def output(self) -> Path:
+        """Where the output is unless the step names another place; not made here."""
+        return self.path / "output"
+
+    @property
+    def run_json(self) -> Path:
+        """Settings without secrets."""
+        return self.path / "run.json"
+
+    @property
+    def source_zip(self) -> Path:
+        """The source as it was sent."""
+        return self.path / "source.zip"
+
+    @property
+    def journal(self) -> Path:
+        """What is finished."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def order(self) -> Path:
+        """Places of rows, with ``append_row_order="input"``."""
+        return self.path / "order.records"
+
+    @property
+    def pieces(self) -> Path:
+        """Rows of huge mini-batches that are under way."""
+        return self.path / "pieces"
+
+    def write_settings(self, settings: Mapping[str, Any], salt: bytes | None = None) -> None:
+        """Write ``run.json``: names and salted hashes stand where secrets stood.
+
+        Parameters
+        ----------
+        settings
+            Anything JSON knows; other values become their text.
+        salt
+            16 random bytes unless given; they are kept in the file.
+        """
+        salt = salt if salt is not None else os.urandom(16)
+        text = json.dumps({"salt": salt.hex(), **redact_settings(settings, salt)}, indent=2)
+        self._write(self.run_json, text.encode("ascii") + b"\n")
+
+    def read_settings(self) -> dict[str, Any]:
+        """What `write_settings` wrote.
+
+        Raises
+        ------
+        OutputError
+            It is not there or cannot be read.
+        """
+        try:
+            settings = json.loads(self.run_json.read_bytes())
+        except (OSError, ValueError) as error:
+            fault = Fault("run_folder", f"{self.run_json}: {error}", "the folder of a step run", "another folder")
+            raise OutputError([fault]) from error
+        if not isinstance(settings, dict):
+            raise OutputError(
+                [Fault("run_folder", f"{self.run_json}: no object", "the folder of a step run", "another folder")]
+            )
+        return settings
+
+    def write_source(self, archive: bytes) -> None:
+        """Keep the source as it was sent."""
+        self._write(self.source_zip, archive)
+
+    def discard(self) -> None:
+        """Take back what was made: for a step run that ends before it has started.
+
+        A folder that was there before stays, empty again; so does everything that others put in
+        folders above it.
+        """
+        for path in reversed(self._made):
+            if path == self.logs or path == self.path:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+        if self._made and self.path not in self._made:
+            for path in (self.run_json, self.source_zip, self.journal, self.order):
+                path.unlink(missing_ok=True)
+        self._made.clear()
+
+    def _make(self) -> None:
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        if not missing and next(self.path.iterdir(), None) is not None:
+            found = f"{self.path} is not empty"
+            raise OutputError(
+                [Fault("run_folder", found, "a folder that is empty or does not exist", "run_folder=<another folder>")]
+            )
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=folder != self.path)  # prs_runs itself may be made by two at once
+            self._made.append(folder)
+        self.logs.mkdir()
+        self._made.append(self.logs)
+
+    @staticmethod
+    def _write(path: Path, data: bytes) -> None:
+        new = path.with_name(f".{path.name}.new")
+        try:
+            with new.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            fault = Fault("run_folder", f"{path}: {error.strerror or error}", "a folder that can be written", "another")
+            raise OutputError([fault]) from error

@@ -1,0 +1,226 @@
+"""The ``logs/`` tree: one method for each kind of news that reaches the driver.
+
+Nothing here fails the job: what cannot be written is counted (`LogTree.files`). Everything shows
+up at once but ``user/error.txt``, which is rewritten every 2 seconds at most. What worker
+processes print is kept byte for byte; what the tree says itself has its secrets taken out and
+control characters shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from prs_dask.attempts.records import AttemptError, Category, unpack
+from prs_dask.logs.attempt_table import HEADER, Details, format_attempts
+from prs_dask.logs.error_groups import ErrorGroups
+from prs_dask.logs.log_files import LogFiles
+from prs_dask.logs.overview import Overview
+from prs_dask.logs.summary import Progress, StepSummary, format_job_result
+from prs_dask.logs.text import NO_NODE, one_line, plain, process_name, shortened, utc_text
+from prs_dask.redaction import Redactor
+
+__all__ = ["LogTree"]
+
+_STREAMS = {
+    "stdout": "user/stdout/{node}/{process}.stdout.txt",
+    "stderr": "user/stderr/{node}/{process}.stderr.txt",
+    "log": "user/entry_script_log/{node}/{process}.log.txt",
+}
+_TABLE = "sys/job_report/processed_mini-batches.csv"
+_ERRORS_EVERY = 2.0
+_FULL_TRACEBACKS = 1000
+"""Of one distinct error; each further one is a line, for a million tracebacks help nobody."""
+
+
+class LogTree:
+    """Writes ``<run folder>/logs``; times are seconds since the epoch.
+
+    Parameters
+    ----------
+    folder
+        ``logs/``. What is there already is appended to.
+    redactor
+        Knows the step run's secrets.
+    on_trouble
+        Called once when a log cannot be written, with what failed.
+    """
+
+    def __init__(
+        self, folder: Path, redactor: Redactor | None = None, on_trouble: Callable[[str], None] | None = None
+    ) -> None:
+        self.files = LogFiles(folder, on_trouble)
+        self.errors = ErrorGroups()
+        self._redact = (redactor or Redactor()).text
+        self._overview = Overview(self.files)
+        self._errors_changed = False
+        self._errors_due = 0.0
+
+    def add_stream(self, stream: str, node: int, process: int, data: bytes) -> None:
+        """The next piece of what a process printed (``"stdout"``, ``"stderr"``) or logged (``"log"``)."""
+        self.files.append(_STREAMS[stream].format(node=node, process=process_name(process)), data)
+
+    def add_attempts(
+        self,
+        node: int,
+        process: int,
+        records: bytes,
+        details: Details = None,
+        errors: Mapping[int, AttemptError] | None = None,
+    ) -> None:
+        """Attempts that ended: their rows of the table, and the errors of those that failed.
+
+        Parameters
+        ----------
+        node, process
+            Where they ran; -1 where both were lost.
+        records
+            Packed `AttemptRecord`.
+        details
+            What a mini-batch holds, by its id.
+        errors
+            By mini-batch id.
+        """
+        if not records:
+            return
+        self.files.append(_TABLE, format_attempts(node, process, records, details, errors, self._redact), HEADER)
+        if not errors:
+            return
+        look_up = details.get if isinstance(details, Mapping) else details
+        for record in unpack(records):
+            error = errors.get(record.mini_batch)
+            if error is None or record.category == Category.SUCCEEDED:
+                continue
+            what = f"mini-batch {record.mini_batch}, attempt {record.attempt}"
+            detail = look_up(record.mini_batch) if look_up is not None else None
+            label = Category(record.category).label
+            self._add_error(node, process, error, record.started + record.elapsed, what, label, detail or "")
+
+    def add_load_error(self, node: int, process: int, error: AttemptError, when: float) -> None:
+        """A process whose import or ``init()`` failed."""
+        self._add_error(node, process, error, when, "loading the entry script", "load", "")
+
+    def add_failed_items(
+        self,
+        mini_batch: int,
+        items: Iterable[str] | None,
+        attempts: int,
+        category: str,
+        message: str,
+        count: int = 0,
+    ) -> None:
+        """Items that failed for good, a line each in ``user/failed_items.jsonl``.
+
+        Parameters
+        ----------
+        items
+            Paths or row numbers; None where only their ``count`` is known: one line for all of them.
+        category
+            ``Category.label`` of the last attempt.
+        message
+            What it said.
+        """
+        entry = {
+            "mini_batch": mini_batch,
+            "attempts": attempts,
+            "category": category,
+            "message": shortened(self._redact(message), 2000),
+        }
+        if items is None:
+            entries = [{"item": None, "items": count, **entry}]
+        else:
+            entries = [{"item": self._redact(item), **entry} for item in items]
+        lines = [json.dumps(one) + "\n" for one in entries]
+        self.files.append("user/failed_items.jsonl", "".join(lines).encode("ascii"))
+
+    def progress(self, progress: Progress, now: float) -> None:
+        """Call as often as you like: the overview gets a line when one is due."""
+        self._overview.update(progress, now)
+
+    def driver(self, text: str, now: float) -> None:
+        """A line of ``driver_log.txt``."""
+        self._line("driver_log.txt", text, now)
+
+    def scheduler(self, text: str, now: float) -> None:
+        """A line of ``sys/master_role.txt``: what the scheduler's side saw."""
+        self._line("sys/master_role.txt", text, now)
+
+    def engine_error(self, component: str, text: str, now: float) -> None:
+        """A fault of the engine itself: ``sys/error/<component>.txt``."""
+        name = "".join(c if c.isalnum() or c in "_-" else "_" for c in component)[:60] or "unknown"
+        self._line(f"sys/error/{name}.txt", text, now)
+
+    def tick(self, now: float) -> None:
+        """Rewrite ``user/error.txt`` if it is due."""
+        if self._errors_changed and now >= self._errors_due:
+            self._errors_changed, self._errors_due = False, now + _ERRORS_EVERY
+            self.files.rewrite("user/error.txt", _encoded(self.errors.text()))
+
+    def finish(
+        self,
+        summary: StepSummary,
+        now: float,
+        *,
+        cause: str = "",
+        output: str = "",
+        open_first: str = "",
+        resume: str = "",
+    ) -> str:
+        """The step run has ended: ``job_result.txt``, the overview's last lines, ``error.txt``.
+
+        Returns
+        -------
+        str
+            The text of ``job_result.txt``.
+        """
+        self._errors_due = now
+        self.tick(now)
+        text = self._redact(
+            format_job_result(
+                summary,
+                cause=cause,
+                output=output,
+                open_first=open_first or self._open_first(summary),
+                resume=resume,
+            )
+        )
+        if self.files.failures:
+            text += f"Logs: {self.files.failures:,} writes failed, first {one_line(self.files.first_failure)}\n"
+        self.files.rewrite("job_result.txt", _encoded(text))
+        self._overview.line(text, now)
+        self.files.close()
+        return text
+
+    def _open_first(self, summary: StepSummary) -> str:
+        if self.errors.total:
+            return str(self.files.folder / "user/error.txt")
+        return "" if summary.state == "Completed" else str(self.files.folder / "driver_log.txt")
+
+    def _add_error(
+        self, node: int, process: int, error: AttemptError, when: float, what: str, category: str, detail: str
+    ) -> None:
+        lost = NO_NODE in (node, process)
+        log = "user/error/lost_workers.txt" if lost else f"user/error/{node}/{process_name(process)}.txt"
+        message = self._redact(error.message)
+        detail = self._redact(detail)
+        example = f"{what}, {detail}" if detail else what
+        count = self.errors.add(error._replace(message=message), example, log)
+        self._errors_changed = True
+        head = f"{utc_text(when)} {what}, {category}: {one_line(error.type)}: {one_line(message)}"
+        blocks = [f"{head} [{detail}]" if detail else head]
+        if count > _FULL_TRACEBACKS:
+            blocks.append(f"(seen {count:,} times by now; its traceback stands above or in other files)")
+        else:
+            blocks += [self._redact(text).strip("\n") for text in (error.traceback,) if text]
+            if error.process_output:
+                blocks += ["output of the subprocess:", self._redact(error.process_output).strip("\n")]
+        self.files.append(log, _encoded(plain("\n".join(blocks)) + "\n\n"))
+
+    def _line(self, name: str, text: str, now: float) -> None:
+        body = plain(self._redact(text)).strip("\n").replace("\n", "\n    ")
+        self.files.append(name, _encoded(f"{utc_text(now)} {body}\n"))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

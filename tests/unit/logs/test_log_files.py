@@ -1,0 +1,69 @@
+"""Log files that never fail the job."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+from prs_dask.logs.log_files import LogFiles
+
+
+def test_pieces_are_appended_and_the_first_line_comes_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        files = LogFiles(tmp_path)
+        files.append("a/b.csv", b"1\n", b"head\n")
+        files.append("a/b.csv", b"2\n", b"head\n")
+        files.close()
+    assert (tmp_path / "a" / "b.csv").read_bytes() == b"head\n1\n2\n1\n2\n"
+
+
+def test_thousands_of_files_need_few_descriptors(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path, most_open=8)
+    before = len(os.listdir("/proc/self/fd"))
+    for round_number in range(2):
+        for number in range(500):
+            files.append(f"{number % 7}/{number}.txt", b"%d\n" % round_number)
+    assert len(os.listdir("/proc/self/fd")) <= before + 8
+    files.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert all(path.read_bytes() == b"0\n1\n" for path in tmp_path.rglob("*.txt"))
+
+
+def test_what_cannot_be_written_is_counted_and_told_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told: list[str] = []
+    files = LogFiles(tmp_path, told.append)
+    files.append("file/x.txt", b"lost")
+    files.rewrite("file/y.txt", b"lost")
+    files.append("good.txt", b"kept")
+    files.close()
+    assert files.failures == 2
+    assert len(told) == 1
+    assert "file/x.txt: Not a directory" in told[0]
+    assert (tmp_path / "good.txt").read_bytes() == b"kept"
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path)
+    files.append("a.txt", b"whole\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        files.append("a.txt", b"x" * 200)
+        files.rewrite("b.txt", b"x" * 200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    files.append("a.txt", b"again\n")
+    files.close()
+    assert files.failures == 2
+    assert (tmp_path / "a.txt").read_bytes() == b"whole\nagain\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_rewritten_file_is_replaced_whole(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path)
+    files.rewrite("a/e.txt", b"one")
+    files.rewrite("a/e.txt", b"2")
+    assert (tmp_path / "a/e.txt").read_bytes() == b"2"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["e.txt"]

@@ -1,0 +1,203 @@
+"""Every kind of news lands in its place."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack
+from prs_dask.logs.summary import Progress, StepSummary
+from prs_dask.logs.tree import LogTree
+from prs_dask.redaction import Redactor
+
+NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+ERROR = AttemptError("ValueError", "bad \x1b image", "Traceback:\n\tline\n", "script.py:3 in run", "child says no")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> LogTree:
+    return LogTree(tmp_path / "logs")
+
+
+def text(tree: LogTree, name: str) -> str:
+    return (tree.files.folder / name).read_text("utf-8")
+
+
+def attempt(mini_batch: int, number: int, category: int = 0, final: int = 1) -> AttemptRecord:
+    return AttemptRecord(mini_batch, number, category, final, 5, 5, 10, NOW, 1.0, 0.1, 0.8, 0.5)
+
+
+def progress(**changes: Any) -> Progress:
+    values: dict[str, Any] = {
+        "state": "Running",
+        "stage": "running",
+        "total": 500,
+        "created": 480,
+        "succeeded": 118,
+        "failed": 2,
+        "running": 4,
+        "failed_items": 20,
+        "items": 1200,
+        "rate": 12.34,
+        "seconds_left": 31.0,
+        "elapsed": 10.0,
+    }
+    return Progress(**(values | changes))
+
+
+SUMMARY = StepSummary("Failed", 500, 118, 2, 1200, 1180, 20, 126, 1180, 9.5, 12.0)
+
+
+def test_what_processes_print_is_kept_byte_for_byte(tree: LogTree) -> None:
+    tree.add_stream("stdout", 0, 3, b"no newline \xff")
+    tree.add_stream("stdout", 0, 3, b" go on")
+    tree.add_stream("stderr", 1, 0, b"\x1b[31m")
+    tree.add_stream("log", 1, 1000, b"logged")
+    read = {str(p.relative_to(tree.files.folder)): p.read_bytes() for p in tree.files.folder.rglob("*.txt")}
+    assert read == {
+        "user/stdout/0/process003.stdout.txt": b"no newline \xff go on",
+        "user/stderr/1/process000.stderr.txt": b"\x1b[31m",
+        "user/entry_script_log/1/process1000.log.txt": b"logged",
+    }
+
+
+def test_attempts_become_rows_and_errors(tree: LogTree) -> None:
+    tree.add_attempts(0, 1, pack([attempt(0, 1), attempt(1, 1, Category.EXCEPTION, 0)]), {1: "b.png"}, {1: ERROR})
+    tree.add_attempts(0, 2, pack([attempt(1, 2, Category.EXCEPTION, 1)]), None, {1: ERROR})
+    tree.add_attempts(0, 2, b"")
+    with (tree.files.folder / "sys/job_report/processed_mini-batches.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["Status"] for row in rows] == ["Succeeded", "Failed attempt", "Failed"]
+    assert text(tree, "user/error/0/process001.txt") == (
+        "2026-01-01T00:00:01.000Z mini-batch 1, attempt 1, exception: ValueError: bad \\x1b image [b.png]\n"
+        "Traceback:\n\tline\noutput of the subprocess:\nchild says no\n\n"
+    )
+    tree.tick(NOW)
+    assert "[2 x] ValueError at script.py:3 in run" in text(tree, "user/error.txt")
+    assert "for example: mini-batch 1, attempt 1, b.png" in text(tree, "user/error.txt")
+
+
+def test_load_errors_and_lost_workers_have_their_places(tree: LogTree) -> None:
+    tree.add_load_error(0, 5, AttemptError("ImportError", "no module"), NOW)
+    tree.add_attempts(
+        -1, -1, pack([attempt(3, 1, Category.WORKER_LOST)]), None, {3: AttemptError("worker lost", "gone")}
+    )
+    assert "loading the entry script, load: ImportError: no module" in text(tree, "user/error/0/process005.txt")
+    assert "mini-batch 3, attempt 1, worker lost: worker lost: gone" in text(tree, "user/error/lost_workers.txt")
+
+
+def test_errors_are_rewritten_every_two_seconds_at_most(tree: LogTree) -> None:
+    tree.tick(NOW)
+    assert not (tree.files.folder / "user/error.txt").exists()
+    tree.add_load_error(0, 0, ERROR, NOW)
+    tree.tick(NOW)
+    tree.add_load_error(0, 0, ERROR, NOW)
+    tree.tick(NOW + 1.9)
+    assert "[1 x]" in text(tree, "user/error.txt")
+    tree.tick(NOW + 2)
+    assert "[2 x]" in text(tree, "user/error.txt")
+
+
+def test_a_million_tracebacks_of_one_error_become_lines(tree: LogTree) -> None:
+    long = ERROR._replace(traceback="x" * 10_000)
+    for number in range(1100):
+        tree.add_attempts(0, 0, pack([attempt(number, 1, 1)]), None, {number: long})
+    content = text(tree, "user/error/0/process000.txt")
+    assert content.count("x" * 10_000) == 1000
+    assert content.count(" mini-batch ") == 1100
+    assert "(seen 1,100 times by now" in content
+
+
+def test_failed_items_are_json_lines(tree: LogTree) -> None:
+    tree.add_failed_items(4, ["a\n.png", "b\udc80"], 3, "exception", "why?sig=canary")
+    tree.add_failed_items(5, None, 1, "time limit", "", count=10)
+    lines = [json.loads(line) for line in text(tree, "user/failed_items.jsonl").splitlines()]
+    assert [line["item"] for line in lines] == ["a\n.png", "b\udc80", None]
+    assert lines[0] == {
+        "item": "a\n.png",
+        "mini_batch": 4,
+        "attempts": 3,
+        "category": "exception",
+        "message": "why?sig=***",
+    }
+    assert lines[2]["items"] == 10
+
+
+def test_the_overview_has_a_line_a_minute_and_one_at_each_change(tree: LogTree) -> None:
+    for seconds in range(0, 130, 5):
+        tree.progress(progress(), NOW + seconds)
+    tree.progress(progress(stage="writing the output"), NOW + 131)
+    tree.progress(progress(stage="writing the output", total=None, seconds_left=None), NOW + 132)
+    tree.progress(progress(state="Canceled", stage="writing the output", total=None, seconds_left=None), NOW + 133)
+    lines = text(tree, "job_progress_overview.2026010100.txt").splitlines()
+    assert [line[14:19] for line in lines] == ["00:00", "01:00", "02:00", "02:11", "02:13"]
+    assert lines[0] == (
+        "2026-01-01T00:00:00.000Z Running, running: 120 of 500 mini-batches done"
+        " (480 created, 4 running, 118 succeeded, 2 failed); 1,200 items, 20 failed; 12.3/s, 31.0 s left; 10.0 s so far"
+    )
+    assert "120 of 480 or more mini-batches" in lines[-1]
+    assert "time left unknown" in lines[-1]
+
+
+def test_the_overview_rotates_daily(tree: LogTree) -> None:
+    for hours in (23.5, 23.9, 24.1, 30, 47.9, 48.0):
+        tree.progress(progress(stage=str(hours)), NOW + hours * 3600)
+    counts = {p.name: len(p.read_text().splitlines()) for p in tree.files.folder.iterdir()}
+    assert counts == {
+        "job_progress_overview.2026010123.txt": 2,
+        "job_progress_overview.2026010200.txt": 3,
+        "job_progress_overview.2026010300.txt": 1,
+    }
+
+
+def test_the_end_tells_state_cause_counts_and_what_to_do(tree: LogTree) -> None:
+    tree.add_load_error(0, 0, ERROR, NOW)
+    tree.tick(NOW)
+    tree.add_load_error(0, 0, ERROR, NOW)
+    result = tree.finish(
+        SUMMARY, NOW + 1, cause="20 items failed\n\x1b[2J?sig=canary", resume="prs-dask resume /runs/x", output="/out"
+    )
+    assert text(tree, "job_result.txt") == result
+    assert result.splitlines() == [
+        "State: Failed",
+        "Cause: 20 items failed",
+        "    \\x1b[2J?sig=***",
+        "Mini-batches: 500 (118 succeeded, 2 failed, 380 not run)",
+        "Items: 1,200 (1,180 succeeded, 20 failed)",
+        "Attempts: 126",
+        "Rows: 1,180",
+        "Time: 9.5 s from the first mini-batch handed out to the last row on disk, 12.0 s from submit",
+        "Output: /out",
+        f"Open first: {tree.files.folder}/user/error.txt",
+        "Resume: prs-dask resume /runs/x",
+    ]
+    assert "State: Failed" in text(tree, "job_progress_overview.2026010100.txt")
+    assert "[2 x]" in text(tree, "user/error.txt")
+
+
+def test_lines_of_driver_scheduler_and_engine(tmp_path: Path) -> None:
+    tree = LogTree(tmp_path, Redactor({"storage_options": {"secret": "canary-value"}}))
+    tree.driver("two\nlines with canary-value", NOW)
+    tree.scheduler("worker tcp://x came", NOW)
+    tree.engine_error("../driver loop", "Traceback", NOW)
+    assert text(tree, "driver_log.txt") == "2026-01-01T00:00:00.000Z two\n    lines with ***\n"
+    assert text(tree, "sys/master_role.txt") == "2026-01-01T00:00:00.000Z worker tcp://x came\n"
+    assert (tmp_path / "sys/error/___driver_loop.txt").exists()
+
+
+def test_logs_that_cannot_be_written_never_fail_the_job(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    told: list[str] = []
+    tree = LogTree(tmp_path / "logs", on_trouble=told.append)
+    tree.add_stream("stdout", 0, 0, b"x")
+    tree.add_attempts(0, 0, pack([attempt(1, 1, 1)]), None, {1: ERROR})
+    tree.add_failed_items(1, ["a"], 1, "exception", "m")
+    tree.progress(progress(), NOW)
+    tree.driver("x", NOW)
+    result = tree.finish(SUMMARY, NOW)
+    assert len(told) == 1
+    assert "Logs: 7 writes failed, first " in result
