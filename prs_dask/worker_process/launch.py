@@ -11,7 +11,7 @@ a C extension). The supervisor opens it with ``O_APPEND`` and reads it before th
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # signal makes enums, which take a millisecond
 import os
 import sys
 

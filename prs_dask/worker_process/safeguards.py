@@ -7,7 +7,7 @@ that writes stacks is put back when it was replaced.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import fcntl
 import os
 from collections.abc import Callable
