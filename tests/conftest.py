@@ -8,6 +8,7 @@ limit (``timeout`` in pyproject.toml; ``@pytest.mark.timeout(seconds)`` for anot
 from __future__ import annotations
 
 import gc
+import io
 import os
 import tempfile
 import threading
@@ -58,13 +59,21 @@ def _standing(folder: str) -> dict[object, str]:
     return {**_processes(), **_threads(), **_descriptors(), **folders}
 
 
+@pytest.fixture(scope="session")
+def permanent_things() -> None:
+    """Opened once in a process, on first use, until its end: by others, and no leaks."""
+    import pyarrow.csv
+
+    resource_tracker.ensure_running()
+    pyarrow.csv.read_csv(io.BytesIO(b"a\n1\n"))  # its signal handler has a pipe
+
+
 @pytest.fixture
-def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_leaks(permanent_things: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing that the test started outlives it by more than five seconds.
 
     The test has a temporary folder (``TMPDIR``) of its own, in which nothing named ``prs*`` may stay.
     """
-    resource_tracker.ensure_running()  # one a process, until its end
     with tempfile.TemporaryDirectory(prefix="leaks-", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)

@@ -26,19 +26,13 @@ def only_folder(folder: Path) -> Path:
     return home
 
 
-def test_the_digits_are_identified_each_once(tmp_path, no_leaks):
+def test_the_digits_are_identified_each_once_and_the_demo_says_where_all_of_it_lies(tmp_path, no_leaks):
     lines: list[str] = []
     assert run_demo("digits", tmp_path, 2, lines.append) == 0
     home = only_folder(tmp_path)
     rows = (home / "answers" / "digits.txt").read_text().splitlines()
     assert sorted(row.split(": ")[0] for row in rows) == sorted(path.name for path in (home / "scans").iterdir())
     assert accuracy(lines) > 95
-
-
-def test_the_digits_demo_says_where_output_and_logs_are(tmp_path, no_leaks):
-    lines: list[str] = []
-    assert run_demo("digits", tmp_path, 2, lines.append) == 0
-    home = only_folder(tmp_path)
     assert f"output:   {home / 'answers' / 'digits.txt'}" in lines
     assert f"logs:     {home / 'run' / 'logs'}" in lines
     assert (home / "run" / "logs" / "job_result.txt").is_file()
