@@ -50,11 +50,22 @@ _PATTERNS = (
         re.compile(rf"(?<![A-Za-z0-9_\-])((?:{_PARAMETER})=)[^&;\s'\"#,)}}\]]+", re.IGNORECASE),
         rf"\1{HIDDEN}",
     ),
-    # {'secret': 'value'}, as tracebacks and reprs show it
-    (":", re.compile(rf"((['\"])(?:{_PARAMETER})\2\s*:\s*)(['\"])(?:(?!\3).)*\3", re.IGNORECASE), rf"\1\3{HIDDEN}\3"),
-    # password='value', as tracebacks and reprs show it too
-    ("=", re.compile(rf"\b((?:{_PARAMETER})\s*=\s*)(['\"])(?:(?!\2).)*\2", re.IGNORECASE), rf"\1\2{HIDDEN}\2"),
-    (" ", re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/\-]{8,}=*"), rf"\1 {HIDDEN}"),
+    # {'secret': 'value'} and password='value', as tracebacks and reprs show them
+    *[
+        (
+            quote,
+            re.compile(
+                rf"(\b(?:{_PARAMETER})\s*=\s*|['\"](?:{_PARAMETER})['\"]\s*:\s*){quote}[^{quote}]*{quote}",
+                re.IGNORECASE,
+            ),
+            rf"\1{quote}{HIDDEN}{quote}",
+        )
+        for quote in "'\""
+    ],
+    *[
+        (scheme, re.compile(rf"\b({scheme})\s+[A-Za-z0-9._~+/\-]{{8,}}=*"), rf"\1 {HIDDEN}")
+        for scheme in ("Bearer", "Basic")
+    ],
 )
 
 

@@ -29,6 +29,8 @@ def plain(text: str) -> str:
 
 def one_line(text: str, most: int = 500) -> str:
     r"""Text on one line of at most ``most`` characters; a newline in it is shown as ``\n``."""
+    if len(text) <= most and text.isprintable():  # as most are
+        return text.strip()
     return _NOT_SHOWN.sub(_escape, shortened(text.strip(), most))
 
 
