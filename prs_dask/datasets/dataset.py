@@ -18,7 +18,7 @@ from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, InputError, SettingsError
 from prs_dask.mini_batches import MiniBatch
 
-__all__ = ["Dataset", "PathLike", "Paths", "absolute_paths", "refuse_unsupported"]
+__all__ = ["Dataset", "PathLike", "Paths", "absolute_paths", "check_size", "refuse_unsupported"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = PathLike | list[PathLike] | tuple[PathLike, ...] | list[str] | tuple[str, ...]
@@ -52,7 +52,7 @@ class Dataset(ABC):
     paths: tuple[str, ...]
     include_hidden: bool = False
     mode: str | None = None
-    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
     name: str | None = None
     path_on_compute: str | None = None
 
@@ -105,7 +105,14 @@ class Dataset(ABC):
 
     def plan(self, mini_batch_size: int | None = None, n: int | None = None) -> list[MiniBatch]:
         """The first ``n`` mini-batches (None: all), without reading or running any."""
-        return list(islice(self.mini_batches(mini_batch_size or self.default_mini_batch_size), n))
+        size = self.default_mini_batch_size if mini_batch_size is None else mini_batch_size
+        return list(islice(self.mini_batches(size), n))
+
+
+def check_size(mini_batch_size: int) -> None:
+    """Raise SettingsError for a size with which nothing could ever be cut."""
+    if mini_batch_size < 1:
+        raise SettingsError([Fault("mini_batch_size", repr(mini_batch_size), "at least 1", "10")])
 
 
 def absolute_paths(path: Paths) -> tuple[str, ...]:
@@ -116,18 +123,18 @@ def absolute_paths(path: Paths) -> tuple[str, ...]:
     InputError
         Nothing was given, or something that is no local path.
     """
-    given = list(path) if isinstance(path, (list, tuple)) else [path]
+    given: list[Any] = list(path) if isinstance(path, (list, tuple)) else [path]
     faults, found = [], []
     for one in given:
-        text = os.fspath(one) if isinstance(one, (str, os.PathLike)) else one
+        text = os.fspath(one) if isinstance(one, os.PathLike) else one
         if not isinstance(text, str) or not text:
             faults.append(Fault("path", repr(text), "a str or os.PathLike, or a list of them", "'data/'"))
         elif os.path.lexists(text):
             found.append(_absolute(text))
         elif text.startswith(("file://", "local://")):
             found.append(_absolute(text.partition("://")[2]))
-        elif "://" in text or text.startswith("memory:"):
-            store = text.partition(":")[0]
+        elif "://" in text:
+            store = text.partition("://")[0]
             faults.append(Fault("path", f"a {store}:// URL", "local paths; remote stores are not supported yet"))
         else:
             found.append(_absolute(os.path.expanduser(text)))
@@ -146,6 +153,8 @@ def _absolute(path: str) -> str:
 
 def refuse_unsupported(**settings: Any) -> None:
     """Raise SettingsError for settings that are known but not yet built, unless they are None."""
-    faults = [Fault(name, repr(value), "nothing yet: not supported in this version") for name, value in settings.items()]
-    if faults := [fault for fault, value in zip(faults, settings.values(), strict=True) if value is not None]:
-        raise SettingsError(faults)
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given:
+        raise SettingsError(
+            Fault(name, repr(value), "nothing: not supported in this version") for name, value in given.items()
+        )

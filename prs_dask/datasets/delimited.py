@@ -14,6 +14,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.datasets.leading_text import record_starts, slices
@@ -96,12 +97,13 @@ def _pieces(block: Block, spec: ReadSpec) -> Iterator[Block]:
     records = record_starts(slices(block.data), spec)
     while start is not None:
         stop = records.after(start + _LARGEST)
-        yield replace(
-            block,
-            data=block.data[start:stop],
-            first_line=lambda start=start: block.first_line() + block.data.count(b"\n", 0, start),
-        )
+        yield replace(block, data=block.data[start:stop], first_line=partial(_line_at, block, start))
         start = stop
+
+
+def _line_at(block: Block, place: int) -> int:
+    """Number of the line, within the file, of a place in the block."""
+    return block.first_line() + block.data.count(b"\n", 0, place)
 
 
 def infer_types(block: Block, spec: ReadSpec) -> tuple[tuple[str, str], ...]:
@@ -141,7 +143,12 @@ def _table(
 
 
 def _read(
-    block: Block, spec: ReadSpec, types: Mapping[str, pa.DataType], *, only: Sequence[str] = (), skip_ragged: bool = False
+    block: Block,
+    spec: ReadSpec,
+    types: Mapping[str, pa.DataType],
+    *,
+    only: Sequence[str] = (),
+    skip_ragged: bool = False,
 ) -> pa.Table:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
@@ -151,9 +158,7 @@ def _read(
     return arrow_csv.read_csv(
         pa.BufferReader(block.data),
         # One piece: pyarrow loses bytes of a quoted CRLF that lies across two of its own.
-        read_options=arrow_csv.ReadOptions(
-            column_names=block.names, block_size=len(block.data) + 1, use_threads=False
-        ),
+        read_options=arrow_csv.ReadOptions(column_names=block.names, block_size=len(block.data) + 1, use_threads=False),
         parse_options=arrow_csv.ParseOptions(
             delimiter=spec.separator,
             newlines_in_values=True,
@@ -207,7 +212,7 @@ def _arrow_type(kind: str) -> pa.DataType:
     types: dict[str, Callable[[], pa.DataType]] = {
         "bool": pa.bool_, "int64": pa.int64, "uint64": pa.uint64, "float64": pa.float64,
     }  # fmt: skip
-    return types.get(kind, pa.string)()
+    return types.get(kind, pa.large_string)()
 
 
 def _wanted(names: Sequence[str], dtype: Any) -> dict[str, Any]:
@@ -216,8 +221,9 @@ def _wanted(names: Sequence[str], dtype: Any) -> dict[str, Any]:
         return {}
     from pandas.api.types import pandas_dtype
 
-    asked = {name: dtype[name] for name in names if name in dtype} if isinstance(dtype, Mapping) else dict.fromkeys(names, dtype)
-    return {name: pandas_dtype(kind) for name, kind in asked.items()}
+    if not isinstance(dtype, Mapping):
+        dtype = dict.fromkeys(names, dtype)
+    return {name: pandas_dtype(dtype[name]) for name in names if name in dtype}
 
 
 def _readable_type(dtype: Any) -> pa.DataType:
@@ -242,10 +248,10 @@ def _tell(path: str, name: str, old: str, new: str) -> None:
 def _check_lines(block: Block, spec: ReadSpec) -> None:
     place = unclosed_in_line(block.data, spec.separator.encode())
     if place is not None:
-        line = block.first_line() + block.data.count(b"\n", 0, place)
         raise ReadError(
-            f"{block.path}, line {line}: a quote is still open at the end of the line, and support_multi_line is False; "
-            'if the field goes on in the next line set support_multi_line="auto", otherwise mend the line'
+            f"{block.path}, line {_line_at(block, place)}: a quote is still open at the end of the line, and "
+            "support_multi_line is False; if the field goes on in the next line set "
+            'support_multi_line="auto", otherwise mend the line'
         )
 
 
@@ -256,9 +262,10 @@ def _ragged(block: Block, spec: ReadSpec, error: Exception) -> ReadError:
         line = 0
         for row in reader:
             if row and len(row) != len(block.names):
+                columns = ", ".join(block.names[:8]) + (", ..." if len(block.names) > 8 else "")
                 return ReadError(
-                    f"{block.path}, line {block.first_line() + line}: found {len(row)} fields; allowed: {len(block.names)}, "
-                    f"one for each column ({', '.join(block.names[:8])}{', ...' if len(block.names) > 8 else ''})"
+                    f"{block.path}, line {block.first_line() + line}: found {len(row)} fields; "
+                    f"allowed: {len(block.names)}, one for each column ({columns})"
                 )
             line = reader.line_num
     except csv.Error:

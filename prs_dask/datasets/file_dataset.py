@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from prs_dask.datasets.cutting import cut_files
-from prs_dask.datasets.dataset import Dataset, Paths, absolute_paths, refuse_unsupported
+from prs_dask.datasets.dataset import Dataset, Paths, absolute_paths, check_size, refuse_unsupported
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.mini_batches import MiniBatch
@@ -70,22 +70,24 @@ class FileDataset(Dataset):
         if mode is not None and mode not in _MODES:
             raise SettingsError([Fault("mode", repr(mode), ", ".join(map(repr, _MODES)), "mode='download'")])
         return cls(
-            paths=absolute_paths(path), include_hidden=include_hidden, mode=mode, storage_options=storage_options
+            paths=absolute_paths(path),
+            include_hidden=include_hidden,
+            mode=mode,
+            storage_options=storage_options and dict(storage_options),
         )
 
     def reader(self) -> ReadSpec:
         return ReadSpec("files")
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
+        check_size(mini_batch_size)
         return cut_files(self.files(), mini_batch_size, input_index)
 
     def to_dask(self, mini_batch_size: int | None = None) -> Bag:
         """A Dask Bag of paths with one partition per mini-batch."""
-        from dask.bag import Bag
+        from dask.bag import from_sequence
 
         from prs_dask.datasets.reading import read
 
-        spec = self.reader()
-        batches = self.plan(mini_batch_size)
-        name = f"prs-files-{abs(hash((self.paths, mini_batch_size))):x}"
-        return Bag({(name, index): (read, batch, spec) for index, batch in enumerate(batches)}, name, len(batches))
+        bag: Bag = from_sequence(self.plan(mini_batch_size), partition_size=1).map(read, self.reader()).flatten()
+        return bag

@@ -66,6 +66,7 @@ def _objects(data: bytes, path: str, first_line: Any) -> list[dict[str, Any]]:
         except ValueError as error:
             raise ReadError(f"{path}, line {first_line() + index}: not JSON: {error}") from None
         if not isinstance(row, dict):
-            raise ReadError(f"{path}, line {first_line() + index}: found {type(row).__name__}; allowed: one object per line")
+            found = type(row).__name__
+            raise ReadError(f"{path}, line {first_line() + index}: found {found}; allowed: one object per line")
         rows.append(row)
     return rows

@@ -79,10 +79,15 @@ def _split(data: bytes, spec: ReadSpec, at_least: int, *, complete: bool) -> Lea
 def column_names(record: bytes, separator: str) -> tuple[str, ...]:
     """Column names from a header record, each once and none empty, named as pandas names them.
 
+    Raises ValueError where the record is no text, or csv finds no fields in it.
+
     >>> column_names(b'a,"b c",a,\\n', ",")
     ('a', 'b c', 'a.1', 'Unnamed: 3')
     """
-    fields = next(csv.reader(io.StringIO(record.decode(), newline=""), delimiter=separator))
+    try:
+        fields = next(csv.reader(io.StringIO(record.decode(), newline=""), delimiter=separator))
+    except csv.Error as error:
+        raise ValueError(f"its first record cannot be read: {error}") from None
     names: dict[str, None] = {}
     for index, field in enumerate(fields):
         name = base = field or f"Unnamed: {index}"

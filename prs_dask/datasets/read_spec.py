@@ -7,7 +7,7 @@ mini-batch to the next is in its descriptor.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from prs_dask.errors import PrsError
@@ -52,5 +52,5 @@ class ReadSpec:
     multi_line: bool = True
     names: tuple[str, ...] | None = None
     column_types: tuple[tuple[str, str], ...] = ()
-    dtype: Mapping[str, Any] | Any = None
+    dtype: Mapping[str, Any] | Any = field(default=None, hash=False)
     include_path: bool = False

@@ -81,7 +81,7 @@ def _range(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[
     _, path, start, stop, _ = mini_batch
     with PlainText(path) as text:
         if text.size < stop:
-            raise ReadError(f"{path}: found {text.size} bytes, at least {stop} when it was listed: the file was changed")
+            raise ReadError(f"{path}: found {text.size} bytes, {stop} or more when it was listed: the file was changed")
         data = text.read_at(start, stop - start)
 
     def first_line() -> int:
@@ -130,8 +130,12 @@ def _names_in_header(
     path: str, version: tuple[int, int, int], separator: str, encoding: str, multi_line: bool
 ) -> tuple[str, ...]:
     from prs_dask.datasets.leading_text import column_names, leading_text
+    from prs_dask.datasets.record_starts import OpenQuote
 
-    found = leading_text(path, ReadSpec("delimited", separator, encoding, multi_line))
-    if found is None:
-        raise ReadError(f"{path}: has no header: the file was changed since it was listed")
-    return column_names(found.first, separator)
+    try:
+        found = leading_text(path, ReadSpec("delimited", separator, encoding, multi_line))
+        if found is None:
+            raise ReadError(f"{path}: has no header: the file was changed since it was listed")
+        return column_names(found.first, separator)
+    except (ValueError, OpenQuote) as error:
+        raise ReadError(f"{path}: its header cannot be read: {error}") from None

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from prs_dask.datasets.cutting import READ_FAULTS, FilesWithHeader, cut_parquet, cut_text
-from prs_dask.datasets.dataset import Dataset, Paths, absolute_paths, refuse_unsupported
+from prs_dask.datasets.dataset import Dataset, Paths, absolute_paths, check_size, refuse_unsupported
 from prs_dask.datasets.leading_text import LeadingText, column_names, leading_text, open_quote, unreadable
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote
@@ -122,7 +122,10 @@ class TabularDataset(Dataset):
         if faults:
             raise SettingsError(faults)
         return cls(
-            paths=absolute_paths(path), storage_options=storage_options, spec=spec, header=_HEADERS[header]
+            paths=absolute_paths(path),
+            storage_options=storage_options and dict(storage_options),
+            spec=spec,
+            header=_HEADERS[header],
         )
 
     @classmethod
@@ -147,7 +150,7 @@ class TabularDataset(Dataset):
         spec = ReadSpec("json_lines", encoding=_encoding(encoding, faults), include_path=include_path)
         if faults:
             raise SettingsError(faults)
-        return cls(paths=absolute_paths(path), storage_options=storage_options, spec=spec)
+        return cls(paths=absolute_paths(path), storage_options=storage_options and dict(storage_options), spec=spec)
 
     @classmethod
     def from_parquet_files(
@@ -167,9 +170,10 @@ class TabularDataset(Dataset):
         """
         refuse_unsupported(partition_format=partition_format)
         spec = ReadSpec("parquet", include_path=include_path)
-        return cls(paths=absolute_paths(path), storage_options=storage_options, spec=spec)
+        return cls(paths=absolute_paths(path), storage_options=storage_options and dict(storage_options), spec=spec)
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
+        check_size(mini_batch_size)
         if self.spec.kind == "parquet":
             return cut_parquet(self.files(), mini_batch_size, input_index)
         return cut_text(self.files(), mini_batch_size, input_index, self.spec, self.header)
@@ -193,12 +197,12 @@ class TabularDataset(Dataset):
         for path in self.files():
             try:
                 head = leading_text(path, self.spec)
+                names = column_names(head.first, self.spec.separator) if head else ()
             except OpenQuote as error:
                 raise open_quote(path, error.offset) from None
             except READ_FAULTS as error:
                 raise unreadable(path, error) from error
-            if head is not None:
-                names = column_names(head.first, self.spec.separator)
+            if head:
                 return names if self.header == "first" else tuple(f"Column{n}" for n in range(1, len(names) + 1))
         return ()
 
@@ -241,9 +245,11 @@ class TabularDataset(Dataset):
         if not batches:
             import pandas as pd
 
-            return dd.from_pandas(pd.DataFrame(), npartitions=1)
-        meta = read(batches[0], spec)
-        return dd.from_map(read, batches, spec=spec, meta=meta[:0], enforce_metadata=False)
+            nothing: dd.DataFrame = dd.from_pandas(pd.DataFrame(), npartitions=1)
+            return nothing
+        columns = read(batches[0], spec)[:0]
+        frame: dd.DataFrame = dd.from_map(read, batches, spec=spec, meta=columns, enforce_metadata=False)
+        return frame
 
     def to_pandas(self) -> pd.DataFrame:
         """All rows in one DataFrame, in input order."""
@@ -267,7 +273,7 @@ class TabularDataset(Dataset):
             if n is not None and have >= n:
                 break
         whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-        return whole[:n]
+        return whole.head(len(whole) if n is None else n)
 
 
 def _encoding(encoding: str, faults: list[Fault]) -> str:

@@ -34,9 +34,10 @@ def is_cuttable(encoding: str) -> bool:
     """
     if _is_utf8(encoding):
         return True
-    every_byte, ascii_bytes = bytes(range(256)), bytes(range(128))
+    ascii_bytes = bytes(range(128))
     try:
-        return len(every_byte.decode(encoding, "replace")) == 256 and ascii_bytes.decode(encoding) == ascii_bytes.decode()
+        one_each = len(bytes(range(256)).decode(encoding, "replace")) == 256
+        return one_each and ascii_bytes.decode(encoding) == ascii_bytes.decode()
     except (UnicodeError, LookupError):
         return False
 
@@ -70,7 +71,8 @@ class PlainText:
         self.size = os.fstat(self._descriptor).st_size
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset``, fewer at the end of the file only."""
+        """``size`` bytes from ``offset``, fewer at the end only; of a file that grows, as it was when opened."""
+        size = min(size, max(0, self.size - offset))
         data = os.pread(self._descriptor, size, offset)
         if len(data) == size or not data:
             return data
@@ -95,28 +97,28 @@ class PlainText:
 @contextmanager
 def open_stream(path: str) -> Iterator[IO[bytes]]:
     """The file's bytes, decompressed."""
-    kind = compression_of(path)
-    opened: Any
+    with open(path, "rb") as raw, _decompressed(raw, compression_of(path)) as stream:
+        yield stream
+
+
+def _decompressed(raw: IO[bytes], kind: str | None) -> Any:
     if kind == "gz":
         import gzip
 
-        opened = gzip.open(path)
-    elif kind == "bz2":
+        return gzip.open(raw)
+    if kind == "bz2":
         import bz2
 
-        opened = bz2.open(path)
-    elif kind == "xz":
+        return bz2.open(raw)
+    if kind == "xz":
         import lzma
 
-        opened = lzma.open(path)
-    elif kind == "zst":
+        return lzma.open(raw)
+    if kind == "zst":
         import pyarrow as pa
 
-        opened = pa.CompressedInputStream(pa.PythonFile(open(path, "rb")), "zstd")
-    else:
-        opened = open(path, "rb")
-    with opened as stream:
-        yield stream
+        return pa.CompressedInputStream(pa.PythonFile(raw), "zstd")
+    return raw
 
 
 def utf8_stream(stream: IO[bytes], encoding: str) -> IO[bytes]:

@@ -6,14 +6,15 @@ mini-batch of a dataset (separator, column types, storage options) is sent once,
 
 ``encode`` and ``decode`` are called once a mini-batch on the driver and in the worker process,
 so a descriptor is a named tuple, and its wire form the pickle of the bare tuple: together
-under 3 µs. Pickle, because both ends run the same code in one trust domain (Dask's own), and
+3.5 µs for ten paths. Pickle, because both ends run the same code in one trust domain (Dask's own), and
 because paths may hold undecodable bytes as lone surrogates, which JSON and msgpack refuse.
 """
 
 from __future__ import annotations
 
 import pickle
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
 
 __all__ = [
     "FileMiniBatch",
@@ -48,7 +49,8 @@ class TextMiniBatch(NamedTuple):
 
     ``start`` is the first byte of a record and ``stop`` the first byte of another or the end
     of the file; the header line is never inside. ``stop`` -1 means: to the end of the file,
-    which is decompressed or decoded as a whole.
+    which is decompressed and decoded as a whole; ``start`` then counts bytes of its text as UTF-8,
+    and is -1 (the first row) where the file could not be opened when the descriptor was made.
     """
 
     input: int
@@ -68,7 +70,10 @@ class TextMiniBatch(NamedTuple):
 
 
 class RowGroupMiniBatch(NamedTuple):
-    """Row groups ``first <= index < stop`` of one Parquet file."""
+    """Row groups ``first <= index < stop`` of one Parquet file.
+
+    ``stop`` -1 means all: the file could not be opened when the descriptor was made.
+    """
 
     input: int
     path: str
@@ -83,21 +88,23 @@ class RowGroupMiniBatch(NamedTuple):
     @property
     def detail(self) -> str:
         """What it holds, in a few words, for logs."""
-        return f"{self.path} row groups {self.first}..{self.stop}"
+        return self.path if self.stop < 0 else f"{self.path} row groups {self.first}..{self.stop}"
 
 
 MiniBatch: TypeAlias = FileMiniBatch | TextMiniBatch | RowGroupMiniBatch
 
 _KINDS: tuple[type[MiniBatch], ...] = (FileMiniBatch, TextMiniBatch, RowGroupMiniBatch)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
+_MAKE: tuple[Callable[[Iterable[Any]], MiniBatch], ...] = tuple(kind._make for kind in _KINDS)
 
 
 def encode(mini_batch: MiniBatch) -> bytes:
     """Wire form of a descriptor."""
-    return pickle.dumps((_NUMBER[type(mini_batch)], *mini_batch), 5)
+    return pickle.dumps((_NUMBER[type(mini_batch)], tuple(mini_batch)), 5)
 
 
 def decode(data: bytes) -> MiniBatch:
     """The descriptor that ``encode`` was given."""
-    number, *fields = pickle.loads(data)  # noqa: S301 - see the module's docstring
-    return _KINDS[number](*fields)
+    number, fields = pickle.loads(data)  # noqa: S301 - see the module's docstring
+    mini_batch: MiniBatch = _MAKE[number](fields)
+    return mini_batch

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from prs_dask.datasets import FileDataset
 from prs_dask.datasets.reading import read
 from prs_dask.errors import InputError, SettingsError
@@ -60,7 +61,8 @@ def test_a_parent_folder_behind_a_link_is_the_one_the_system_means(folder):
     (folder / "deep/er").mkdir(parents=True)
     (folder / "deep/x.png").touch()
     (folder / "link").symlink_to(folder / "deep/er")
-    assert [os.path.basename(path) for path in FileDataset.from_files(folder / "link" / ".." / "x.png").files()] == ["x.png"]
+    (found,) = FileDataset.from_files(folder / "link" / ".." / "x.png").files()
+    assert os.path.samefile(found, folder / "deep/x.png")
 
 
 def test_a_dataset_is_a_value_and_named_or_mounted_ones_are_copies(folder):
@@ -75,6 +77,11 @@ def test_a_dataset_is_a_value_and_named_or_mounted_ones_are_copies(folder):
     with pytest.raises(dataclasses.FrozenInstanceError):
         dataset.mode = "direct"
     assert (dataset.kind, dataset.item_word, dataset.default_mini_batch_size) == ("file", "file", 10)
+
+
+def test_a_size_with_which_nothing_can_be_cut_is_refused(folder):
+    with pytest.raises(SettingsError, match="mini_batch_size: found 0"):
+        FileDataset.from_files(folder).plan(0)
 
 
 @pytest.mark.parametrize("path", [[], None, 3, "", b"x", [3]])

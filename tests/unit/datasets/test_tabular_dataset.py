@@ -12,8 +12,9 @@ import pickle
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from prs_dask.datasets import ReadError, TabularDataset
 from prs_dask.datasets.delimited import _NULLS
 from prs_dask.datasets.reading import read
@@ -54,6 +55,7 @@ def tables(draw):
     return (text if draw(st.booleans()) else text.rstrip("\r\n")), expected
 
 
+@settings(deadline=None, max_examples=60)
 @given(tables(), st.booleans(), st.integers(1, 90))
 def test_no_row_is_lost_doubled_or_broken_whatever_the_block_size(tmp_path_factory, table, bom, size):
     text, _ = table
@@ -66,6 +68,7 @@ def test_no_row_is_lost_doubled_or_broken_whatever_the_block_size(tmp_path_facto
     assert all(len(frame) for frame in frames(dataset, size))
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 80), st.booleans())
 def test_a_row_belongs_to_the_block_of_its_first_byte(tmp_path_factory, lengths, size, multi_line):
     path = tmp_path_factory.mktemp("csv") / "table.csv"
@@ -148,6 +151,28 @@ def test_a_header_with_a_line_break_in_quotes_is_one_header(tmp_path):
     assert frames(TabularDataset.from_delimited_files(path), 1)[0].to_dict("list") == {"a\nb": [1], "c": [2]}
 
 
+def test_a_header_that_is_no_text_fails_the_mini_batches_of_its_file_naming_it(tmp_path):
+    csv_file(tmp_path, b"a,\xff\n1,2\n", "1.csv")
+    csv_file(tmp_path, b"a,b\n1,2\n", "2.csv")
+    dataset = TabularDataset.from_delimited_files(tmp_path)
+    spec = dataset.reader()
+    first, second = dataset.plan()
+    with pytest.raises(ReadError, match="1.csv"):
+        read(first, spec)
+    assert len(read(second, spec)) == 1
+    with pytest.raises(InputError, match="1.csv"):
+        TabularDataset.from_delimited_files(tmp_path, header="only_first_file").reader()
+
+
+def test_a_file_that_grows_while_it_is_cut_is_cut_as_it_was(tmp_path):
+    path = csv_file(tmp_path, "a\n1\n2\n")
+    batches = TabularDataset.from_delimited_files(path).mini_batches(1)
+    first = next(batches)
+    with path.open("a") as file:
+        file.write("3\n" * 1_000_000)
+    assert [(batch.start, batch.stop) for batch in (first, *batches)] == [(2, 4), (4, 6)]
+
+
 def test_names_that_are_empty_or_stand_twice_are_told_apart(tmp_path):
     path = csv_file(tmp_path, "a,,a\n1,2,3\n")
     assert list(frames(TabularDataset.from_delimited_files(path), 9)[0]) == ["a", "Unnamed: 1", "a.1"]
@@ -193,11 +218,10 @@ def test_a_dtype_that_is_asked_for_is_given_or_its_mini_batch_fails(tmp_path):
 def test_a_row_with_too_few_or_too_many_fields_is_an_error_that_names_file_and_line(tmp_path, row):
     path = csv_file(tmp_path, f'a,b\n1,"x\ny"\n1,2\n{row}\n1,2\n')
     dataset = TabularDataset.from_delimited_files(path)
-    found = []
-    with pytest.raises(ReadError, match=r"table.csv, line 5: found \d fields?.*allowed: 2"):
-        for batch in dataset.plan(1):
-            found.append(read(batch, dataset.reader()))
-    assert len(found) == 2
+    first, second, ragged, last = dataset.plan(1)
+    with pytest.raises(ReadError, match=r"table.csv, line 5: found \d fields.*allowed: 2"):
+        read(ragged, dataset.reader())
+    assert [len(read(batch, dataset.reader())) for batch in (first, second, last)] == [1, 1, 1]
 
 
 def test_bytes_that_are_no_utf8_fail_their_mini_batch_and_no_other(tmp_path):
@@ -258,7 +282,7 @@ def test_a_compressed_file_is_one_mini_batch(tmp_path, ending):
 
 @pytest.mark.parametrize("ending", COMPRESSED)
 def test_damaged_compressed_files_fail_their_own_mini_batch(tmp_path, ending):
-    data = COMPRESSED[ending](b"a,b\n" + bytes(str(list(range(200_000))), "ascii").replace(b" ", b"1\n"))
+    data = COMPRESSED[ending](b"a,b\n" + bytes(str(list(range(30_000))), "ascii").replace(b" ", b"1\n"))
     csv_file(tmp_path, data[: len(data) // 2], f"1.csv.{ending}")
     csv_file(tmp_path, b"this is not compressed", f"2.csv.{ending}")
     csv_file(tmp_path, "a,b\n1,2\n", "3.csv")
@@ -315,13 +339,14 @@ def test_a_frame_is_fresh_at_every_read_and_may_be_changed(tmp_path):
     assert read(batch, spec).to_dict("list") == {"a": [1, 2]}
 
 
-OBJECTS = st.fixed_dictionaries(
-    {"n": st.integers(-(10**6), 10**6)},
-    optional={"s": st.text(st.sampled_from("ab\n\r\"é\u2028 "), max_size=5), "x": st.floats(allow_nan=False, allow_infinity=False)},
-)
+TEXT = st.text(st.sampled_from('ab\n\r"é\u2028 '), max_size=5)
+NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+OBJECTS = st.fixed_dictionaries({"n": st.integers(-(10**6), 10**6)}, optional={"s": TEXT, "x": NUMBER})
+LINE_BREAKS = st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\n"])
 
 
-@given(st.lists(OBJECTS, max_size=8), st.integers(1, 90), st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\n"]), st.booleans())
+@settings(deadline=None, max_examples=60)
+@given(st.lists(OBJECTS, max_size=8), st.integers(1, 90), LINE_BREAKS, st.booleans())
 def test_json_lines_are_read_in_order_once_whatever_the_block_size(tmp_path_factory, objects, size, line_break, ends):
     path = tmp_path_factory.mktemp("json") / "table.jsonl"
     text = line_break.join([json.dumps(one, ensure_ascii=False) for one in objects])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from prs_dask.mini_batches import FileMiniBatch, RowGroupMiniBatch, TextMiniBatch, decode, encode
 
 PATHS = st.binary(min_size=1, max_size=20).map(lambda name: name.decode("utf-8", "surrogateescape"))
