@@ -55,3 +55,15 @@ def test_type_checkers_see_the_same_names_from_the_same_homes():
     seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert seen == prs_dask._HOMES
     assert set(prs_dask.__all__) == {*seen, "__version__"}
+
+
+def test_public_names_are_no_modules_whatever_was_imported_before():
+    program = """
+import importlib, pkgutil, types, prs_dask
+for module in pkgutil.walk_packages(prs_dask.__path__, "prs_dask."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print([name for name in prs_dask.__all__ if isinstance(getattr(prs_dask, name), types.ModuleType)])
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

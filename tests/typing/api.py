@@ -69,7 +69,7 @@ def step(files: FileDataset) -> ParallelRunStep:
         name="score",
         parallel_run_config=settings(),
         inputs=[files],
-        output=OutputFileDatasetConfig("answers"),
+        output=OutputFileDatasetConfig(destination="answers"),
         arguments=["--model", "model.joblib"],
         allow_reuse=False,
     )
