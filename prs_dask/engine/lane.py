@@ -132,6 +132,8 @@ class Lane:
                     self._mean = None
                     self._tell("ready")
                     return True
+                if self._supervisor.stopping:
+                    break
                 self._supervisor.log_load_error(process.number, problem.error)
                 self._end_process()
                 self._tell("failed", process.number, _one_line(problem.error), too_long=problem.too_long)
@@ -139,6 +141,7 @@ class Lane:
                 self._supervisor.sleep(min(answer["wait"], 1.0))
             else:
                 return False
+        self._end_process()
         return False
 
     def _tell(self, event: str, process: int | None = None, error: str = "", *, too_long: bool = False) -> None:

@@ -130,6 +130,7 @@ class LaneProcess:
             node_id=supervisor.node,
             logging_level=settings.logging_level,
             import_paths=tuple(path for path in sys.path if path),
+            input_names=settings.input_names,
         )
 
     def _wait_until_ready(self, until: float) -> StartProblem | None:

@@ -84,7 +84,7 @@ class Results:
                 self._pieces.add((entry["mini_batch"], str(entry["token"])), entry["data"])
             elif kind == "header":
                 self._header = entry["data"]
-        numbers = {node: number for node, number in process_numbers.items() if self._process_numbers.get(node) != number}
+        numbers = {node: number for node, number in process_numbers.items() if self._process_numbers.get(node, 0) != number}
         if batch or numbers:
             self._committer.commit(batch, header_line=self._header, process_numbers=numbers)
             self._process_numbers.update(numbers)

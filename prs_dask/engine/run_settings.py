@@ -57,10 +57,14 @@ class WorkerSettings:
         cloudpickle of that object.
     source_digest
         Names the source archive; None without one.
-    arguments, readers, row_format, logging_level
+    arguments, readers, row_format, logging_level, input_names
         See `prs_dask.worker_process.frames.ProcessSetup`.
     environment
         Set for every worker process before anything is imported. May hold secrets.
+    memory_limit
+        Bytes a process may use; None: the worker's limit shared among its lanes; 0: none.
+    shared_output
+        The step's output folder where workers see it; None: a folder of each process.
     """
 
     run_id: str
@@ -75,3 +79,4 @@ class WorkerSettings:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     memory_limit: int | None = None
     shared_output: str | None = None
+    input_names: tuple[str, ...] = ()

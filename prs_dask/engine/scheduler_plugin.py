@@ -2,7 +2,7 @@
 
 Workers and driver reach it by one permanent op, ``prs``, with a run id and the name of a call:
 
-    workers   hello, source, alive, may_start, process, lane, logs, stopped
+    workers   hello, source, alive, may_start, process, lane, logs, stopped, unusable
     driver    sync, driver_alive, stop, remove
 
 Every call answers something. An unknown step run answers ``{"closed": True}``; a fault of our
@@ -202,6 +202,14 @@ class RunPlugin(SchedulerPlugin):
         self._note(f"worker {worker} of node {place.node} ({node_key}) has come with {threads} threads")
         self._news.set()
         return {"settings": self._worker_settings, "node": place.node}
+
+    async def on_unusable(self, worker: str, error: str) -> Reply:
+        """A worker cannot take part; where none is left that can, the step run fails."""
+        self._lose(worker, f"cannot be used: {error}", charge=False)
+        self._live.discard(worker)
+        if not self._judge.places.workers:
+            self._judge.end("Failed", f"no worker can be used; worker {worker}: {error}")
+        return {}
 
     async def on_source(self) -> Reply:
         """The source archive."""

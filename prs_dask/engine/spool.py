@@ -25,8 +25,10 @@ __all__ = ["NodeFolder", "sweep_abandoned"]
 
 
 def _root() -> Path:
+    """Made where it is missing; FileNotFoundError where somebody removes it meanwhile."""
     root = Path(tempfile.gettempdir()) / f"prs-dask-{os.getuid()}"
-    root.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        root.mkdir(mode=0o700)
     found = root.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(f"{root} must be a folder that only its owner, user {os.getuid()}, can open")
@@ -53,15 +55,16 @@ class NodeFolder:
 
     def __init__(self, run_id: str) -> None:
         sweep_abandoned()
-        self._folder = _root() / run_id
         while True:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = (self._folder / "lock").open("ab")
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
-            # Between open and flock a sweeper may have removed the folder: then start over.
-            if (self._folder / "lock").exists() and os.fstat(self._lock.fileno()).st_nlink:
-                break
-            self._lock.close()
+            # A sweeper may remove the folder at any moment until its lock is held: then start over.
+            with contextlib.suppress(FileNotFoundError):
+                self._folder = _root() / run_id
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                self._lock = (self._folder / "lock").open("ab")
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
+                if os.fstat(self._lock.fileno()).st_nlink:
+                    break
+                self._lock.close()
         self.own = Path(tempfile.mkdtemp(prefix=f"worker-{os.getpid()}-", dir=self._folder))
 
     def unpack_source(self, digest: str, archive: bytes) -> Path:

@@ -112,6 +112,7 @@ class StepRunDriver:
         self._total_told = False
         self._stop = threading.Event()
         self._stop_state = ("", "")
+        self._end_seconds = END_SECONDS
         self._begun = time.monotonic()
         self._alive: asyncio.Future[None] | None = None
 
@@ -119,6 +120,10 @@ class StepRunDriver:
         """End the step run from another thread; what has been finished is still written."""
         self._stop_state = (state, cause)
         self._stop.set()
+
+    def hurry(self) -> None:
+        """Do not wait for workers at the end."""
+        self._end_seconds = 0.0
 
     # ---------------------------------------------------------------- the loop
 
@@ -136,20 +141,20 @@ class StepRunDriver:
 
     def _rounds(self) -> dict[str, Any]:
         """Rounds until the verdict, then until the workers have said all there is to say."""
-        room, stop_sent, until = 1, False, 0.0
+        room, stop_sent, stopped_at = 1, False, 0.0
         while True:
             reply = self._round(room)
             room = reply["room"]
             if self._stop.is_set() and reply["verdict"] is None:
                 state, cause = self._stop_state
                 self._call("stop", orderly=False, state=state, cause=cause)
-                stop_sent, until = True, time.monotonic() + END_SECONDS
+                stop_sent, stopped_at = True, time.monotonic()
             elif reply["verdict"] is not None and not stop_sent:
                 self._call("stop", orderly=reply["verdict"]["state"] == "Completed")
-                stop_sent, until = True, time.monotonic() + END_SECONDS
+                stop_sent, stopped_at = True, time.monotonic()
             if stop_sent:
                 done = not reply["live"] and self._acknowledged == reply["last"]
-                if done or time.monotonic() > until:
+                if done or time.monotonic() > stopped_at + self._end_seconds:
                     return reply
                 time.sleep(0.01)
 
@@ -183,11 +188,17 @@ class StepRunDriver:
             reply["lanes"],
             reply["nodes"],
             self._results.rows,
-            reply["seconds"],
+            self._seconds(reply["seconds"]),
         )
         self._check_submission()
         self._on_round(self.situation)
         return reply
+
+    def _seconds(self, since_first: float) -> float:
+        """Until the last row was on disk."""
+        if self._results.rows != self.situation.rows or not self._results.rows:
+            return since_first
+        return self.situation.seconds
 
     def _check_submission(self) -> None:
         error = self._submission.error

@@ -161,7 +161,7 @@ class Supervisor:
 
     async def acall(self, call: str, **arguments: Any) -> dict[str, Any]:
         """A call to the scheduler plugin; repeated where the connection breaks."""
-        if call in ("hello", "alive", "may_start", "process", "lane", "logs", "stopped"):
+        if call in ("hello", "alive", "may_start", "process", "lane", "logs", "stopped", "unusable"):
             arguments["worker"] = self._worker.address
         for attempt in range(CALL_TRIES):
             try:

@@ -46,9 +46,10 @@ class RunWorkerPlugin(WorkerPlugin):
 async def _begin(supervisor: Supervisor) -> None:
     try:
         await supervisor.begin()
-    except Exception:
+    except Exception as error:
         logger.exception("step run %s cannot use this worker", supervisor.run_id)
         supervisor.stopping = "kill"
+        await supervisor.acall("unusable", error=f"{type(error).__name__}: {error}")
 
 
 class _Receiver:

@@ -1,0 +1,112 @@
+"""A checked step as the values that engine and workers want. No cluster, nothing written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prs_dask.attempts.limits import RunLimits
+from prs_dask.config import SETTINGS, EngineOptions, ParallelRunConfig
+from prs_dask.datasets import Dataset
+from prs_dask.output.row_format import RowFormat, row_format
+from prs_dask.pipeline.source import SETTINGS_FILE, SourceArchive, pack_source
+
+__all__ = ["Preparation", "prepare", "run_limits", "settings_for_people"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What a step run needs to know of its step.
+
+    Parameters
+    ----------
+    limits
+        Tries, thresholds, time limits.
+    rows
+        How results become rows; None with summary_only.
+    source
+        The archive; None where the entry script is an object, then ``script_object`` is its cloudpickle.
+    readers, input_names
+        One for each input.
+    """
+
+    limits: RunLimits
+    rows: RowFormat | None
+    source: SourceArchive | None
+    script_object: bytes | None
+    readers: tuple[Any, ...]
+    input_names: tuple[str, ...]
+
+
+def prepare(config: ParallelRunConfig, options: EngineOptions, inputs: Sequence[Dataset]) -> Preparation:
+    """Everything that can go wrong before anything is started goes wrong here.
+
+    Raises
+    ------
+    SettingsError
+        A file that a setting names cannot be used, or an input cannot be read.
+    """
+    script = config.script_path
+    rows = None
+    if config.output_action == "append_row":
+        beside = script.parent / SETTINGS_FILE if script is not None else None
+        rows = row_format(config.append_row_format, beside, options.append_row_dataframe_header)
+    source, script_object = None, None
+    if script is not None:
+        folder = config.source_directory
+        source = pack_source(script, Path(folder) if folder is not None else None)
+    else:
+        import cloudpickle
+
+        script_object = cloudpickle.dumps(config.entry_script)
+    for dataset in inputs:
+        dataset.check()
+    return Preparation(
+        run_limits(config, options),
+        rows,
+        source,
+        script_object,
+        tuple(dataset.reader() for dataset in inputs),
+        tuple(dataset.name or str(index) for index, dataset in enumerate(inputs)),
+    )
+
+
+def run_limits(config: ParallelRunConfig, options: EngineOptions) -> RunLimits:
+    """The limits of behaviour, sections 5.1 to 5.4, with their defaults filled in."""
+    run, overhead = config.run_invocation_timeout, options.task_overhead_timeout
+    backoff = config.retry_backoff
+    return RunLimits(
+        run_max_try=config.run_max_try,
+        error_threshold=config.error_threshold,
+        allowed_failed_count=config.allowed_failed_count,
+        allowed_failed_percent=config.allowed_failed_percent,
+        run_seconds=run,
+        overhead_seconds=overhead,
+        init_seconds=options.init_timeout or 3 * run + 30,
+        progress_seconds=options.progress_update_timeout or config.run_max_try * (run + overhead),
+        retry_backoff=backoff if isinstance(backoff, tuple) else (backoff, 1.0, backoff),
+        retry_on=config.retry_on,
+        no_retry_on=config.no_retry_on,
+    )
+
+
+def settings_for_people(config: ParallelRunConfig) -> dict[str, Any]:
+    """The settings as ``run.json`` shows them; secrets are still in it."""
+    shown: dict[str, Any] = {}
+    for name in SETTINGS:
+        value = getattr(config, name)
+        plain = value is None or isinstance(value, (str, int, float, bool, dict, list, tuple))
+        shown[name] = value if plain else os.fspath(value) if isinstance(value, os.PathLike) else type(value).__name__
+    return shown
+
+
+def fingerprint(settings: dict[str, Any], arguments: Sequence[str], preparation: Preparation) -> dict[str, str]:
+    """Hashes of what a resume must find unchanged."""
+    text = json.dumps([settings, list(arguments)], sort_keys=True, default=str)
+    source = preparation.source.digest if preparation.source is not None else "object"
+    return {"settings": hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest(), "source": source}

@@ -1,0 +1,73 @@
+"""The source directory as one archive: the same folder gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from prs_dask.errors import Fault, SettingsError
+
+__all__ = ["SourceArchive", "pack_source"]
+
+LEFT_OUT = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", ".ipynb_checkpoints", "prs_runs"})
+"""Folders of these names never travel."""
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+SETTINGS_FILE = "parallel_run_step.settings.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceArchive:
+    """A zip archive, its SHA-256, and the entry script's path within it."""
+
+    data: bytes
+    digest: str
+    script: str
+
+
+def pack_source(script: Path, source_directory: Path | None) -> SourceArchive:
+    """Pack the whole source directory, or the script alone (with the settings file beside it).
+
+    Raises
+    ------
+    SettingsError
+        The script does not lie in the source directory, or a file cannot be read.
+    """
+    if source_directory is None:
+        root, files = script.parent, [script]
+        settings = script.parent / SETTINGS_FILE
+        files += [settings] if settings.is_file() else []
+    else:
+        root, files = source_directory, _files(source_directory)
+    try:
+        inside = script.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        fault = Fault("entry_script", str(script), f"a file within source_directory={source_directory}")
+        raise SettingsError([fault]) from None
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for path in files:
+            entry = zipfile.ZipInfo(path.relative_to(root).as_posix(), _EPOCH)
+            try:
+                entry.external_attr = (stat.S_IFREG | stat.S_IMODE(path.stat().st_mode)) << 16
+                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            except OSError as error:
+                fault = Fault("source_directory", f"{path}: {error.strerror}", "files that can be read")
+                raise SettingsError([fault]) from error
+    data = buffer.getvalue()
+    return SourceArchive(data, hashlib.sha256(data).hexdigest(), inside)
+
+
+def _files(root: Path) -> list[Path]:
+    """All files below ``root`` in a fixed order; links to places outside of it are followed to
+    files only."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
+        found += [path for path in (Path(folder) / name for name in sorted(names)) if path.is_file()]
+    return found

@@ -1,0 +1,241 @@
+"""ParallelRunStep: what is to be run over which inputs, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.config import ParallelRunConfig, split_arguments
+from prs_dask.datasets import Dataset
+from prs_dask.errors import Fault, OutputError, SettingsError
+from prs_dask.pipeline.outputs import OutputFileDatasetConfig, output_path
+from prs_dask.pipeline.preparation import prepare
+
+if TYPE_CHECKING:
+    from prs_dask.mini_batches import MiniBatch
+    from prs_dask.pipeline.step_run import StepRun
+
+__all__ = ["ParallelRunStep"]
+
+_NAME = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
+
+
+class ParallelRunStep:
+    """An entry script, its inputs and its output.
+
+    Parameters
+    ----------
+    name
+        3 to 32 characters: lower-case letters, digits and ``-``; starts with a letter, does not end with ``-``.
+    parallel_run_config
+        The settings.
+    inputs
+        One or more datasets, all FileDataset or all TabularDataset. Each is cut separately.
+    output
+        A folder, or an `OutputFileDatasetConfig`; None: ``output`` in the run folder.
+    side_inputs
+        Folders or datasets that every worker process may read whole.
+    arguments
+        The entry script's command line. A dataset, side input or output in it becomes its local path.
+    allow_reuse
+        Whether a pipeline may take the output of an earlier, equal step run.
+
+    Raises
+    ------
+    SettingsError
+        With every fault of the step at once.
+
+    Examples
+    --------
+    >>> step = ParallelRunStep(
+    ...     name="score",
+    ...     parallel_run_config=config,
+    ...     inputs=[FileDataset.from_files("scans")],
+    ...     output="scores",
+    ... )  # doctest: +SKIP
+    >>> step.submit().wait_for_completion()  # doctest: +SKIP
+    'Completed'
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parallel_run_config: ParallelRunConfig,
+        inputs: Dataset | Sequence[Dataset],
+        output: str | os.PathLike[str] | OutputFileDatasetConfig | None = None,
+        side_inputs: Sequence[object] | None = None,
+        arguments: Sequence[object] | None = None,
+        allow_reuse: bool = True,
+    ) -> None:
+        faults: list[Fault] = []
+        if not isinstance(name, str) or not 3 <= len(name) <= 32 or not _NAME.fullmatch(name):
+            allowed = "3 to 32 characters: lower-case letters, digits and '-', a letter first, no '-' at the end"
+            faults.append(Fault("name", repr(name), allowed, "score-images"))
+        if not isinstance(parallel_run_config, ParallelRunConfig):
+            faults.append(Fault("parallel_run_config", repr(parallel_run_config), "a ParallelRunConfig"))
+            raise SettingsError(faults)
+        self.name = name
+        self.config = parallel_run_config
+        self.inputs = tuple([inputs] if isinstance(inputs, Dataset) else inputs)
+        self.output = output
+        self.side_inputs = tuple(side_inputs or ())
+        self.allow_reuse = allow_reuse
+        faults += _input_faults(self.inputs)
+        faults += self.config.file_faults()
+        try:
+            self.options, self._arguments = split_arguments(list(arguments or ()))
+        except SettingsError as error:
+            faults += error.faults
+        try:
+            self._output_path = output_path(output)
+        except SettingsError as error:
+            faults += error.faults
+        if not faults and self.inputs[0].kind == "file":
+            try:
+                self.config.resolve().files_per_mini_batch  # noqa: B018 - raises where the size has a unit
+            except SettingsError as error:
+                faults += error.faults
+        if faults:
+            raise SettingsError(faults)
+
+    # ---------------------------------------------------------------- before a run
+
+    def check(self) -> None:
+        """See that the inputs can be read and the output be written; starts and writes nothing.
+
+        Raises
+        ------
+        SettingsError
+            With every fault at once.
+        """
+        faults: list[Fault] = []
+        for dataset in self.inputs:
+            try:
+                dataset.check()
+            except SettingsError as error:
+                faults += error.faults
+        faults += self._output_faults()
+        if faults:
+            raise SettingsError(faults)
+
+    def _output_faults(self) -> list[Fault]:
+        folder = self._output_path
+        if folder is None:
+            return []
+        if self.config.output_action == "append_row":
+            file = folder / self.config.append_row_file_name
+            if file.exists():
+                allowed = "no such file: an output is never overwritten or appended to"
+                return [Fault("output", f"{file} exists", allowed, "another output or append_row_file_name")]
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            found = f"{existing} is no folder" if not existing.is_dir() else f"{existing} cannot be written"
+            return [Fault("output", found, "a folder that can be written", "another output")]
+        return []
+
+    def mini_batches(self, config: ParallelRunConfig) -> Iterator[MiniBatch]:
+        """All mini-batches of all inputs, lazily, in the order of their ids."""
+        files = self.inputs[0].kind == "file"
+        size = config.files_per_mini_batch if files else config.bytes_per_mini_batch
+        return chain.from_iterable(dataset.mini_batches(size, index) for index, dataset in enumerate(self.inputs))
+
+    def plan(self, n: int | None = None) -> list[MiniBatch]:
+        """The first ``n`` mini-batches (None: all), without running any.
+
+        Raises
+        ------
+        InputError
+            An input is missing or cannot be cut as told.
+        """
+        return list(islice(self.mini_batches(self.config.resolve()), n))
+
+    # ---------------------------------------------------------------- a run
+
+    def submit(self, *, run_folder: str | os.PathLike[str] | None = None, compute_target: Any = None) -> StepRun:
+        """Start the step run and return at once.
+
+        Parameters
+        ----------
+        run_folder
+            Where logs and journal go; None: a new folder in ``prs_runs/``.
+        compute_target
+            Instead of the config's.
+
+        Raises
+        ------
+        SettingsError
+            Something cannot be used; nothing was started or written.
+        """
+        from prs_dask.output.append_file import AppendFile
+        from prs_dask.logs.run_folder import RunFolder
+        from prs_dask.pipeline.step_run import StepRun
+
+        self.check()
+        config = self.config.resolve()
+        preparation = prepare(config, self.options, self.inputs)
+        now, short_id = time.time(), uuid.uuid4().hex[:8]
+        folder = RunFolder.create(Path(run_folder) if run_folder is not None else None, self.name, now, short_id)
+        try:
+            output_folder = self._output_path or folder.output
+            output = None
+            if config.output_action == "append_row":
+                output = AppendFile.create(output_folder, config.append_row_file_name, str(folder.path))
+            else:
+                _make(output_folder)
+            return StepRun(
+                step=self,
+                config=config,
+                preparation=preparation,
+                arguments=self._local_arguments(output_folder),
+                run_id=f"{self.name}-{short_id}",
+                run_folder=folder,
+                output_folder=output_folder,
+                output=output,
+                compute_target=compute_target if compute_target is not None else config.compute_target,
+            )
+        except BaseException:
+            folder.discard()
+            raise
+
+    def _local_arguments(self, output_folder: Path) -> tuple[str, ...]:
+        """The arguments as text; datasets and outputs as their local paths."""
+        texts: list[str] = []
+        for argument in self._arguments:
+            if isinstance(argument, OutputFileDatasetConfig):
+                texts.append(str(output_path(argument) or output_folder))
+            elif isinstance(argument, Dataset):
+                texts += argument.paths
+            else:
+                texts.append(os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument))
+        return tuple(texts)
+
+    def __repr__(self) -> str:
+        return f"ParallelRunStep(name={self.name!r}, inputs={list(self.inputs)!r}, output={self.output!r})"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fault = Fault("output", f"{folder}: {error.strerror}", "a folder that can be written", "another output")
+        raise OutputError([fault]) from error
+
+
+def _input_faults(inputs: Sequence[Dataset]) -> list[Fault]:
+    if not inputs:
+        return [Fault("inputs", "nothing", "one or more datasets", 'inputs=[FileDataset.from_files("data")]')]
+    strange = [item for item in inputs if not isinstance(item, Dataset)]
+    if strange:
+        allowed = "FileDataset or TabularDataset values"
+        return [Fault("inputs", repr(item), allowed, "FileDataset.from_files(...)") for item in strange]
+    if len({item.kind for item in inputs}) > 1:
+        return [Fault("inputs", "files and tables together", "all FileDataset or all TabularDataset", "two steps")]
+    names = [item.name for item in inputs if item.name]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return [Fault("inputs", f"the name {name!r} twice", "a name of its own for each") for name in twice]

@@ -1,0 +1,425 @@
+"""One execution of a step: from submit to the last line of its logs.
+
+Everything happens in a thread of its own::
+
+    open the cluster -> engine.step_run -> finish the output -> job_result -> close the cluster
+
+The thread's end is the step run's end: whoever waits sees an output that is complete under its name,
+or a ``.partial`` that is cut to its last commit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import pickle
+import platform
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.attempts.judge import Verdict
+from prs_dask.attempts.progress import ProgressMeter
+from prs_dask.engine.results import Results
+from prs_dask.engine.run_settings import RunSettings, WorkerSettings
+from prs_dask.engine.spool import sweep_abandoned
+from prs_dask.engine.step_run import Situation, StepRunDriver
+from prs_dask.engine.submission import Submission
+from prs_dask.errors import PrsError, StepRunFailed
+from prs_dask.logs.run_folder import RunFolder
+from prs_dask.logs.summary import Progress, StepSummary, format_progress
+from prs_dask.logs.tree import LogTree
+from prs_dask.output.append_file import AppendFile
+from prs_dask.output.committer import Committer
+from prs_dask.output.journal import Failure, JournalWriter, iter_failures
+from prs_dask.output.order_file import OrderFile
+from prs_dask.output.piece_store import PieceStore
+from prs_dask.pipeline.preparation import Preparation, fingerprint, settings_for_people
+from prs_dask.pipeline.recording import TreeRecorder
+from prs_dask.quantities import format_seconds
+from prs_dask.redaction import Redactor
+
+if TYPE_CHECKING:
+    from prs_dask.clusters import OpenCluster
+    from prs_dask.config import ParallelRunConfig
+    from prs_dask.pipeline.step import ParallelRunStep
+
+__all__ = ["StepRun"]
+
+SHOW_SECONDS = 10.0
+EXIT_SECONDS = 30.0
+
+
+class StepRun:
+    """A step run that has been submitted; made by `ParallelRunStep.submit`.
+
+    Attributes
+    ----------
+    run_folder, log_dir, output_dir
+        Folders.
+    output_file
+        The one file with all rows; None with summary_only. It stands there when the step run has completed.
+    error
+        Why it failed or was canceled; None while it runs or when it has completed.
+    """
+
+    def __init__(
+        self,
+        *,
+        step: ParallelRunStep,
+        config: ParallelRunConfig,
+        preparation: Preparation,
+        arguments: tuple[str, ...],
+        run_id: str,
+        run_folder: RunFolder,
+        output_folder: Path,
+        output: AppendFile | None,
+        compute_target: Any,
+    ) -> None:
+        self.id = run_id
+        self.name = step.name
+        self.run_folder = run_folder.path
+        self.log_dir = run_folder.logs
+        self.output_dir = output_folder
+        self.output_file = output.path if output is not None else None
+        self.error: str | None = None
+        self._step = step
+        self._config = config
+        self._preparation = preparation
+        self._arguments = arguments
+        self._folder = run_folder
+        self._output = output
+        self._compute_target = compute_target
+        self._submitted = time.monotonic()
+        self._state, self._stage = "Running", "preparing"
+        self._situation = Situation()
+        self._meter = ProgressMeter()
+        self._summary: StepSummary | None = None
+        self._driver: StepRunDriver | None = None
+        self._cancel = ("", "")
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        settings = settings_for_people(config)
+        self._tree = LogTree(run_folder.logs, Redactor(settings))
+        try:
+            self._journal = self._start_files(settings)
+        except BaseException:
+            if output is not None:
+                output.discard()
+            raise
+        self._thread = threading.Thread(target=self._main, name=f"prs-{run_id}", daemon=True)
+        self._thread.start()
+        atexit.register(self._interpreter_ends)
+
+    def _start_files(self, settings: dict[str, Any]) -> JournalWriter:
+        """run.json, source.zip and the journal: what a resume needs."""
+        step, preparation = self._step, self._preparation
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        about = {
+            "run_id": self.id,
+            "name": step.name,
+            "created": created,
+            "output": str(self.output_dir),
+            "arguments": list(self._arguments),
+            "inputs": [repr(dataset) for dataset in step.inputs],
+        }
+        self._folder.write_settings({**about, "settings": settings})
+        if preparation.source is not None:
+            self._folder.write_source(preparation.source.data)
+        return JournalWriter.create(
+            self._folder.journal,
+            run=self.id,
+            created=created,
+            fingerprint=fingerprint(settings, self._arguments, preparation),
+            plan={"mini_batch_size": self._config.mini_batch_size, "inputs": len(step.inputs)},
+        )
+
+    # ---------------------------------------------------------------- what users ask
+
+    def get_status(self) -> str:
+        """``"Running"``, ``"Completed"``, ``"Failed"`` or ``"Canceled"``."""
+        return self._state
+
+    def wait_for_completion(
+        self, show_output: bool = False, timeout_seconds: float | None = None, raise_on_error: bool = True
+    ) -> str:
+        """Wait for the end.
+
+        Parameters
+        ----------
+        show_output
+            Print a line of progress every 10 s and at each change, and the result.
+        timeout_seconds
+            Longest wait; the step run goes on afterwards.
+        raise_on_error
+            Raise where the step run has not completed.
+
+        Returns
+        -------
+        str
+            ``"Completed"``, ``"Failed"`` or ``"Canceled"``.
+
+        Raises
+        ------
+        StepRunFailed
+            It failed or was canceled.
+        TimeoutError
+            It has not ended yet.
+        """
+        until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        told, next_line = ("", ""), 0.0
+        while not self._ended.wait(0.1 if show_output else _left(until, 3600.0)):
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError(f"the step run has not ended after {timeout_seconds:g} s; it goes on")
+            if show_output:
+                progress = self.progress()
+                now = time.monotonic()
+                if (progress.state, progress.stage) != told or now >= next_line:
+                    told, next_line = (progress.state, progress.stage), now + SHOW_SECONDS
+                    print(format_progress(progress), flush=True)
+        if show_output:
+            print(self._result_text, flush=True)
+        if raise_on_error and self._state != "Completed":
+            raise StepRunFailed(self._state, self.error or "", str(self.run_folder))
+        return self._state
+
+    def cancel(self) -> None:
+        """End it in order: what runs is stopped, what was finished is kept. Returns when that is done."""
+        self._stop("canceled")
+        self._ended.wait()
+
+    def kill(self) -> None:
+        """End it at once, without waiting for workers. The run folder stays as it is."""
+        self._stop("ended at once")
+        driver = self._driver
+        if driver is not None:
+            driver.hurry()
+
+    def _stop(self, cause: str) -> None:
+        with self._lock:
+            if self._state != "Running" or self._cancel[0]:
+                return
+            self._cancel = ("Canceled", cause)
+            self._stage = "canceling"
+            if self._driver is not None:
+                self._driver.stop(*self._cancel)
+
+    def summary(self) -> StepSummary:
+        """Counts and times; of the moment while it runs, final when it has ended."""
+        if self._summary is not None:
+            return self._summary
+        situation = self._situation
+        counts = situation.counts
+        return StepSummary(
+            state=self._state,
+            mini_batches=situation.total if situation.total is not None else counts.supplied,
+            succeeded_mini_batches=counts.succeeded,
+            failed_mini_batches=counts.failed,
+            items=counts.items,
+            succeeded_items=counts.succeeded_items,
+            failed_items=counts.failed_items,
+            attempts=counts.attempts,
+            rows=situation.rows if self._output is not None else 0,
+            seconds=situation.seconds,
+            total_seconds=time.monotonic() - self._submitted,
+        )
+
+    def progress(self) -> Progress:
+        """How far it is, now."""
+        situation, now = self._situation, time.monotonic()
+        counts = situation.counts
+        ended = counts.succeeded + counts.failed
+        running = self._state == "Running"
+        return Progress(
+            state=self._state,
+            stage=self._stage,
+            total=situation.total,
+            created=counts.supplied,
+            succeeded=counts.succeeded,
+            failed=counts.failed,
+            running=counts.running,
+            failed_items=counts.failed_items,
+            items=counts.items,
+            rate=self._meter.rate(now) if running else ended / situation.seconds if situation.seconds else 0.0,
+            seconds_left=self._meter.seconds_left(now, ended, situation.total) if running else 0.0,
+            elapsed=now - self._submitted if running else self.summary().total_seconds,
+        )
+
+    def failed_items(self) -> Iterator[Failure]:
+        """Mini-batches that failed for good, from the journal, in the order they did."""
+        return iter_failures(self._folder.journal)
+
+    def __repr__(self) -> str:
+        return f"StepRun(id={self.id!r}, state={self._state!r}, run_folder={str(self.run_folder)!r})"
+
+    # ---------------------------------------------------------------- the thread
+
+    def _main(self) -> None:
+        verdict = Verdict("Failed", "it was never started")
+        cluster: OpenCluster | None = None
+        try:
+            self._log_start()
+            self._enter("starting workers")
+            cluster = self._open_cluster()
+            verdict = self._drive(cluster)
+            self._enter("finishing the output")
+            verdict = self._finish_output(verdict)
+        except PrsError as error:
+            verdict = Verdict("Failed", str(error))
+        except BaseException as error:
+            text = traceback.format_exc()
+            self._tree.engine_error("driver", text, time.time())
+            verdict = Verdict("Failed", f"internal error of prs_dask: {type(error).__name__}: {error}")
+        finally:
+            try:
+                self._end(verdict, cluster)
+            finally:
+                self._ended.set()
+                atexit.unregister(self._interpreter_ends)
+
+    def _enter(self, stage: str) -> None:
+        with self._lock:
+            if self._stage != "canceling":
+                self._stage = stage
+        self._tree.driver(stage, time.time())
+        self._tree.progress(self.progress(), time.time())
+
+    def _log_start(self) -> None:
+        import dask
+
+        from prs_dask import __version__
+
+        config = self._config
+        lines = [
+            f"step run {self.id}: prs_dask {__version__}, dask {dask.__version__}, Python {platform.python_version()},"
+            f" {platform.platform()}",
+            f"settings: {config!r}",
+            f"arguments: {list(self._arguments)}",
+            *(f"input {index}: {dataset!r}" for index, dataset in enumerate(self._step.inputs)),
+            f"output: {self.output_dir}",
+        ]
+        for line in lines:
+            self._tree.driver(line, time.time())
+
+    def _open_cluster(self) -> OpenCluster:
+        from prs_dask.clusters import open_cluster
+
+        config = self._config
+        cluster = open_cluster(self._compute_target, config.process_count_per_node, config.node_count)
+        for note in cluster.notes:
+            self._tree.driver(note, time.time())
+        return cluster
+
+    def _drive(self, cluster: OpenCluster) -> Verdict:
+        config, preparation, folder = self._config, self._preparation, self._folder
+        pieces = PieceStore(folder.pieces) if self._output is not None else None
+        order = None
+        if self._output is not None and config.append_row_order == "input":
+            order = OrderFile(folder.order)
+        committer = Committer(self._journal, self._output, order, pieces)
+        results = Results(committer, self._journal, pieces, TreeRecorder(self._tree))
+        self._committer, self._order, self._pieces = committer, order, pieces
+        source = preparation.source
+        worker_settings = WorkerSettings(
+            run_id=self.id,
+            script=source.script if source is not None else None,
+            script_object=preparation.script_object,
+            source_digest=source.digest if source is not None else None,
+            arguments=self._arguments,
+            readers=preparation.readers,
+            row_format=preparation.rows,
+            logging_level=config.logging_level,
+            limits=preparation.limits,
+            environment=dict(config.environment_variables),
+            memory_limit=config.memory_limit_per_process,
+            shared_output=str(self.output_dir),
+            input_names=preparation.input_names,
+        )
+        settings = RunSettings(
+            run_id=self.id,
+            limits=preparation.limits,
+            processes_per_node=config.process_count_per_node,
+            node_count=None if cluster.owned else config.node_count,
+        )
+        driver = StepRunDriver(
+            cluster.client,
+            settings,
+            pickle.dumps(worker_settings, 5),
+            source.data if source is not None else b"",
+            Submission(self._step.mini_batches(config)),
+            results,
+            first_task_seconds=self._step.options.first_task_creation_timeout,
+            on_round=self._on_round,
+        )
+        with self._lock:
+            self._driver = driver
+            if self._cancel[0]:
+                driver.stop(*self._cancel)
+        self._enter("running")
+        return driver.run()
+
+    def _on_round(self, situation: Situation) -> None:
+        self._situation = situation
+        self._meter.add(time.monotonic(), situation.counts.succeeded + situation.counts.failed)
+        now = time.time()
+        self._tree.progress(self.progress(), now)
+        self._tree.tick(now)
+
+    # ---------------------------------------------------------------- the end
+
+    def _finish_output(self, verdict: Verdict) -> Verdict:
+        """Give the file its name where all is well."""
+        if self._situation.total == 0 and verdict.state == "Completed":
+            verdict = Verdict("Failed", "the inputs hold no mini-batch: every file is empty")
+        output = self._output
+        if output is None:
+            return verdict
+        if verdict.state == "Completed" and not self._situation.rows:
+            verdict = Verdict("Failed", "run() has returned no row at all over the whole input")
+        if verdict.state == "Completed":
+            output.finish(self._order, len(self._committer.header_line))
+        return verdict
+
+    def _end(self, verdict: Verdict, cluster: OpenCluster | None) -> None:
+        output = self._output
+        if output is not None and not output.is_finished:
+            with contextlib.suppress(OSError):
+                output.keep_partial()
+        for part in (getattr(self, "_order", None), getattr(self, "_pieces", None)):
+            if part is not None:
+                part.close()
+        with contextlib.suppress(OSError):
+            self._journal.end(verdict.state, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+            self._journal.sync()
+        self._journal.close()
+        if cluster is not None:
+            owned = cluster.owned
+            with contextlib.suppress(Exception):  # nothing that goes wrong here changes the result
+                cluster.close()
+            if owned:
+                sweep_abandoned()
+        self._state = verdict.state
+        self.error = verdict.cause or None
+        self._summary = self.summary()
+        shown = ""
+        if output is not None:
+            shown = str(output.path if output.is_finished else output.partial)
+        self._tree.driver(f"{verdict.state} {verdict.cause}".strip(), time.time())
+        self._result_text = self._tree.finish(self._summary, time.time(), cause=verdict.cause, output=shown)
+
+    def _interpreter_ends(self) -> None:
+        """The interpreter ends while the step run goes on: cancel it in order."""
+        print(f"prs_dask: the interpreter ends, so step run {self.id} is canceled; logs: {self.log_dir}", file=sys.stderr)
+        self._stop("the interpreter that had submitted it has ended")
+        if not self._ended.wait(EXIT_SECONDS):
+            print(f"prs_dask: step run {self.id} has not ended in {format_seconds(EXIT_SECONDS)}", file=sys.stderr)
+            os._exit(1)
+
+
+def _left(until: float | None, most: float) -> float:
+    return most if until is None else max(0.0, min(most, until - time.monotonic()))
