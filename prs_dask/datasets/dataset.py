@@ -56,6 +56,10 @@ class Dataset(ABC):
     name: str | None = None
     path_on_compute: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.storage_options is not None:  # a copy: what the caller does with theirs changes nothing here
+            object.__setattr__(self, "storage_options", dict(self.storage_options))
+
     def as_named_input(self, name: str) -> Self:
         """A copy with a name, by which the entry script can tell inputs apart."""
         return replace(self, name=name)

@@ -73,7 +73,7 @@ class FileDataset(Dataset):
             paths=absolute_paths(path),
             include_hidden=include_hidden,
             mode=mode,
-            storage_options=storage_options and dict(storage_options),
+            storage_options=storage_options,
         )
 
     def reader(self) -> ReadSpec:

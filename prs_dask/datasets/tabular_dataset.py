@@ -123,7 +123,7 @@ class TabularDataset(Dataset):
             raise SettingsError(faults)
         return cls(
             paths=absolute_paths(path),
-            storage_options=storage_options and dict(storage_options),
+            storage_options=storage_options,
             spec=spec,
             header=_HEADERS[header],
         )
@@ -150,7 +150,7 @@ class TabularDataset(Dataset):
         spec = ReadSpec("json_lines", encoding=_encoding(encoding, faults), include_path=include_path)
         if faults:
             raise SettingsError(faults)
-        return cls(paths=absolute_paths(path), storage_options=storage_options and dict(storage_options), spec=spec)
+        return cls(paths=absolute_paths(path), storage_options=storage_options, spec=spec)
 
     @classmethod
     def from_parquet_files(
@@ -170,7 +170,7 @@ class TabularDataset(Dataset):
         """
         refuse_unsupported(partition_format=partition_format)
         spec = ReadSpec("parquet", include_path=include_path)
-        return cls(paths=absolute_paths(path), storage_options=storage_options and dict(storage_options), spec=spec)
+        return cls(paths=absolute_paths(path), storage_options=storage_options, spec=spec)
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
         check_size(mini_batch_size)

@@ -33,6 +33,10 @@ def rows(dataset, size):
     return [tuple(row) for frame in frames(dataset, size) for row in frame.itertuples(index=False)]
 
 
+def texts(dataset, size):
+    return [tuple("" if pd.isna(value) else value for value in row) for row in rows(dataset, size)]
+
+
 def csv_file(folder, data: bytes | str, name="table.csv"):
     path = folder / name
     path.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -63,9 +67,15 @@ def test_no_row_is_lost_doubled_or_broken_whatever_the_block_size(tmp_path_facto
     path = tmp_path_factory.mktemp("csv") / "table.csv"
     path.write_bytes((b"\xef\xbb\xbf" if bom else b"") + b"x,y\r\n" + text.encode())
     dataset = TabularDataset.from_delimited_files(path, dtype=str)
-    found = [tuple("" if pd.isna(value) else value for value in row) for row in rows(dataset, size)]
+    found = texts(dataset, size)
     assert found == [tuple("" if value in _NULLS else value for value in row) for row in expected]
     assert all(len(frame) for frame in frames(dataset, size))
+    as_lines = TabularDataset.from_delimited_files(path, dtype=str, support_multi_line=False)
+    if any("\n" in value or "\r" in value for row in expected for value in row):
+        with pytest.raises(ReadError):
+            frames(as_lines, size)
+    else:
+        assert texts(as_lines, size) == found
 
 
 @settings(deadline=None, max_examples=60)
