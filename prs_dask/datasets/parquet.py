@@ -42,7 +42,9 @@ def read_row_groups(path: str, first: int, stop: int) -> pd.DataFrame:
             count = parquet.num_row_groups
             if stop > count:
                 raise ReadError(f"{path}: found {count} row groups, {stop} when it was listed: the file was changed")
-            frame: pd.DataFrame = parquet.read_row_groups(range(first, count if stop < 0 else stop)).to_pandas()
+            # One thread: there is a worker process per core, and hand-overs cost more than they bring.
+            table = parquet.read_row_groups(range(first, count if stop < 0 else stop), use_threads=False)
+            frame: pd.DataFrame = table.to_pandas(use_threads=False)
             return frame
     except ArrowException as error:
         raise ReadError(f"{path}: not a readable Parquet file: {error}") from error
