@@ -69,4 +69,4 @@ def test_the_tutorial_works_as_it_is_written(tmp_path, no_leaks):
 
     tolerant = shell(tolerant_run)
     assert tolerant.returncode == 0, tolerant.stderr
-    assert len((tmp_path / "shares" / "parallel_run_step.txt").read_text().splitlines()) == 35
+    assert len((tmp_path / "most-shares" / "parallel_run_step.txt").read_text().splitlines()) == 35
