@@ -22,7 +22,7 @@ class Category(enum.IntEnum):
     EXCEPTION = 1  # run() raised, whatever it raised
     BAD_RETURN = 2  # run() returned something that is no result, or that has no text
     TIME_LIMIT = 3  # run_invocation_timeout or task_overhead_timeout
-    PROCESS_DIED = 4  # a signal, os._exit, sys.exit during run()
+    PROCESS_DIED = 4  # a signal, or os._exit, during run()
     OUT_OF_MEMORY = 5
     LOAD_ERROR = 6  # the mini-batch could not be read
     WORKER_LOST = 7

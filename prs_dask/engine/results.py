@@ -91,6 +91,9 @@ class Results:
             self.rows += rows
         for entry in entries:
             self._record(entry)
+            if entry["kind"] == "attempts" and entry["errors"] and self._pieces is not None:
+                for number, _ in entry["errors"]:  # what such an attempt had sent before it failed
+                    self._pieces.drop((number, str(entry["token"])))
         for committable in batch:
             if committable.failures:
                 self._recorder.failures(committable.failures)

@@ -33,7 +33,7 @@ __all__ = [
     "ResultKind",
     "RowFormat",
     "check_result",
-    "header_length",
+    "header_line",
     "iter_rows",
     "materialise",
     "row_format",
@@ -105,7 +105,7 @@ def _refusal(result: Any) -> str:
 def iter_rows(result: Any, row_format: RowFormat | None, piece_bytes: int = 1 << 20) -> Iterable[bytes]:
     """The rows of a materialised result in pieces of at most ``piece_bytes``.
 
-    With ``header`` the rows of a DataFrame begin with its header line, `header_length` bytes of it.
+    The header line of a table is not among them, see `header_line`.
 
     Parameters
     ----------
@@ -140,11 +140,11 @@ def iter_rows(result: Any, row_format: RowFormat | None, piece_bytes: int = 1 <<
     return _cut(_encoded_elements(result, piece_bytes), piece_bytes)
 
 
-def header_length(result: Any, row_format: RowFormat | None) -> int:
-    """Bytes of the header line that the rows of ``result`` begin with; 0 where there is none."""
+def header_line(result: Any, row_format: RowFormat | None) -> bytes:
+    """The header line of a table, which `iter_rows` leaves out; empty where there is none or none is asked for."""
     if row_format is None or not row_format.header or row_format.action != "append_row":
-        return 0
-    return len(_header_line(result, row_format)) if check_result(result)[0] is ResultKind.TABLE else 0
+        return b""
+    return _header_line(result, row_format) if check_result(result)[0] is ResultKind.TABLE else b""
 
 
 def _encode(text: str) -> bytes:
@@ -211,13 +211,8 @@ def _encoded_table(table: Any, row_format: RowFormat) -> Iterator[bytes]:
     columns = arguments.get("columns")
     width = len(table.columns) if columns is None else len(columns)
     step = arguments.pop("chunksize", None) or (100_000 // (width or 1)) or 1
-    head = _header_line(table, row_format) if row_format.header else b""
     for start in range(0, len(table), step):
-        rows = _encode(table.iloc[start : start + step].to_csv(**arguments))
-        yield head + rows
-        head = b""
-    if head:
-        yield head
+        yield _encode(table.iloc[start : start + step].to_csv(**arguments))
 
 
 def _cut(parts: Iterable[bytes], piece_bytes: int) -> Iterator[bytes]:

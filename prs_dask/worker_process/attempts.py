@@ -39,7 +39,7 @@ Work = tuple[int, int, int, bytes]
 
 # Plain numbers: an enum's costs 0.1 us at each use.
 _READ, _RUN, _ROWS = int(Phase.READ), int(Phase.RUN), int(Phase.ROWS)
-_ROWS_FRAME, _OUTCOME_FRAME = int(FrameKind.ROWS), int(FrameKind.OUTCOME)
+_HEADER_FRAME, _ROWS_FRAME, _OUTCOME_FRAME = int(FrameKind.HEADER), int(FrameKind.ROWS), int(FrameKind.OUTCOME)
 _SUCCEEDED, _LOAD_ERROR = int(Category.SUCCEEDED), int(Category.LOAD_ERROR)
 _EXCEPTION, _BAD_RETURN = int(Category.EXCEPTION), int(Category.BAD_RETURN)
 _MOST = 0xFFFFFFFF
@@ -104,7 +104,7 @@ class Attempts:
         """Run one mini-batch; its outcome has been sent when this returns."""
         sequence, mini_batch_id, attempt, descriptor = work
         page, host = self._page, self._host
-        items = results = header_length = length = 0
+        items = results = length = 0
         started = time()
         begun = read_end = run_end = monotonic()
         page.write(sequence, _READ, -1, begun)
@@ -130,7 +130,9 @@ class Attempts:
             page.write(sequence, _ROWS, items, run_end)
             results = self._rows.check_result(result)[1]
             if self._wants_header:
-                header_length = self._rows.header_length(result, self._row_format)
+                header = self._rows.header_line(result, self._row_format)
+                if header:
+                    send(self._sock, _HEADER_FRAME, sequence, header)
             payload = b""
             for piece in self._rows.iter_rows(result, self._row_format, MAX_PIECE):
                 if payload:
@@ -146,7 +148,7 @@ class Attempts:
                 page.write(sequence, _ROWS, items, now)
                 run_end = now
                 read_end = now if category == _LOAD_ERROR else read_end
-            results = header_length = length = 0
+            results = length = 0
             payload = pack_error(describe(error, host.user_code))
         cpu = process_time()
         header = pack_outcome(
@@ -154,7 +156,6 @@ class Attempts:
             min(items, _MOST),
             min(results, _MOST),
             length,
-            header_length,
             started,
             monotonic() - begun,
             read_end - begun,

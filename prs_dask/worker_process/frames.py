@@ -72,15 +72,14 @@ class FrameKind(enum.IntEnum):
 class OutcomeHeader(NamedTuple):
     """What the process measured of one attempt; rows or a packed error follow it.
 
-    ``header_length``: so many bytes at the start of the rows are the header line (only with a
-    header asked for and a DataFrame returned). Times in seconds; ``started`` since the epoch.
+    ``length``: bytes of rows in all, those sent in ROWS frames included. Times in seconds; ``started``
+    since the epoch.
     """
 
     category: int
     items: int
     results: int
     length: int
-    header_length: int
     started: float
     elapsed: float
     read: float
@@ -88,7 +87,7 @@ class OutcomeHeader(NamedTuple):
     cpu: float
 
 
-_OUTCOME = struct.Struct("<BIIQIdffff")
+_OUTCOME = struct.Struct("<BIIQdffff")
 OUTCOME_SIZE = _OUTCOME.size
 pack_outcome = _OUTCOME.pack
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from prs_dask.errors import SettingsError
 from prs_dask.output.row_format import RowFormat, row_format
-from prs_dask.output.rows import BadResult, ResultKind, check_result, header_length, iter_rows, materialise
+from prs_dask.output.rows import BadResult, ResultKind, check_result, header_line, iter_rows, materialise
 
 PLAIN = row_format()
 
@@ -164,20 +164,21 @@ FRAMES = [
 @pytest.mark.parametrize("more", [{}, {"index": True, "sep": ",", "header": True}, {"na_rep": "-"}])
 def test_slices_of_a_table_are_what_one_to_csv_writes(frame: pandas.DataFrame, more: dict[str, Any]) -> None:
     arguments = {"sep": " ", "index": False, "header": False, **more}
-    assert rows(frame, row_format(more)) == frame.to_csv(lineterminator="\n", **arguments).encode()
+    how = row_format(more)
+    whole = header_line(frame, how) + rows(frame, how)
+    assert whole == frame.to_csv(lineterminator="\n", **arguments).encode()
 
 
-def test_the_header_line_comes_first_and_its_length_is_told() -> None:
+def test_the_header_line_of_a_table_is_kept_apart_from_its_rows() -> None:
     how = row_format({"sep": ","}, header=True)
     frame = pandas.DataFrame({"a b": [1], "é": [2]})
-    assert rows(frame, how) == "a b,é\n1,2\n".encode()
-    assert header_length(frame, how) == len("a b,é\n".encode())
-    assert rows(frame.iloc[:0], how) == "a b,é\n".encode()
-    assert header_length(["a"], how) == header_length(frame, PLAIN) == header_length(frame, None) == 0
-    assert (rows(pandas.DataFrame(), how), header_length(pandas.DataFrame(), how)) == (b"", 0)
-    assert rows(frame, row_format({"header": ["x", "y"]})) == b"x y\n1 2\n"
+    assert (header_line(frame, how), rows(frame, how)) == ("a b,é\n".encode(), b"1,2\n")
+    assert (header_line(frame.iloc[:0], how), rows(frame.iloc[:0], how)) == ("a b,é\n".encode(), b"")
+    assert header_line(["a"], how) == header_line(frame, PLAIN) == header_line(frame, None) == b""
+    assert header_line(pandas.DataFrame(), how) == b""
+    assert header_line(frame, row_format({"header": ["x", "y"]})) == b"x y\n"
     multi = pandas.DataFrame([[1, 2]], columns=pandas.MultiIndex.from_tuples([("a", "b"), ("a", "c")]))
-    assert rows(multi, how)[: header_length(multi, how)] == b"a,a\nb,c\n"
+    assert header_line(multi, how) == b"a,a\nb,c\n"
 
 
 def test_arguments_of_to_csv_are_obeyed() -> None:
@@ -284,7 +285,8 @@ def test_what_is_accepted_is_accepted_by_to_csv() -> None:
         "date_format": "%Y",
         "decimal": ",",
     }
-    assert rows(pandas.DataFrame({"a": [1.25]}), row_format(accepted)) == b"'n';'A'\n0;'1,2'\n"
+    table, how = pandas.DataFrame({"a": [1.25]}), row_format(accepted)
+    assert header_line(table, how) + rows(table, how) == b"'n';'A'\n0;'1,2'\n"
 
 
 def test_the_worker_process_gets_no_packages_it_does_not_need() -> None:

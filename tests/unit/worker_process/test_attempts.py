@@ -11,6 +11,7 @@ from prs_dask.attempts.records import Category
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.mini_batches import TextMiniBatch
 from prs_dask.output.row_format import RowFormat
+from prs_dask.worker_process.frames import FrameKind
 
 
 def test_a_mini_batch_is_a_list_of_its_paths(start):
@@ -35,16 +36,17 @@ def test_a_result_becomes_rows_and_is_counted(start, expression, rows, results):
     assert outcome.error is None
     assert outcome.rows == rows
     assert outcome.header._replace(started=0, elapsed=0, read=0, run=0, cpu=0) == (
-        (Category.SUCCEEDED, 2, results, len(rows), 0, 0, 0, 0, 0, 0)
+        (Category.SUCCEEDED, 2, results, len(rows), 0, 0, 0, 0, 0)
     )
 
 
-def test_the_header_line_stands_first_and_its_length_is_told(start):
+def test_the_header_line_is_told_apart_from_the_rows(start):
     script = "import pandas as pd\ndef run(m): return pd.DataFrame({'a': [1], 'b': [2]})"
     child = start(script, row_format=RowFormat(header=True)).ready()
-    outcome = child.run()
-    assert outcome.rows == b"a b\n1 2\n"
-    assert outcome.header.header_length == len(b"a b\n")
+    child.work(["a"])
+    kind, _, payload = child.frame()
+    assert (kind, bytes(payload)) == (FrameKind.HEADER, b"a b\n")
+    assert child.outcome().rows == b"1 2\n"
 
 
 def test_summary_only_counts_and_writes_nothing(start):

@@ -34,7 +34,7 @@ def test_errors_arrive_with_any_text(error):
 
 @given(st.binary(max_size=200))
 def test_an_outcome_header_stands_before_what_follows_it(rest):
-    header = OutcomeHeader(1, 10, 9, 2**40, 5, 1.5, 0.5, 0.25, 0.125, 0.0625)
+    header = OutcomeHeader(1, 10, 9, 2**40, 1.5, 0.5, 0.25, 0.125, 0.0625)
     data = pack_outcome(*header) + rest
     assert unpack_outcome(data) == header
     assert data[OUTCOME_SIZE:] == rest
