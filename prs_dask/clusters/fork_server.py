@@ -10,11 +10,14 @@ started here and nothing else of this process came from it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from multiprocessing import forkserver
@@ -34,7 +37,9 @@ PRELOAD = (
 
 _lock = threading.Lock()
 _users = 0
-_started_here = False
+_owner = os.getpid()
+_folder: str | None = None
+"""Where the server's socket lies; None: the server, if there is one, was not started here."""
 
 
 def warm_up() -> bool:
@@ -45,30 +50,50 @@ def warm_up() -> bool:
     bool
         Whether workers can be forked here: on Linux.
     """
-    global _started_here
+    global _folder
     if sys.platform != "linux":
         return False
     with _lock:
         if _process_id() is None:
             forkserver.set_forkserver_preload(list(PRELOAD))
-            forkserver.ensure_running()
-            _started_here = True
+            _folder = tempfile.mkdtemp(prefix="prs-dask-")
+            with _temporary_folder(_folder):
+                forkserver.ensure_running()
         return True
 
 
 def cool_down() -> None:
     """Stop the server if it was started here and nobody uses it any more."""
-    global _started_here
+    global _folder
     with _lock:
         process_id = _process_id()
-        if not _started_here or process_id is None or _users or multiprocessing.active_children():
+        if _folder is None or process_id is None or _users or multiprocessing.active_children():
             return
         # It may be in the middle of its imports, and has nothing to finish.
         with contextlib.suppress(ProcessLookupError):
             os.kill(process_id, signal.SIGKILL)
-        with contextlib.suppress(FileNotFoundError):  # its socket's folder is gone at the interpreter's end
+        with contextlib.suppress(FileNotFoundError):  # its socket, swept away
             forkserver._forkserver._stop()  # type: ignore[attr-defined]
-        _started_here = False
+        _remove_folder()
+        _folder = None
+
+
+@contextlib.contextmanager
+def _temporary_folder(path: str) -> Iterator[None]:
+    """Let multiprocessing use a folder that is removed with the server, not one that stays until the end."""
+    settings = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    before = settings.get("tempdir")
+    settings["tempdir"] = path
+    try:
+        yield
+    finally:
+        settings["tempdir"] = before
+
+
+@atexit.register
+def _remove_folder() -> None:
+    if _folder is not None and os.getpid() == _owner:
+        shutil.rmtree(_folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

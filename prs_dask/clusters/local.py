@@ -80,8 +80,9 @@ class LocalWorkers:
 
 
 def _start(processes: int, folder: str, environment: dict[str, str]) -> distributed.LocalCluster:
+    hash_seed = os.environ.get("PYTHONHASHSEED")
     try:
-        return distributed.LocalCluster(
+        cluster = distributed.LocalCluster(
             n_workers=processes,
             threads_per_worker=1,
             host="127.0.0.1",
@@ -98,11 +99,18 @@ def _start(processes: int, folder: str, environment: dict[str, str]) -> distribu
         raise ClusterError(
             f"the {processes} Dask workers of a local cluster could not be started: {why}. {_UNGUARDED}"
         ) from error
+    finally:
+        if hash_seed is None:
+            os.environ.pop("PYTHONHASHSEED", None)
+    for nanny in cluster.workers.values():
+        nanny.pre_spawn_env.clear()  # or it would come back with each worker that is replaced
+    return cluster
 
 
 def _dask_settings(forked: bool) -> dict[str, Any]:
     """Dask's settings while the cluster starts."""
-    # A nanny would put these variables into the driver's own environment, and leave them there.
+    # A nanny would put these variables into the driver's own environment and leave them there, and
+    # PYTHONHASHSEED with them; workers get them by ``env`` instead.
     settings: dict[str, Any] = {"distributed.nanny.pre-spawn-environ": {}}
     if forked:
         settings["distributed.worker.multiprocessing-method"] = "forkserver"

@@ -166,10 +166,12 @@ def _open_running_cluster(cluster: Any) -> OpenCluster:
     status = getattr(getattr(cluster, "status", None), "name", "running")
     if status in ("closed", "closing", "failed"):
         raise _refused(cluster, f"which is {status}")
-    # A client made from an asynchronous cluster would be asynchronous, on the user's own event loop.
-    where = cluster.scheduler_address if getattr(cluster, "asynchronous", False) else cluster
+    # By its address, so that the client has an event loop of its own: the cluster's may be the user's
+    # (a notebook's), and asynchronous. Within one process there is no address that another loop could use.
+    address = cluster.scheduler_address
+    where = cluster if address.startswith("inproc://") else address
     security = getattr(cluster, "security", None)
-    return _attached(where, cluster.scheduler_address, **({"security": security} if security else {}))
+    return _attached(where, address, **({"security": security} if security else {}))
 
 
 def _attached(where: Any, address: str, **security: Any) -> OpenCluster:

@@ -83,14 +83,20 @@ def _names_bound(statement: ast.stmt) -> set[str]:
         return {alias.asname for alias in statement.names if alias.asname}
     if isinstance(statement, ast.AnnAssign) and statement.value is None:
         return set()
-    own_parts = [part for part in ast.iter_child_nodes(statement) if not isinstance(part, ast.stmt)]
-    return {
-        node.id
-        for part in own_parts
-        if not isinstance(part, (ast.ExceptHandler, ast.match_case))
-        for node in ast.walk(part)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
+    return {name for part in ast.iter_child_nodes(statement) for name in _names_stored(part)}
+
+
+def _names_stored(node: ast.AST) -> Iterator[str]:
+    """Names that an expression or a target binds in the module; comprehensions and lambdas keep theirs."""
+    if isinstance(node, (ast.stmt, ast.ExceptHandler, ast.match_case)):
+        return
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    for part in ast.iter_child_nodes(node):
+        if isinstance(part, ast.comprehension):
+            yield from (one.target.id for one in ast.walk(part) if isinstance(one, ast.NamedExpr))
+        elif not isinstance(node, ast.Lambda):
+            yield from _names_stored(part)
 
 
 def _fault_of_parameters(run: ast.FunctionDef) -> str | None:

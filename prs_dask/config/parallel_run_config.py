@@ -121,7 +121,8 @@ class ParallelRunConfig:
             values, script_faults = _placed_script(values)
             faults += script_faults + _contradictions(values)
             if faults:
-                raise SettingsError([*faults, *_file_faults(values)])
+                told = {fault.name for fault in faults}
+                raise SettingsError([*faults, *(fault for fault in _file_faults(values) if fault.name not in told)])
             self.__dict__.update(values)
 
     def __repr__(self) -> str:
