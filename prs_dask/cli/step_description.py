@@ -192,7 +192,7 @@ def build_step(description: StepDescription) -> ParallelRunStep:
     return ParallelRunStep(
         name=description.name or _name_from(config.script_path),
         parallel_run_config=config,
-        inputs=inputs,
+        inputs=[one for one in inputs if one is not None],
         output=description.output,
         side_inputs=list(description.side_inputs) or None,
         arguments=list(description.arguments),
