@@ -14,7 +14,7 @@ __all__ = ["demo"]
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("prs_demo"),
+    default="prs_demo",
     show_default=True,
     help="Where input, entry script, output and logs go.",
 )

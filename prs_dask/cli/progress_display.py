@@ -54,21 +54,27 @@ def display_for(stream: TextIO | None = None) -> Display:
 
 def progress_words(progress: ProgressLike) -> str:
     """Counts, failures, rate and time left in one line."""
+    if not progress.created:
+        return "no mini-batches yet"
     done = progress.succeeded + progress.failed
-    of = (
-        f"{format_count(progress.total)}"
-        if progress.total is not None
-        else f"at least {format_count(progress.created)}"
-    )
-    words = [f"{format_count(done)} of {of} mini-batches"]
+    known = progress.created if progress.total is None else progress.total
+    words = [
+        f"{format_count(done)} of {'at least ' if progress.total is None else ''}{format_count(known)} mini-batches"
+    ]
     if progress.failed or progress.failed_items:
         words.append(f"{format_count(progress.failed)} failed ({format_count(progress.failed_items)} items)")
-    words.append(f"{format_count(progress.running)} running")
+    if progress.running:
+        words.append(f"{format_count(progress.running)} running")
     if done:
         words.append(format_rate(progress.rate))
-    if progress.seconds_left is not None and progress.state == "Running":
+    if progress.seconds_left and progress.state == "Running":
         words.append(f"about {format_seconds(progress.seconds_left)} left")
     return ", ".join(words)
+
+
+def _stage(progress: ProgressLike) -> str:
+    """What it is doing, or how it ended."""
+    return progress.stage if progress.state == "Running" and progress.stage else progress.state
 
 
 class LineDisplay:
@@ -83,8 +89,7 @@ class LineDisplay:
         if now == self._told and progress.elapsed - self._told_at < SECONDS_BETWEEN_LINES:
             return
         self._told, self._told_at = now, progress.elapsed
-        state = progress.state if progress.stage in ("", progress.state) else f"{progress.state}, {progress.stage}"
-        tell_error(f"[{format_seconds(progress.elapsed)}] {state}: {progress_words(progress)}")
+        tell_error(f"[{format_seconds(progress.elapsed)}] {_stage(progress)}: {progress_words(progress)}")
 
     def close(self) -> None:
         pass
@@ -114,7 +119,7 @@ class BarDisplay:
             self._task,
             total=progress.total,
             completed=progress.succeeded + progress.failed,
-            stage=printable(progress.stage or progress.state),
+            stage=printable(_stage(progress)),
             words=printable(progress_words(progress)),
         )
         self._bar.refresh()

@@ -32,7 +32,7 @@ def run(ctx: click.Context, /, step_file: str | None, run_folder: str | None, **
 
     description = describe(step_file, flags)
     if description.is_local:
-        warm_up()  # Dask's import passes in another process while this one makes and checks the step
+        warm_up("prs_dask.cli")  # Dask's import passes in another process while this one makes and checks the step
     try:
         step = build_step(description)
         step.check()

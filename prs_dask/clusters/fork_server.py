@@ -42,8 +42,13 @@ _folder: str | None = None
 """Where the server's socket lies; None: the server, if there is one, was not started here."""
 
 
-def warm_up() -> bool:
+def warm_up(*also: str) -> bool:
     """Start the server, which begins to import Dask; returns at once.
+
+    Parameters
+    ----------
+    also
+        Modules to import besides: what the program's main module imports, for each worker imports that again.
 
     Returns
     -------
@@ -55,7 +60,7 @@ def warm_up() -> bool:
         return False
     with _lock:
         if _process_id() is None:
-            forkserver.set_forkserver_preload(list(PRELOAD))
+            forkserver.set_forkserver_preload([*PRELOAD, *also])
             _folder = tempfile.mkdtemp(prefix="prs-dask-")
             with _temporary_folder(_folder):
                 forkserver.ensure_running()

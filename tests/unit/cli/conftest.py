@@ -110,7 +110,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
     module.ParallelRunStep = ParallelRunStep  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "prs_dask.pipeline.step", module)
 
-    def warm_up() -> bool:
+    def warm_up(*also: str) -> bool:
         stage.warmed += 1
         return True
 

@@ -32,6 +32,10 @@ def test_words_tell_failures_where_there_are_some() -> None:
     assert words == "1,203 of at least 4,000 mini-batches, 3 failed (30 items), 2 running, 60.0/s"
 
 
+def test_before_the_first_mini_batch_there_is_nothing_to_count() -> None:
+    assert progress_words(Progress(total=None, created=0, succeeded=0, running=0)) == "no mini-batches yet"
+
+
 def test_an_ended_step_run_has_no_time_left() -> None:
     assert "left" not in progress_words(Progress(state="Completed"))
 
@@ -45,7 +49,7 @@ def test_lines_come_at_each_change_and_every_ten_seconds(capsys: pytest.CaptureF
     display.close()
     lines = capsys.readouterr().err.splitlines()
     assert [line.split("]")[0] for line in lines] == ["[0 ms", "[10.0 s", "[20.0 s", "[24.5 s", "[24.6 s"]
-    assert lines[3].startswith("[24.5 s] Running, init\\x1b: 1,200 of 4,000")
+    assert lines[3].startswith("[24.5 s] init\\x1b: 1,200 of 4,000")
 
 
 def test_a_terminal_gets_a_bar_and_anything_else_lines(capsys: pytest.CaptureFixture[str]) -> None:
