@@ -18,7 +18,7 @@ All of them survive pickling.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = [
     "ClusterError",
@@ -37,8 +37,7 @@ class PrsError(Exception):
     """Base of all errors that prs_dask raises."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """One thing that is wrong with the user's settings.
 
     Parameters

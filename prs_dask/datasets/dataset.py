@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self, TypeAlias
@@ -21,7 +21,7 @@ from prs_dask.mini_batches import MiniBatch
 __all__ = ["Dataset", "PathLike", "Paths", "absolute_paths", "check_size", "refuse_unsupported"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
-Paths: TypeAlias = PathLike | list[PathLike] | tuple[PathLike, ...] | list[str] | tuple[str, ...]
+Paths: TypeAlias = PathLike | Sequence[PathLike]
 
 
 @dataclass(frozen=True, kw_only=True)

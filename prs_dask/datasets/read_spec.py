@@ -7,8 +7,7 @@ mini-batch to the next is in its descriptor.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from prs_dask.errors import PrsError
 
@@ -21,9 +20,10 @@ class ReadError(PrsError):
     """A mini-batch cannot be read: its data is not what the dataset says. Names file and line."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadSpec:
+class ReadSpec(NamedTuple):
     """How to read the mini-batches of one dataset.
+
+    A named tuple: ``dataclasses`` alone would cost a third of a worker process's start.
 
     Parameters
     ----------
@@ -52,5 +52,5 @@ class ReadSpec:
     multi_line: bool = True
     names: tuple[str, ...] | None = None
     column_types: tuple[tuple[str, str], ...] = ()
-    dtype: Mapping[str, Any] | Any = field(default=None, hash=False)
+    dtype: Mapping[str, Any] | Any = None
     include_path: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -189,7 +189,7 @@ class TabularDataset(Dataset):
         if self.spec.kind == "parquet":
             return self.spec
         names = self._names_for_all()
-        return replace(self.spec, names=names, column_types=self._column_types(names))
+        return self.spec._replace(names=names, column_types=self._column_types(names))
 
     def _names_for_all(self) -> tuple[str, ...] | None:
         if self.spec.kind == "json_lines" or self.header == "each":

@@ -146,9 +146,7 @@ class Lane:
 
     def _tell(self, event: str, process: int | None = None, error: str = "", *, too_long: bool = False) -> None:
         number = process if process is not None else self._process.number if self._process else -1
-        self._supervisor.call(
-            "process", lane=self.index, event=event, process=number, error=error, too_long=too_long
-        )
+        self._supervisor.call("process", lane=self.index, event=event, process=number, error=error, too_long=too_long)
 
     def _end_process(self) -> None:
         if self._process is not None:
@@ -366,9 +364,7 @@ class Lane:
             self._tell("failed", process.number, f"a process {how} before it began its first mini-batch")
         self._process_over(process)
 
-    def _charge(
-        self, process: LaneProcess, sequence: int, category: Category, error: AttemptError, items: int
-    ) -> None:
+    def _charge(self, process: LaneProcess, sequence: int, category: Category, error: AttemptError, items: int) -> None:
         mini_batch, attempt = self._sent.pop(sequence)
         reading = process.page.read()
         elapsed = time.monotonic() - reading.since

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pickle
 import select
@@ -61,7 +62,7 @@ class LaneProcess:
         self._received = bytearray()
         self._sequence = -1
         self._folder = supervisor.folder / self.name
-        self._stack_descriptor = os.memfd_create("prs-stacks", os.MFD_CLOEXEC)
+        self._stack_descriptor = _appended_memory("prs-stacks")
         page_descriptor = new_page_descriptor()
         self.page = PhasePage(page_descriptor)
         self._page_descriptor = page_descriptor
@@ -99,7 +100,8 @@ class LaneProcess:
                     command(*(100 + index for index in range(len(kept)))),
                     supervisor.environment(self.number),
                     setup.working_folder,
-                    *outputs,
+                    outputs[0],
+                    outputs[1],
                     kept,
                 )
         except OSError as error:
@@ -265,3 +267,10 @@ class LaneProcess:
         self.page.close()
         os.close(self._stack_descriptor)
         self._supervisor.process_closed(self.number)
+
+
+def _appended_memory(name: str) -> int:
+    """A file in memory whose writers append, whoever else reads it."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
+    return descriptor

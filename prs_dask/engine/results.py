@@ -17,9 +17,7 @@ __all__ = ["Recorder", "Results"]
 class Recorder(Protocol):
     """What `Results` tells the logs; writing a log never fails the step run."""
 
-    def attempts(
-        self, node: int, process: int, records: bytes, errors: Mapping[int, AttemptError]
-    ) -> None:
+    def attempts(self, node: int, process: int, records: bytes, errors: Mapping[int, AttemptError]) -> None:
         """Attempts that ended in one process; ``records`` are packed."""
 
     def failures(self, failures: Sequence[Failure]) -> None:
@@ -84,7 +82,9 @@ class Results:
                 self._pieces.add((entry["mini_batch"], str(entry["token"])), entry["data"])
             elif kind == "header":
                 self._header = entry["data"]
-        numbers = {node: number for node, number in process_numbers.items() if self._process_numbers.get(node, 0) != number}
+        numbers = {
+            node: number for node, number in process_numbers.items() if self._process_numbers.get(node, 0) != number
+        }
         if batch or numbers:
             self._committer.commit(batch, header_line=self._header, process_numbers=numbers)
             self._process_numbers.update(numbers)

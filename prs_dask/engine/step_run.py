@@ -15,6 +15,7 @@ is lost on the way is sent again, and what was written twice cannot be, see `Com
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import time
 from collections.abc import Callable
@@ -105,7 +106,7 @@ class StepRunDriver:
         self._results = results
         self._first_task_seconds = first_task_seconds
         self._on_round = on_round
-        self._permits: dict[int, Future] = {}
+        self._permits: dict[int, Future[None]] = {}
         self._ended: list[int] = []
         self._futures_looked_at = 0.0
         self._acknowledged = 0
@@ -114,7 +115,7 @@ class StepRunDriver:
         self._stop_state = ("", "")
         self._end_seconds = END_SECONDS
         self._begun = time.monotonic()
-        self._alive: asyncio.Future[None] | None = None
+        self._alive: concurrent.futures.Future[None] | None = None
 
     def stop(self, state: str, cause: str) -> None:
         """End the step run from another thread; what has been finished is still written."""
@@ -246,8 +247,8 @@ class StepRunDriver:
     def _register(self) -> None:
         self._client.register_plugin(self._plugin)
         self._client.register_plugin(RunWorkerPlugin(self._settings.run_id))
-        loop = self._client.loop.asyncio_loop  # type: ignore[attr-defined]
-        self._alive = asyncio.run_coroutine_threadsafe(self._say_alive(), loop)  # type: ignore[assignment]
+        loop: Any = self._client.loop
+        self._alive = asyncio.run_coroutine_threadsafe(self._say_alive(), loop.asyncio_loop)
 
     async def _say_alive(self) -> None:
         """Apart from the loop, so that a slow disk does not look like a dead driver."""

@@ -14,7 +14,7 @@ from itertools import islice
 
 from prs_dask.mini_batches import MiniBatch, encode
 
-__all__ = ["Supply", "Submission"]
+__all__ = ["Submission", "Supply"]
 
 Supply = tuple[int, int | None, bytes]
 """(mini-batch id, items where known, descriptor) as the judge wants it."""

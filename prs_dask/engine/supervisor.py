@@ -128,7 +128,8 @@ class Supervisor:
         await self.acall("stopped")
 
     def _end_lanes(self) -> None:
-        """Wait for tasks to leave their lanes (in an orderly end they have nothing to do any more), and end the processes."""
+        """Wait for tasks to leave their lanes (at an orderly end there is nothing to do any more), and
+        end the processes."""
         until = time.monotonic() + SHUTDOWN_SECONDS
         while self._busy and time.monotonic() < until:
             time.sleep(0.01)
@@ -224,7 +225,8 @@ class Supervisor:
         return {
             **os.environ,
             "AZUREML_RUN_ID": self.run_id,
-            "AZUREML_BI_OUTPUT_PATH": self.settings.shared_output or str(self.folder / f"process{process:03d}" / "output"),
+            "AZUREML_BI_OUTPUT_PATH": self.settings.shared_output
+            or str(self.folder / f"process{process:03d}" / "output"),
             **self.settings.environment,
             "PYTHONUNBUFFERED": "1",
         }

@@ -3,7 +3,7 @@
 ``step``           ParallelRunStep: checks everything, then makes a run
 ``preparation``    a step's settings as the values that engine and workers want
 ``step_run``       StepRun: watch, wait for, cancel; finishes output and logs
-``parallel_run``   one call that does all of it
+``short_call``     parallel_run: one call that does all of it
 ``source``         the source directory as an archive
 ``recording``      news of the engine into the logs tree
 ``outputs``        OutputFileDatasetConfig
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prs_dask.pipeline.outputs import OutputFileDatasetConfig
-    from prs_dask.pipeline.parallel_run import parallel_run
+    from prs_dask.pipeline.short_call import parallel_run
     from prs_dask.pipeline.step import ParallelRunStep
     from prs_dask.pipeline.step_run import StepRun
 
@@ -26,13 +26,11 @@ _HOMES = {
     "OutputFileDatasetConfig": "outputs",
     "ParallelRunStep": "step",
     "StepRun": "step_run",
-    "parallel_run": "parallel_run",
+    "parallel_run": "short_call",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # The function parallel_run replaces the module of that name, which importing has just set.
-    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return value
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

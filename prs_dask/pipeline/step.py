@@ -172,8 +172,8 @@ class ParallelRunStep:
         SettingsError
             Something cannot be used; nothing was started or written.
         """
-        from prs_dask.output.append_file import AppendFile
         from prs_dask.logs.run_folder import RunFolder
+        from prs_dask.output.append_file import AppendFile
         from prs_dask.pipeline.step_run import StepRun
 
         self.check()

@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -290,13 +291,11 @@ class StepRun:
         self._tree.progress(self.progress(), time.time())
 
     def _log_start(self) -> None:
-        import dask
-
         from prs_dask import __version__
 
         config = self._config
         lines = [
-            f"step run {self.id}: prs_dask {__version__}, dask {dask.__version__}, Python {platform.python_version()},"
+            f"step run {self.id}: prs_dask {__version__}, dask {version('dask')}, Python {platform.python_version()},"
             f" {platform.platform()}",
             f"settings: {config!r}",
             f"arguments: {list(self._arguments)}",
@@ -414,7 +413,9 @@ class StepRun:
 
     def _interpreter_ends(self) -> None:
         """The interpreter ends while the step run goes on: cancel it in order."""
-        print(f"prs_dask: the interpreter ends, so step run {self.id} is canceled; logs: {self.log_dir}", file=sys.stderr)
+        print(
+            f"prs_dask: the interpreter ends, so step run {self.id} is canceled; logs: {self.log_dir}", file=sys.stderr
+        )
         self._stop("the interpreter that had submitted it has ended")
         if not self._ended.wait(EXIT_SECONDS):
             print(f"prs_dask: step run {self.id} has not ended in {format_seconds(EXIT_SECONDS)}", file=sys.stderr)

@@ -5,6 +5,7 @@ See `prs_dask.worker_process.reaper`, the program at the other end. No Dask here
 
 from __future__ import annotations
 
+import marshal
 import os
 import select
 import signal
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prs_dask.worker_process import reaper
 
@@ -80,7 +81,7 @@ class ProcessFamily:
         numbers = [FIRST_KEPT + index for index in range(len(kept))]
         bare = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
         message = ("start", [os.fsencode(part) for part in argv], bare, os.fsencode(folder), numbers)
-        data = reaper.marshal.dumps(message)
+        data = marshal.dumps(message)
         with self._telling:
             socket.send_fds(self.control, [len(data).to_bytes(4, "little")], [stdout, stderr, *kept])
             self.control.sendall(data)
@@ -90,7 +91,7 @@ class ProcessFamily:
         self.pid = answer[1]
         return self.pid
 
-    def _answer(self, timeout: float) -> tuple | None:  # type: ignore[type-arg]
+    def _answer(self, timeout: float) -> tuple[Any, ...] | None:
         until = time.monotonic() + timeout
         while True:
             ready = select.poll()

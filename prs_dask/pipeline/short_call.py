@@ -61,7 +61,9 @@ def parallel_run(
     KeyboardInterrupt
         Ctrl-C; the step run was canceled in order first.
     """
-    config = ParallelRunConfig(entry_script=entry_script, **{"output_action": "append_row", **SHORT_CALL_DEFAULTS, **settings})
+    config = ParallelRunConfig(
+        entry_script=entry_script, **{"output_action": "append_row", **SHORT_CALL_DEFAULTS, **settings}
+    )
     step = ParallelRunStep(name, config, inputs, output, arguments=arguments)
     step_run = step.submit(run_folder=run_folder, compute_target=compute_target)
     try:
