@@ -14,7 +14,7 @@ dropped. So of any number of attempts that return, one counts.
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -24,7 +24,7 @@ from prs_dask.attempts.init_rules import InitRules, StartPermission
 from prs_dask.attempts.lifecycle import Event, State, after
 from prs_dask.attempts.limits import RunLimits, broken_threshold, retry_delay, worth_another_try
 from prs_dask.attempts.places import Permit, Places
-from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack, unpack
+from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, pack, unpack
 
 __all__ = ["Accepted", "Answer", "Counts", "Grant", "Judge", "LaneKey", "Verdict"]
 
@@ -63,6 +63,14 @@ class Grant:
         (mini-batch id, attempt, descriptor) of each, in the order to run them.
     box
         Seconds after which what has not been begun is given back.
+    open
+        What has not ended yet, by id.
+    careful
+        Alone on its worker.
+    permit, since
+        The permit it was claimed with; when the lane claimed it or last told of an attempt.
+    headers
+        By id: header lines that came before the attempt they belong to had ended.
     """
 
     token: int
@@ -72,6 +80,9 @@ class Grant:
     box: float
     open: dict[int, _MiniBatch] = field(default_factory=dict)
     careful: bool = False
+    permit: int = 0
+    since: float = 0.0
+    headers: dict[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +200,11 @@ class Judge:
                 self._queue.append(_MiniBatch(number, items, descriptor))
 
     def supply_ended(self, total: int) -> None:
-        """All mini-batches have been supplied; ``total`` counts those of earlier parts too."""
+        """No more are listed; ``total`` counts those of earlier parts too.
+
+        The step run is Completed only when so many have ended, so the last of them may
+        still be on their way.
+        """
         self._total = total
         self._judge_thresholds()
         self._judge_end()
@@ -255,7 +270,7 @@ class Judge:
         if cause is None and too_long:
             cause = f"init() of every process took longer than {self.limits.init_seconds:g} s (--init_timeout)"
         if cause is not None:
-            self.end("Failed", f"{cause}; the first error: {self.init_rules.first_error}")
+            self._end_for_init(cause)
 
     def process_ended(self, lane: LaneKey) -> None:
         """The lane's process is gone, for whatever reason after it was ready."""
@@ -273,7 +288,13 @@ class Judge:
         chunks = singles + -(-len(self._queue) // size)
         avoided = {mini_batch.avoid for mini_batch in self._retries} if not self._queue else set()
         last = {lane[0] for lane, process in self._processes.items() if process in avoided} if avoided else ()
-        return self.places.issue(chunks, last)
+        return self.places.issue(
+            chunks,
+            last,
+            ready=Counter(address for address, _ in self._processes),
+            starting=Counter(address for address, _ in self._starting),
+            closed={node for node in self.places.nodes_in_use if self.init_rules.may_start(node, now).refused},
+        )
 
     def _remaining(self) -> int | None:
         return None if self._total is None else len(self._queue)
@@ -309,7 +330,8 @@ class Judge:
         if self.first_run is None:
             self.first_run = now
         self._last_token += 1
-        grant = Grant(self._last_token, lane, process, [], box_seconds(self.places.lanes), careful=careful)
+        box = box_seconds(self.places.lanes)
+        grant = Grant(self._last_token, lane, process, [], box, careful=careful, permit=number, since=now)
         for mini_batch in chosen:
             mini_batch.state = after(mini_batch.state, Event.CLAIM)
             grant.open[mini_batch.number] = mini_batch
@@ -402,49 +424,41 @@ class Judge:
         """
         grant = self._grants.get(token)
         if grant is None or self.verdict is not None:
-            self.dropped += len(records)
+            self.dropped += len(records) // RECORD_SIZE
             return None
         running = grant.open
         unpacked = list(unpack(records))
-        clean = not errors and len({record.mini_batch for record in unpacked}) == len(unpacked)
-        if headers and self.header is None:
-            self.header = next((headers[r.mini_batch] for r in unpacked if r.mini_batch in headers), None)
-        if any(header != self.header for header in headers.values()):
-            clean = False
-        seconds = 0.0
-        items = good = 0
-        for record in unpacked:
-            mini_batch = running.get(record.mini_batch)
-            if mini_batch is None or record.category:
-                clean = False
-                break
-            seconds += record.elapsed
-            items += record.items
-            good += min(record.items, record.results)
-        if clean:
+        grant.headers.update(headers)
+        if unpacked:
+            grant.since = self._last_progress = now
+            size = sum([record.length for record in unpacked])
+            self.mean.add(len(unpacked), sum([record.elapsed for record in unpacked]), size)
+        ids = {record.mini_batch for record in unpacked}
+        clean = not (errors or grant.headers or pieced) and len(ids) == len(unpacked) and ids <= running.keys()
+        if clean and not any([record.category for record in unpacked]):
+            if self.header is None and any([record.length for record in unpacked]):
+                self.header = b""
             for record in unpacked:
                 mini_batch = running.pop(record.mini_batch)
                 mini_batch.state = after(mini_batch.state, Event.SUCCEED)
+            items = sum([record.items for record in unpacked])
+            good = sum([min(record.items, record.results) for record in unpacked])
             self._succeeded += len(unpacked)
             self._items += items
             self._succeeded_items += good
             self._failed_items += items - good
-            accepted = Accepted(records, rows, {}, pieced)
+            accepted = Accepted(records, rows, {}, {})
         else:
-            accepted = self._sift(grant, unpacked, rows, errors, pieced, headers, now)
-            seconds = sum(record.elapsed for record in unpacked)
-        if unpacked:
-            self._attempts += len(unpacked)
-            self._last_progress = now
-            self.mean.add(len(unpacked), seconds, len(rows))
-        for number in list(back):
-            mini_batch = running.pop(number, None)
-            if mini_batch is not None:
-                self._requeue(mini_batch, Event.GIVE_BACK, careful=grant.careful)
+            accepted = self._sift(grant, unpacked, rows, errors, pieced, now)
+        self._attempts += len(accepted.records) // RECORD_SIZE
+        for number in reversed(list(back)):
+            given_back = running.pop(number, None)
+            grant.headers.pop(number, None)
+            if given_back is not None:
+                self._requeue(given_back, Event.GIVE_BACK, careful=grant.careful)
         if not running:
             self._close(grant)
-        if not clean or items != good:
-            self._judge_thresholds()
+        self._judge_thresholds()
         self._judge_end()
         return accepted
 
@@ -455,7 +469,6 @@ class Judge:
         rows: bytes,
         errors: Mapping[int, AttemptError],
         pieced: Mapping[int, int],
-        headers: Mapping[int, bytes],
         now: float,
     ) -> Accepted:
         """Take out what is not wanted any more, and decide over what failed."""
@@ -467,13 +480,14 @@ class Judge:
             length = 0 if record.category else record.length - pieced.get(record.mini_batch, 0)
             mini_batch = grant.open.pop(record.mini_batch, None)
             error = errors.get(record.mini_batch)
-            header = headers.get(record.mini_batch, self.header)
-            if header != self.header:
-                record = record._replace(category=Category.BAD_RETURN, length=0)
-                error = _other_columns(self.header or b"", header or b"")
+            if mini_batch is not None and not record.category:
+                other = self._check_header(record, grant.headers.pop(record.mini_batch, None))
+                if other is not None:
+                    record, error = record._replace(category=Category.BAD_RETURN, length=0), other
             if mini_batch is None:
                 self.dropped += 1
             elif record.category:
+                grant.headers.pop(record.mini_batch, None)
                 error = error or AttemptError(Category(record.category).label, "")
                 kept.append(self._fail(mini_batch, record, error, grant.process, now))
                 kept_errors[record.mini_batch] = error
@@ -494,6 +508,17 @@ class Judge:
             kept_errors,
             {number: size for number, size in pieced.items() if number in wanted},
         )
+
+    def _check_header(self, record: AttemptRecord, header: bytes | None) -> AttemptError | None:
+        """The first rows decide over the output's header: theirs, or that there is none."""
+        if header is None:
+            if self.header is None and record.length:
+                self.header = b""
+        elif self.header is None:
+            self.header = header
+        elif header != self.header:
+            return _other_columns(self.header, header)
+        return None
 
     def _fail(
         self, mini_batch: _MiniBatch, record: AttemptRecord, error: AttemptError, process: str, now: float
@@ -553,7 +578,8 @@ class Judge:
             pass
         elif charge and len(open_ones) == 1:
             [mini_batch] = open_ones
-            error = AttemptError(Category.WORKER_LOST.label, f"the worker {address} was lost while it ran this mini-batch")
+            message = f"the worker {address} was lost while it ran this mini-batch"
+            error = AttemptError(Category.WORKER_LOST.label, message)
             record = AttemptRecord(
                 mini_batch.number, mini_batch.attempts + 1, Category.WORKER_LOST, 0, mini_batch.items or 0, 0, 0,
                 now + self._wall_offset, 0.0, 0.0, 0.0, 0.0,
@@ -600,23 +626,37 @@ class Judge:
         self._by_lane.clear()
 
     def tick(self, now: float) -> None:
-        """Time passes: has nothing moved for too long?
+        """Time passes: take back what a lane that has stopped left open; has nothing moved for too long?
 
-        The clock stands still while processes start or wait to start, and while retries back off.
-        Without any worker it runs too: they are waited for just as long.
+        The clock stands still while processes start or wait to start, and while retries back off, and
+        it does not end anything while an attempt may be within its limits. Without any worker it
+        runs too: they are waited for just as long.
         """
         if self.verdict is not None:
             return
-        if self._delayed or (self.places.workers and not self._processes) or not (self.claimable or self._grants):
+        for grant in [grant for grant in self._grants.values() if grant.permit not in self.places.permits]:
+            self._take_back(grant)
+        if not self._processes and not self._starting:
+            cause = self.init_rules.verdict(self.places.nodes_in_use, now)
+            if cause is not None:
+                self._end_for_init(cause)
+                return
+        nothing_to_do = self._total is None and not (self.claimable or self._grants)
+        if self._delayed or nothing_to_do or (self.places.workers and not self._processes):
             self._last_progress = now
             return
+        longest = self.limits.run_seconds + 2 * self.limits.overhead_seconds
         waited = now - self._last_progress
-        if waited > self.limits.progress_seconds:
-            what = "no mini-batch has ended" if self.places.workers else "there has been no worker"
-            self.end(
-                "Failed",
-                f"{what} for {waited:.0f} s (--progress_update_timeout {self.limits.progress_seconds:g})",
-            )
+        if waited <= self.limits.progress_seconds or any(now - g.since <= longest for g in self._grants.values()):
+            return
+        what = "no mini-batch has ended" if self.places.workers else "there has been no worker"
+        self.end(
+            "Failed",
+            f"{what} for {waited:.0f} s (--progress_update_timeout {self.limits.progress_seconds:g})",
+        )
+
+    def _end_for_init(self, cause: str) -> None:
+        self.end("Failed", f"{cause}; the first error: {self.init_rules.first_error}")
 
     def _judge_thresholds(self) -> None:
         cause = broken_threshold(self.limits, self._failed_items, self._failed, self._total)
@@ -626,14 +666,16 @@ class Judge:
     def _judge_end(self) -> None:
         if self._total is None or self.verdict is not None:
             return
-        if not (self.claimable or self._delayed or self._grants):
+        left = self.claimable or self._delayed or self._grants
+        if not left and self._succeeded + self._failed >= self._total:
             self.end("Completed", "")
 
 
 def _other_columns(first: bytes, other: bytes) -> AttemptError:
-    """One output file has one header: behaviour, section 4."""
+    """One output file has one header, or none: behaviour, section 4."""
+    columns = f"run() returned a table with the columns {other.decode(errors='replace').strip()!r}, but the output's "
+    if not first:
+        return AttemptError("OtherColumns", columns + "first rows came from a result without columns")
     return AttemptError(
-        "OtherColumns",
-        f"run() returned a table with the columns {other.decode(errors='replace').strip()!r}, but the output's "
-        f"header, from the first mini-batch, is {first.decode(errors='replace').strip()!r}",
+        "OtherColumns", columns + f"header, from the first mini-batch, is {first.decode(errors='replace').strip()!r}"
     )

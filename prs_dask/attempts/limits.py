@@ -74,6 +74,8 @@ def broken_threshold(
 def retry_delay(limits: RunLimits, failed_attempts: int) -> float:
     """Seconds to wait before the attempt that follows ``failed_attempts`` failed ones (>= 1)."""
     first, factor, longest = limits.retry_backoff
+    if first <= 0:
+        return 0.0
     try:
         return min(first * factor ** (failed_attempts - 1), longest)
     except OverflowError:

@@ -8,13 +8,16 @@ is a lane: it waits behind the running one, so that no time passes between two s
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["SLICE_SECONDS", "Permit", "Places", "Worker"]
 
 SLICE_SECONDS = 1.0
 """After so long a lane returns its thread to Dask where somebody waits for it."""
+
+
+_NONE: Mapping[str, int] = {}
 
 
 @dataclass(slots=True)
@@ -145,17 +148,54 @@ class Places:
                         left -= 1
         self.lanes = sum(worker.lanes for worker in self.workers.values())
 
-    def issue(self, chunks: int, last: Iterable[str] = ()) -> list[Permit]:
-        """New permits for so many chunks that wait; workers in ``last`` are taken last."""
-        need = chunks - sum(not permit.working for permit in self.permits.values())
+    def issue(
+        self,
+        chunks: int,
+        last: Iterable[str] = (),
+        *,
+        ready: Mapping[str, int] = _NONE,
+        starting: Mapping[str, int] = _NONE,
+        closed: Container[int] = (),
+    ) -> list[Permit]:
+        """New permits for so many chunks that wait.
+
+        A permit that waits for a lane to end its work takes none of them, and one whose lane
+        starts a process not as long as another lane is ready and idle.
+
+        Parameters
+        ----------
+        last
+            Workers that are taken last.
+        ready, starting
+            By worker: processes that are ready, and that are being started.
+        closed
+            Nodes that may start no further process: only their ready lanes get permits.
+        """
         spare = chunks > self.lanes
         unpopular = set(last)
+        need = need_ready = chunks
+        idle: dict[str, int] = {}
+        rooms: dict[str, int] = {}
+        for worker in self.workers.values():
+            held = len(worker.permits)
+            working = sum(permit.working for permit in worker.permits.values())
+            begins = min(starting.get(worker.address, 0), held - working)
+            taking = min(held - working, max(0, worker.lanes - working))
+            need -= taking
+            need_ready -= max(0, taking - begins)
+            most = worker.lanes
+            if worker.node in closed:
+                most = min(most, ready.get(worker.address, 0))
+            elif spare and worker.lanes == worker.threads:
+                most += 1
+            rooms[worker.address] = most - held if worker.lanes else 0
+            idle[worker.address] = min(ready.get(worker.address, 0), worker.lanes) - (held - begins)
         issued: list[Permit] = []
-        while need > 0:
+        while need > 0 or need_ready > 0:
             room = [
                 worker
                 for worker in self.workers.values()
-                if worker.lanes and len(worker.permits) < worker.lanes + (spare and worker.lanes == worker.threads)
+                if rooms[worker.address] > 0 and (need > 0 or idle[worker.address] > 0)
             ]
             if not room:
                 break
@@ -164,7 +204,10 @@ class Places:
             permit = Permit(self._last_permit, worker.address)
             worker.permits[permit.number] = self.permits[permit.number] = permit
             issued.append(permit)
+            rooms[worker.address] -= 1
+            idle[worker.address] -= 1
             need -= 1
+            need_ready -= 1
         return issued
 
     def end(self, number: int) -> None:
