@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m tests.benchmarks --help``. Commands that print JSON lines, no tests."""
