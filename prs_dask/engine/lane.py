@@ -88,9 +88,11 @@ class Lane:
 
     def _exchange(self, permit: int, *, claim: bool) -> dict[str, Any]:
         """One call of this lane, while the process is looked after; returns the answer."""
-        while self._call is not None:
-            self._pump(permit)
+        self._await_call(permit)  # one may be under way since the chunk's last flush
         self._begin_call(permit, claim=claim)
+        return self._await_call(permit)
+
+    def _await_call(self, permit: int) -> dict[str, Any]:
         while self._call is not None and not self._call.done():
             self._pump(permit)
         return self._finish_call()
@@ -178,6 +180,8 @@ class Lane:
 
     def _run(self, permit: int, grant: dict[str, Any]) -> None:
         """Run the mini-batches of a grant; outcomes that are left are reported by the next call."""
+        if self._process is None:
+            return  # it was abandoned by the very answer that brought the grant: the next claim gives it back
         self._outbox.token = grant["token"]
         self._pending.extend(grant["work"])
         begun = time.monotonic()

@@ -1,0 +1,169 @@
+"""A supervisor without Dask: real worker processes, and a scheduler whose answers the test writes."""
+
+from __future__ import annotations
+
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prs_dask.attempts.limits import RunLimits
+from prs_dask.attempts.records import AttemptError, AttemptRecord, unpack
+from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.engine.lane import Lane
+from prs_dask.engine.run_settings import WorkerSettings
+from prs_dask.mini_batches import FileMiniBatch, encode
+from prs_dask.output.row_format import RowFormat
+
+BOX = 30.0
+PATIENCE = 20.0
+
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+
+def run(mini_batch):
+    for path in mini_batch:
+        doing, _, argument = Path(path).name.partition("_")
+        if doing == "sleep":
+            time.sleep(float(argument))
+        elif doing == "raise":
+            raise ValueError(argument)
+        elif doing == "exit":
+            os._exit(int(argument))
+        elif doing == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif doing == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif doing == "big":
+            return ["x" * int(argument)]
+    return list(mini_batch)
+"""
+
+
+class FakeSupervisor:
+    """What a lane knows of its supervisor; ``answer`` is asked for every call of the lane."""
+
+    def __init__(self, folder: Path, script: str, **limits: Any) -> None:
+        self.folder = folder / "spool"
+        self.source = folder / "source"
+        self.folder.mkdir()
+        self.source.mkdir()
+        (self.source / "score.py").write_text(textwrap.dedent(script))
+        self.settings = WorkerSettings(
+            run_id="test",
+            script="score.py",
+            script_object=None,
+            source_digest="0",
+            arguments=(),
+            readers=(ReadSpec("files"),),
+            row_format=RowFormat(),
+            logging_level="INFO",
+            limits=RunLimits(**limits),
+        )
+        self.stopping = ""
+        self.node = 0
+        self.memory_limit = 0
+        self.told: list[tuple[str, int, str]] = []
+        self.load_errors: list[AttemptError] = []
+        self.lane_calls: list[dict[str, Any]] = []
+        self.reports: list[dict[str, Any]] = []
+        self.answer: Callable[[dict[str, Any]], dict[str, Any] | Future[dict[str, Any]]] = lambda _: {"stop": True}
+        self._numbers = iter(range(1000))
+
+    def environment(self, process: int) -> dict[str, str]:
+        return {"PYTHONUNBUFFERED": "1", "PATH": "/usr/bin:/bin"}
+
+    def watch(self, file: Any) -> None: ...
+
+    def process_closed(self, process: int) -> None: ...
+
+    def log_load_error(self, process: int, error: AttemptError) -> None:
+        self.load_errors.append(error)
+
+    def sleep(self, seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+    def call(self, call: str, **arguments: Any) -> dict[str, Any]:
+        if call == "may_start":
+            return {"number": next(self._numbers), "node": 0}
+        assert call == "process"
+        self.told.append((arguments["event"], arguments["process"], arguments["error"]))
+        return {}
+
+    def begin_call(self, call: str, **arguments: Any) -> Future[dict[str, Any]]:
+        assert call == "lane"
+        self.lane_calls.append(arguments)
+        if arguments["report"] is not None:
+            self.reports.append({**arguments["report"], "token": arguments["token"]})
+        answer = self.answer(arguments)
+        if isinstance(answer, Future):
+            return answer
+        future: Future[dict[str, Any]] = Future()
+        future.set_result(answer)
+        return future
+
+    @property
+    def records(self) -> list[AttemptRecord]:
+        return [record for report in self.reports for record in unpack(report["records"])]
+
+    @property
+    def rows(self) -> list[str]:
+        return b"".join(report["rows"] for report in self.reports).decode().splitlines()
+
+    @property
+    def back(self) -> list[int]:
+        return [number for report in self.reports for number in report.get("back", ())]
+
+    def errors(self) -> dict[int, AttemptError]:
+        return {
+            number: AttemptError(*fields) for report in self.reports for number, fields in report.get("errors", ())
+        }
+
+
+class Workbench:
+    """A lane in a thread."""
+
+    def __init__(self, supervisor: FakeSupervisor) -> None:
+        self.supervisor = supervisor
+        self.lane = Lane(supervisor, 0)  # type: ignore[arg-type]
+
+    @staticmethod
+    def grant(token: int, *names: str, first: int = 0, attempt: int = 1, box: float = BOX) -> dict[str, Any]:
+        """The answer to a claim: one mini-batch of one path for each name."""
+        work = [(first + place, attempt, encode(FileMiniBatch(0, (name,)))) for place, name in enumerate(names)]
+        return {"token": token, "work": work, "box": box}
+
+    def work(self, permit: int = 1) -> threading.Thread:
+        thread = threading.Thread(target=self.lane.work, args=(permit,), daemon=True)
+        thread.start()
+        return thread
+
+    def work_to_the_end(self, *answers: dict[str, Any], permit: int = 1, seconds: float = PATIENCE) -> None:
+        """Claims get these answers, then "stop"; reports without a claim get an empty answer."""
+        left = iter(answers)
+        self.supervisor.answer = lambda call: next(left, {"stop": True}) if call["claim"] else {}
+        thread = self.work(permit)
+        thread.join(seconds)
+        assert not thread.is_alive(), "the lane does not come to an end"
+
+
+@pytest.fixture
+def bench(tmp_path: Path, no_leaks: None) -> Iterator[Callable[..., Workbench]]:
+    """Make a workbench: ``bench(script, run_seconds=1)``."""
+    made: list[Workbench] = []
+
+    def make(script: str = SCRIPT, **limits: Any) -> Workbench:
+        folder = tmp_path / f"bench{len(made)}"
+        folder.mkdir()
+        made.append(Workbench(FakeSupervisor(folder, script, **limits)))
+        return made[-1]
+
+    yield make
+    for workbench in made:
+        workbench.supervisor.stopping = "kill"
+        workbench.lane.close()

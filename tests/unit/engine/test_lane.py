@@ -1,0 +1,183 @@
+"""A lane with a real worker process and a scheduler whose answers the test writes."""
+
+import threading
+import time
+from concurrent.futures import Future
+
+from prs_dask.attempts.records import Category
+
+
+def test_mini_batches_of_a_chunk_are_reported_once_and_in_order(bench):
+    workbench = bench()
+    workbench.work_to_the_end(workbench.grant(1, "a", "b", "c"), workbench.grant(2, "d", first=3))
+    supervisor = workbench.supervisor
+    assert [record.mini_batch for record in supervisor.records] == [0, 1, 2, 3]
+    assert supervisor.rows == ["a", "b", "c", "d"]
+    assert [report["token"] for report in supervisor.reports] == [1, 2]
+
+
+def test_a_call_that_is_answered_after_the_end_of_its_chunk_does_not_hold_the_lane(bench):
+    """The flush of the first outcome is under way when the second outcome, the chunk's last, comes."""
+    workbench = bench()
+    late: Future[dict] = Future()
+    claims = iter([workbench.grant(1, "a", "sleep_0.2")])
+
+    def answer(call):
+        if call["claim"]:
+            return next(claims, {"stop": True})
+        threading.Timer(0.6, late.set_result, [{}]).start()
+        return late
+
+    workbench.supervisor.answer = answer
+    thread = workbench.work()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert late.done()
+    assert [record.mini_batch for record in workbench.supervisor.records] == [0, 1]
+
+
+def test_a_grant_that_became_void_leaves_nothing_of_it_behind(bench):
+    """The answer that says so brings the next chunk too: none of both is run by the process that was killed."""
+    workbench = bench()
+    workbench.work_to_the_end(
+        workbench.grant(1, "a"),
+        {**workbench.grant(2, "b", "c", first=1), "void": True},
+        workbench.grant(3, "b", "c", first=1),
+    )
+    supervisor = workbench.supervisor
+    assert [record.mini_batch for record in supervisor.records] == [0, 1, 2]
+    assert [report["token"] for report in supervisor.reports] == [1, 3]
+
+
+def test_only_what_a_dead_process_was_running_is_charged(bench):
+    workbench = bench()
+    workbench.work_to_the_end(workbench.grant(1, "a", "segfault", "b", "c"))
+    supervisor = workbench.supervisor
+    outcomes = {record.mini_batch: record.category for record in supervisor.records}
+    assert outcomes.pop(1) == Category.PROCESS_DIED
+    assert all(category == Category.SUCCEEDED for category in outcomes.values())
+    assert sorted([*outcomes, *supervisor.back]) == [0, 2, 3]
+    assert "SIGSEGV" in supervisor.errors()[1].message
+    assert ("ended", 0, "") in supervisor.told
+
+
+def test_a_time_limit_is_charged_with_the_stack_and_the_rest_goes_back(bench):
+    workbench = bench(run_seconds=0.5)
+    workbench.work_to_the_end(workbench.grant(1, "a", "sleep_60", "b"))
+    supervisor = workbench.supervisor
+    records = {record.mini_batch: record for record in supervisor.records}
+    assert records[1].category == Category.TIME_LIMIT
+    assert 0.5 <= records[1].elapsed < 1.5
+    error = supervisor.errors()[1]
+    assert "run_invocation_timeout=0.5 s" in error.message
+    assert "in run" in error.traceback
+    assert sorted([*records, *supervisor.back]) == [0, 1, 2]
+
+
+def test_a_stopped_process_is_killed_at_its_limit(bench):
+    workbench = bench(run_seconds=0.5)
+    workbench.work_to_the_end(workbench.grant(1, "stop"))
+    assert [record.category for record in workbench.supervisor.records] == [Category.TIME_LIMIT]
+
+
+def test_what_a_slow_chunk_has_not_begun_goes_back_when_its_box_is_over(bench):
+    workbench = bench()
+    workbench.work_to_the_end(workbench.grant(1, "sleep_0.8", "b", "c", box=0.2))
+    supervisor = workbench.supervisor
+    assert [record.mini_batch for record in supervisor.records] == [0]
+    assert sorted(supervisor.back) == [1, 2]
+
+
+def test_nothing_is_both_reported_and_given_back(bench):
+    names = ["sleep_0.01"] * 200
+    workbench = bench()
+    workbench.work_to_the_end(workbench.grant(1, *names, box=0.5))
+    supervisor = workbench.supervisor
+    reported = [record.mini_batch for record in supervisor.records]
+    assert sorted([*reported, *supervisor.back]) == list(range(200))
+    assert supervisor.back
+
+
+def test_a_failed_init_is_told_and_another_process_is_tried(bench, tmp_path):
+    flag = tmp_path / "flag"
+    script = f"""
+        from pathlib import Path
+
+        def init():
+            if not Path({str(flag)!r}).exists():
+                Path({str(flag)!r}).touch()
+                raise RuntimeError("no model")
+
+        def run(mini_batch):
+            return mini_batch
+        """
+    workbench = bench(script)
+    workbench.work_to_the_end(workbench.grant(1, "a"))
+    supervisor = workbench.supervisor
+    assert [(event, process) for event, process, _ in supervisor.told] == [("failed", 0), ("ready", 1)]
+    assert "no model" in supervisor.told[0][2]
+    assert [error.message for error in supervisor.load_errors] == ["no model"]
+    assert supervisor.rows == ["a"]
+
+
+def test_an_init_that_hangs_is_killed_at_its_limit(bench, tmp_path):
+    script = """
+        import time
+
+        def init():
+            time.sleep(60)
+
+        def run(mini_batch):
+            return mini_batch
+        """
+    workbench = bench(script, init_seconds=0.5)
+    thread = workbench.work()
+    end = time.monotonic() + 10
+    while not workbench.supervisor.load_errors and time.monotonic() < end:
+        time.sleep(0.02)
+    workbench.supervisor.stopping = "kill"
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "init() took longer than 0.5 s" in workbench.supervisor.load_errors[0].message
+
+
+def test_a_kill_ends_the_lane_within_a_second_although_the_process_hangs(bench):
+    workbench = bench()
+    workbench.supervisor.answer = lambda call: workbench.grant(1, "sleep_60")
+    thread = workbench.work()
+    end = time.monotonic() + 10
+    while not workbench.supervisor.told and time.monotonic() < end:
+        time.sleep(0.01)
+    workbench.supervisor.stopping = "kill"
+    thread.join(2)
+    assert not thread.is_alive()
+
+
+def test_rows_of_many_pieces_are_reported_with_their_length(bench):
+    workbench = bench()
+    workbench.work_to_the_end(workbench.grant(1, "big_5000000", "b"))
+    supervisor = workbench.supervisor
+    pieces = b"".join(data for report in supervisor.reports for _, data in report.get("pieces", ()))
+    pieced = dict(pair for report in supervisor.reports for pair in report.get("pieced", ()))
+    record = next(record for record in supervisor.records if record.mini_batch == 0)
+    assert record.length == 5_000_001
+    assert pieced == {0: len(pieces)}
+    assert len(pieces) + len(b"".join(report["rows"] for report in supervisor.reports)) == 5_000_001 + 2
+
+
+def test_an_answer_that_takes_long_does_not_stop_the_clock_of_run(bench):
+    """A flush is never answered while run() hangs: the limit holds all the same."""
+    workbench = bench(run_seconds=0.5)
+    never: Future[dict] = Future()
+    claims = iter([workbench.grant(1, "a", "sleep_60")])
+    workbench.supervisor.answer = lambda call: next(claims, {"stop": True}) if call["claim"] else never
+    thread = workbench.work()
+    end = time.monotonic() + 10
+    while ("ended", 0, "") not in workbench.supervisor.told and time.monotonic() < end:
+        time.sleep(0.02)
+    never.set_result({})
+    thread.join(10)
+    assert not thread.is_alive()
+    records = {record.mini_batch: record for record in workbench.supervisor.records}
+    assert records[1].category == Category.TIME_LIMIT
+    assert records[1].elapsed < 2
