@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category
-from prs_dask.engine.outbox import Outbox
+from prs_dask.engine.outbox import Outbox, sendable
 from prs_dask.engine.process import LaneProcess
 from prs_dask.worker_process.family import ProcessFamily, describe_status
 from prs_dask.worker_process.frames import (
@@ -136,9 +136,10 @@ class Lane:
                     return True
                 if self._supervisor.stopping:
                     break
-                self._supervisor.log_load_error(process.number, problem.error)
+                error = sendable(problem.error)
+                self._supervisor.log_load_error(process.number, error)
                 self._end_process()
-                self._tell("failed", process.number, _one_line(problem.error), too_long=problem.too_long)
+                self._tell("failed", process.number, _one_line(error), too_long=problem.too_long)
             elif answer.get("wait"):
                 self._supervisor.sleep(min(answer["wait"], 1.0))
             else:
@@ -355,7 +356,7 @@ class Lane:
         reading = process.page.read()
         current = next(iter(self._sent), None)
         if current is not None and reading.sequence == current and reading.phase in (Phase.READ, Phase.RUN, Phase.ROWS):
-            category, error = Category.PROCESS_DIED, AttemptError("ProcessDied", f"its process {how}")
+            category, error = Category.PROCESS_DIED, AttemptError("ProcessDied", f"its process {how}", process.last_stack())
             if self._killed_for_memory:
                 category = Category.OUT_OF_MEMORY
                 error = AttemptError(

@@ -7,7 +7,13 @@ from typing import Any
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, pack
 
-__all__ = ["Outbox"]
+__all__ = ["Outbox", "sendable"]
+
+
+def sendable(error: AttemptError) -> AttemptError:
+    """The same error with lone surrogates escaped (names of files that are no UTF-8 have some): messages of Dask
+    are UTF-8 and nothing else."""
+    return AttemptError(*(text.encode("utf-8", "backslashreplace").decode() for text in error))
 
 
 @dataclass(slots=True)
@@ -36,7 +42,7 @@ class Outbox:
     def fail(self, record: AttemptRecord, error: AttemptError) -> None:
         """A failed attempt."""
         self.records.append(record)
-        self.errors.append((record.mini_batch, tuple(error)))
+        self.errors.append((record.mini_batch, tuple(sendable(error))))
         self.size += len(error.traceback)
 
     def add_piece(self, mini_batch: int, rows: bytes) -> None:

@@ -227,6 +227,11 @@ class LaneProcess:
             size = now
         return os.pread(self._stack_descriptor, 1 << 18, before).decode(errors="replace")
 
+    def last_stack(self) -> str:
+        """What ``faulthandler`` wrote when the process was killed by a fatal signal; empty where it did not."""
+        text = os.pread(self._stack_descriptor, 1 << 18, 0).decode(errors="replace")
+        return text[max(0, text.rfind("Fatal Python error")) :]
+
     def cpu_seconds(self) -> float:
         """Processor time it has used so far; 0 where it is gone already."""
         try:

@@ -2,7 +2,7 @@
 
 Workers and driver reach it by one permanent op, ``prs``, with a run id and the name of a call:
 
-    workers   hello, source, alive, may_start, process, lane, logs, stopped, unusable
+    workers   hello, source, alive, may_start, process, lane, logs, stopped, unusable, fault
     driver    sync, driver_alive, stop, remove
 
 Every call answers something. An unknown step run answers ``{"closed": True}``; a fault of our
@@ -147,6 +147,11 @@ class RunPlugin(SchedulerPlugin):
             await self.on_remove()
             with contextlib.suppress(ValueError, OSError):
                 await self._scheduler.unregister_worker_plugin(None, name)
+
+    async def on_fault(self, where: str, text: str) -> Reply:
+        """A fault of our own on a worker."""
+        self.fault(where, text)
+        return {}
 
     def fault(self, where: str, text: str) -> None:
         """A fault of our own: it ends the step run and is written into its logs."""

@@ -13,6 +13,7 @@ import pickle
 import socket
 import threading
 import time
+import traceback
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,6 +216,11 @@ class Supervisor:
                 self._lanes.append(lane)
         try:
             lane.work(permit)
+        except Exception:
+            # Dask would only log it, and the same would happen again with the next permit, for ever.
+            if not self.stopping:
+                self.call("fault", where=f"lane {lane.index} of {self._worker.address}", text=traceback.format_exc())
+            raise
         finally:
             with self._lock:
                 self._free.append(lane)
