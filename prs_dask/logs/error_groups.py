@@ -61,6 +61,24 @@ class ErrorGroups:
         """Groups, most frequent first; the one seen first wins a tie."""
         return sorted(self._groups.values(), key=lambda group: -group.count)[:most]
 
+    def digest(self, logs: str) -> str:
+        """The most frequent error in a few lines, and the file with its traceback; empty without any.
+
+        Parameters
+        ----------
+        logs
+            The logs folder, as the reader may open it.
+        """
+        if not self._groups:
+            return ""
+        (group,) = self.most_frequent(1)
+        where = f" at {one_line(group.where)}" if group.where else ""
+        others = len(self._groups) - 1
+        more = f" ({others:,} other kind{'s' * (others != 1)}: {logs}/user/error.txt)" if others else ""
+        lines = [f"most frequent error, {group.count:,} x: {one_line(group.type)}{where}{more}"]
+        lines += [f"  {line}" for line in plain(shortened(group.message, 500)).split("\n")[:5]]
+        return "\n".join([*lines, f"its traceback: {logs}/{group.log}"])
+
     def text(self) -> str:
         """The whole of ``user/error.txt``."""
         groups = self.most_frequent()

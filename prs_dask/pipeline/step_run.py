@@ -191,12 +191,12 @@ class StepRun:
 
     def cancel(self) -> None:
         """End it in order: what runs is stopped, what was finished is kept. Returns when that is done."""
-        self._stop("canceled")
+        self._stop("as it was asked to, with cancel() or Ctrl-C")
         self._ended.wait()
 
     def kill(self) -> None:
         """End it at once, without waiting for workers. The run folder stays as it is."""
-        self._stop("ended at once")
+        self._stop("it was ended at once")
         driver = self._driver
         if driver is not None:
             driver.hurry()
@@ -402,14 +402,15 @@ class StepRun:
                 cluster.close()
             if owned:
                 sweep_abandoned()
+        digest = self._tree.errors.digest(str(self.log_dir)) if verdict.state != "Completed" else ""
         self._state = verdict.state
-        self.error = verdict.cause or None
+        self.error = "\n".join(text for text in (verdict.cause, digest) if text) or None
         self._summary = self.summary()
         shown = ""
         if output is not None:
             shown = str(output.path if output.is_finished else output.partial)
         self._tree.driver(f"{verdict.state} {verdict.cause}".strip(), time.time())
-        self._result_text = self._tree.finish(self._summary, time.time(), cause=verdict.cause, output=shown)
+        self._result_text = self._tree.finish(self._summary, time.time(), cause=self.error or "", output=shown)
 
     def _interpreter_ends(self) -> None:
         """The interpreter ends while the step run goes on: cancel it in order."""

@@ -72,7 +72,7 @@ def _in_fresh_process(script: str, count: int) -> Figure:
         file.flush()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
         done = subprocess.run(
-            [sys.executable, file.name, script, str(count)], check=True, capture_output=True, env=environment
+            [sys.executable, file.name, script, str(count)], check=True, stdout=subprocess.PIPE, env=environment
         )
     import json
 
