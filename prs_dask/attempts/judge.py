@@ -305,9 +305,7 @@ class Judge:
             mini_batch.waiting_since = now
             self._retries.append(mini_batch)
 
-    def claim(
-        self, number: int, lane: LaneKey, process: str, now: float, *, others_wait: bool = False
-    ) -> Answer:
+    def claim(self, number: int, lane: LaneKey, process: str, now: float, *, others_wait: bool = False) -> Answer:
         """A lane with a permit and a ready process asks for its next chunk.
 
         Whatever is still open in the lane's last grant was never begun, and goes back.

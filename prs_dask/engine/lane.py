@@ -356,7 +356,10 @@ class Lane:
         reading = process.page.read()
         current = next(iter(self._sent), None)
         if current is not None and reading.sequence == current and reading.phase in (Phase.READ, Phase.RUN, Phase.ROWS):
-            category, error = Category.PROCESS_DIED, AttemptError("ProcessDied", f"its process {how}", process.last_stack())
+            category, error = (
+                Category.PROCESS_DIED,
+                AttemptError("ProcessDied", f"its process {how}", process.last_stack()),
+            )
             if self._killed_for_memory:
                 category = Category.OUT_OF_MEMORY
                 error = AttemptError(

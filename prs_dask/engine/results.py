@@ -97,6 +97,8 @@ class Results:
         for committable in batch:
             if committable.failures:
                 self._recorder.failures(committable.failures)
+            submission.forget(committable.ids)
+            submission.forget(failure.id for failure in committable.failures)
 
     def _record(self, entry: Mapping[str, Any]) -> None:
         recorder, kind = self._recorder, entry["kind"]

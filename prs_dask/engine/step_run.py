@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from prs_dask import __version__
 from prs_dask.attempts.judge import Counts, Verdict
 from prs_dask.engine.results import Results
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
@@ -245,8 +246,12 @@ class StepRunDriver:
     # ---------------------------------------------------------------- calls
 
     def _register(self) -> None:
-        self._client.register_plugin(self._plugin)
-        self._client.register_plugin(RunWorkerPlugin(self._settings.run_id))
+        try:
+            self._client.register_plugin(self._plugin)
+            self._client.register_plugin(RunWorkerPlugin(self._settings.run_id))
+        except ModuleNotFoundError as error:
+            text = f"scheduler and workers need prs_dask {__version__} installed, as the driver has it: {error}"
+            raise ClusterError(text) from error
         loop: Any = self._client.loop
         self._alive = asyncio.run_coroutine_threadsafe(self._say_alive(), loop.asyncio_loop)
 

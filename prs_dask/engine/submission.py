@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from prs_dask.mini_batches import MiniBatch, encode
+from prs_dask.mini_batches import MiniBatch, decode, encode
 
 __all__ = ["Submission", "Supply"]
 
@@ -43,6 +43,7 @@ class Submission:
         self._hash = hashlib.blake2b(digest_size=16)
         self._queue: queue.Queue[list[tuple[int | None, bytes]] | BaseException | None] = queue.Queue(BATCHES_AHEAD)
         self._ready: list[Supply] = []
+        self._under_way: dict[int, bytes] = {}
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._list, name="prs-submission", daemon=True)
         self._thread.start()
@@ -83,7 +84,18 @@ class Submission:
             else:
                 self.error, self.ended = batch, True
         taken, self._ready = self._ready[:count], self._ready[count:]
+        self._under_way.update((number, descriptor) for number, _, descriptor in taken)
         return taken
+
+    def mini_batch(self, number: int) -> MiniBatch | None:
+        """A mini-batch that was taken and has not been forgotten."""
+        descriptor = self._under_way.get(number)
+        return None if descriptor is None else decode(descriptor)
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """These have ended for good: what is kept is bounded by what is under way."""
+        for number in numbers:
+            self._under_way.pop(number, None)
 
     @property
     def exhausted(self) -> bool:

@@ -49,7 +49,9 @@ async def _begin(supervisor: Supervisor) -> None:
     except Exception as error:
         logger.exception("step run %s cannot use this worker", supervisor.run_id)
         supervisor.stopping = "kill"
-        await supervisor.acall("unusable", error=f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode())
+        await supervisor.acall(
+            "unusable", error=f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+        )
 
 
 class _Receiver:

@@ -321,7 +321,8 @@ class StepRun:
         if self._output is not None and config.append_row_order == "input":
             order = OrderFile(folder.order)
         committer = Committer(self._journal, self._output, order, pieces)
-        results = Results(committer, self._journal, pieces, TreeRecorder(self._tree))
+        submission = Submission(self._step.mini_batches(config))
+        results = Results(committer, self._journal, pieces, TreeRecorder(self._tree, submission.mini_batch))
         self._committer, self._order, self._pieces = committer, order, pieces
         source = preparation.source
         worker_settings = WorkerSettings(
@@ -350,7 +351,7 @@ class StepRun:
             settings,
             pickle.dumps(worker_settings, 5),
             source.data if source is not None else b"",
-            Submission(self._step.mini_batches(config)),
+            submission,
             results,
             first_task_seconds=self._step.options.first_task_creation_timeout,
             on_round=self._on_round,
