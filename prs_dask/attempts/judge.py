@@ -175,6 +175,7 @@ class Judge:
         self._total: int | None = None
         self._wall_offset = wall_offset
         self._last_progress = now
+        self._careful_grants = 0
         self._draining: str = ""
         self._supplied = already.succeeded + already.failed
         self._succeeded = already.succeeded
@@ -335,13 +336,17 @@ class Judge:
             grant.open[mini_batch.number] = mini_batch
             grant.work.append((mini_batch.number, mini_batch.attempts + 1, mini_batch.descriptor))
         self._grants[grant.token] = self._by_lane[lane] = grant
+        self._careful_grants += careful
         return Answer(grant)
 
     def _choose(self, lane: LaneKey, process: str, now: float) -> tuple[list[_MiniBatch], bool]:
         """The mini-batches for this lane, and whether it must be alone on its worker."""
-        neighbours = [grant for key, grant in self._by_lane.items() if key[0] == lane[0] and key != lane and grant.open]
-        if any(grant.careful for grant in neighbours):
-            return [], False
+        if self._careful or self._careful_grants:  # rare: only then all lanes are looked at
+            neighbours = [
+                grant for key, grant in self._by_lane.items() if key[0] == lane[0] and key != lane and grant.open
+            ]
+            if any(grant.careful for grant in neighbours):
+                return [], False
         if self._careful:
             if not neighbours:
                 self._draining = ""
@@ -360,7 +365,8 @@ class Judge:
         return [self._queue.popleft() for _ in range(size)], False
 
     def _close(self, grant: Grant) -> None:
-        self._grants.pop(grant.token, None)
+        if self._grants.pop(grant.token, None) is not None:
+            self._careful_grants -= grant.careful
         if self._by_lane.get(grant.lane) is grant:
             del self._by_lane[grant.lane]
 
