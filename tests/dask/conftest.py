@@ -1,0 +1,190 @@
+"""Clusters that run already: a scheduler and workers as processes of their own, without nannies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from distributed import Client
+
+from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, StepRun
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30.0
+
+SCRIPT = """
+import os
+import time
+from pathlib import Path
+
+
+def init():
+    time.sleep({init})
+
+
+def run(mini_batch):
+    begun = time.time()
+    time.sleep({pause})
+    return [f"{Path(path).name} {os.environ.get('WHERE', '-')} {os.getpid()} {begun}" for path in mini_batch]
+"""
+
+
+class Row:
+    """One row of the output: which file, on which worker, in which process, when."""
+
+    def __init__(self, line: str) -> None:
+        self.name, self.where, self.process, begun = line.split(" ")
+        self.begun = float(begun)
+
+
+class Job:
+    """A step run over files that are known, and what it came to."""
+
+    def __init__(self, folder: Path, target: Any, count: int, pause: float, init: float, **settings: Any) -> None:
+        folder.mkdir(parents=True)
+        data = folder / "data"
+        data.mkdir()
+        self.names = [f"{number:05d}" for number in range(count)]
+        for name in self.names:
+            (data / name).touch()
+        script = folder / "score.py"
+        script.write_text(SCRIPT.replace("{pause}", str(pause)).replace("{init}", str(init)))
+        config = ParallelRunConfig(
+            entry_script=str(script),
+            mini_batch_size=settings.pop("mini_batch_size", 1),
+            error_threshold=settings.pop("error_threshold", 0),
+            output_action="append_row",
+            **settings,
+        )
+        step = ParallelRunStep("attached", config, FileDataset.from_files(data), output=folder / "out")
+        self.run: StepRun = step.submit(run_folder=folder / "run", compute_target=target)
+
+    def wait(self, seconds: float = 60) -> list[Row]:
+        """Its rows, when it has completed."""
+        assert self.run.wait_for_completion(timeout_seconds=seconds) == "Completed"
+        return self.rows()
+
+    def rows(self) -> list[Row]:
+        """Each file once."""
+        rows = [Row(line) for line in self.run.output_file.read_text().splitlines()]
+        assert Counter(row.name for row in rows) == Counter(self.names)
+        summary = self.run.summary()
+        assert (summary.rows, summary.succeeded_items, summary.failed_items) == (len(rows), len(rows), 0)
+        return rows
+
+    def until(self, succeeded: int, seconds: float = PATIENCE) -> None:
+        """Wait until so many mini-batches have succeeded."""
+        end = time.monotonic() + seconds
+        while self.run.summary().succeeded_mini_batches < succeeded:
+            assert self.run.get_status() == "Running", self.run.error
+            assert time.monotonic() < end, self.run.progress()
+            time.sleep(0.01)
+
+
+class Fleet:
+    """A scheduler and workers, each a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.scheduler_file = folder / "scheduler.json"
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.scheduler = self._start(
+            "dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show",
+            "--scheduler-file", str(self.scheduler_file),
+        )  # fmt: skip
+        end = time.monotonic() + PATIENCE
+        while not self.scheduler_file.exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    @property
+    def address(self) -> str:
+        import json
+
+        return json.loads(self.scheduler_file.read_text())["address"]
+
+    def _start(self, module: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        with open(self.folder / f"{module}.log", "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.{module}", *arguments],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def add(self, name: str, threads: int = 1) -> None:
+        """One more worker; its processes tell its name as WHERE."""
+        self.workers[name] = self._start(
+            "dask_worker", "--scheduler-file", str(self.scheduler_file), "--no-nanny", "--name", name,
+            "--nthreads", str(threads), "--no-dashboard", "--local-directory", str(self.folder / name),
+            WHERE=name,
+        )  # fmt: skip
+
+    def client(self) -> Client:
+        """A client, once all workers are there."""
+        client = Client(self.address, set_as_default=False)
+        client.wait_for_workers(len(self.workers), timeout=PATIENCE)
+        return client
+
+    def processes(self) -> list[psutil.Process]:
+        """Processes of user code below all workers."""
+        found = []
+        for worker in self.workers.values():
+            with contextlib.suppress(psutil.Error):
+                for process in psutil.Process(worker.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        if any("prs_dask.worker_process.main" in part for part in process.cmdline()):
+                            found.append(process)
+        return found
+
+    def close(self) -> None:
+        for process in (*self.workers.values(), self.scheduler):
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.send_signal(signal.SIGKILL)
+            process.wait(PATIENCE)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, no_leaks: None) -> Iterator[Callable[..., Fleet]]:
+    """Start one: ``fleet(first=1, second=3)`` has two workers with so many threads."""
+    made: list[Fleet] = []
+
+    def make(**threads: int) -> Fleet:
+        folder = tmp_path / f"fleet{len(made)}"
+        folder.mkdir()
+        made.append(Fleet(folder))
+        for name, count in threads.items():
+            made[-1].add(name, count)
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
+    """Submit one: ``job(target, 100, pause=0.05)``."""
+    made: list[Job] = []
+
+    def make(target: Any, count: int = 100, *, pause: float = 0.01, init: float = 0.0, **settings: Any) -> Job:
+        made.append(Job(tmp_path / f"job{len(made)}", target, count, pause, init, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        if each.run.get_status() == "Running":
+            each.run.kill()
