@@ -126,6 +126,9 @@ class Lane:
         while not self._supervisor.stopping:
             answer = self._supervisor.call("may_start", lane=self.index)
             if "number" in answer:
+                if self._family is not None and not self._family.is_usable:
+                    self._family.close()
+                    self._family = None
                 self._family = self._family or ProcessFamily()
                 process = LaneProcess(self._supervisor, self._family, answer["number"])
                 problem = process.start()

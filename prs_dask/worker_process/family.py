@@ -57,6 +57,11 @@ class ProcessFamily:
                 start_new_session=True,
             )
 
+    @property
+    def is_usable(self) -> bool:
+        """Does the reaper live? User code that kills its parent has killed it."""
+        return self._reaper.poll() is None
+
     def start(
         self,
         argv: Sequence[str],
@@ -126,10 +131,12 @@ class ProcessFamily:
         while True:
             answer = self._answer(max(0.0, until - time.monotonic()))
             if answer is None:
-                gone = self._reaper.poll() is not None
-                if gone:
-                    self.pid = 0
-                return Ended(-1, 0) if gone else None
+                try:
+                    self._reaper.wait(max(0.0, until - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    return None
+                self.pid = 0  # the reaper is gone itself, and has taken the worker process with it
+                return Ended(-1, 0)
             if answer[0] == "ended":
                 self.pid = 0
                 return Ended(answer[1], answer[2])

@@ -190,7 +190,7 @@ def cluster() -> Iterator[Any]:
     """A LocalCluster as users make them; its workers must be the same ones at the end of every job."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50) as cluster:
         yield cluster
 
 

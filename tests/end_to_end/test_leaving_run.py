@@ -159,7 +159,7 @@ def test_where_a_segfault_happened_is_told(job):
     """
     done = job(script, 4, run_max_try=1)
     told = done.log(
-        "user/error/0/" + [row["Process"] for row in done.attempts if row["Error Category"]][0][2:] + ".txt"
+        "user/error/0/" + next(row["Process"] for row in done.attempts if row["Error Category"])[2:] + ".txt"
     )
     assert "SIGSEGV" in told
     assert "in the_culprit" in told
