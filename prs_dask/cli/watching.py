@@ -93,6 +93,10 @@ def tell_end(step_run: Any, state: str) -> None:
     tell(f"{state} in {format_seconds(summary.total_seconds)}: {', '.join(counts)}")
     if state == "Completed" and step_run.output_file is not None:
         tell(f"output: {step_run.output_file}")
-    tell(f"logs:   {Path(step_run.run_folder) / 'logs'}")
+    logs = Path(step_run.run_folder) / "logs"
+    tell(f"logs:   {logs}")
+    if state == "Completed" and summary.failed_items:
+        failed = f"{format_count(summary.failed_mini_batches)} mini-batches, {format_count(summary.failed_items)} items"
+        tell_error(f"failed, as the thresholds allow: {failed}; why: {logs / 'user' / 'error.txt'}")
     if state != "Completed" and step_run.error:
         tell_error(f"{state}: {step_run.error}")

@@ -65,7 +65,14 @@ class FakeStepRun:
 
     def summary(self) -> SimpleNamespace:
         return SimpleNamespace(
-            succeeded_mini_batches=39, mini_batches=40, succeeded_items=195, items=200, rows=195, total_seconds=1.5
+            succeeded_mini_batches=39,
+            failed_mini_batches=1,
+            mini_batches=40,
+            succeeded_items=195,
+            failed_items=5,
+            items=200,
+            rows=195,
+            total_seconds=1.5,
         )
 
 

@@ -117,6 +117,8 @@ def test_the_exit_code_tells_the_end(state: str, code: int, stage: Any) -> None:
     assert "logs:" in result.stdout
     assert ("output:" in result.stdout) is (state == "Completed")
     assert ("division by zero in score.py:3" in result.stderr) is (state == "Failed")
+    # What a threshold lets pass is still told.
+    assert ("1 mini-batches, 5 items; why:" in result.stderr) is (state == "Completed")
 
 
 class TestBadInput:
