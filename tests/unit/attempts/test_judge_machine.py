@@ -1,0 +1,890 @@
+"""The judge under everything that can happen to it, against a model that knows what must come of it.
+
+The machine plays Dask, the lanes and the driver: workers come and go, processes start and die,
+permits are used, ended and kept too long, reports come late, twice, in part and with what was never
+asked for. The model keeps the fate of every mini-batch and a ledger of what the judge has let through
+to the output. Whatever the history, at its end the rest of the work can still be finished.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from inspect import signature
+from random import Random
+from typing import ClassVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from prs_dask.attempts.chunks import MAX_CHUNK
+from prs_dask.attempts.init_rules import InitRules
+from prs_dask.attempts.judge import OTHER_PROCESS_SECONDS, SILENT_SECONDS, Accepted, Counts, Judge, Verdict
+from prs_dask.attempts.limits import RunLimits
+from prs_dask.attempts.places import Places
+from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack, unpack
+
+WORKERS = {"a": "host 0", "b": "host 0", "c": "host 1", "d": "host 2"}
+QUICK = 1 / 1024  # seconds, the same in 32 bits
+HEADERS = (b"x y\n", b"x z\n")
+FATAL = "Fatal"
+INDEX = st.integers(0, 11)
+
+OUTCOMES = st.sampled_from(
+    ["good", "good", "good", "short", "empty", "raises", "fatal", "bad return", "time limit", "died", "memory", "load"]
+)
+CATEGORIES = {
+    "raises": Category.EXCEPTION,
+    "fatal": Category.EXCEPTION,
+    "bad return": Category.BAD_RETURN,
+    "time limit": Category.TIME_LIMIT,
+    "died": Category.PROCESS_DIED,
+    "memory": Category.OUT_OF_MEMORY,
+    "load": Category.LOAD_ERROR,
+}
+
+EARLIER = Counts(succeeded=2, failed=1, items=9, succeeded_items=6, failed_items=3, attempts=5)
+"""What an earlier part of the step run had reached; it breaks no threshold below."""
+
+Lane = tuple[str, int]
+
+
+@dataclass
+class Fate:
+    """What must be true of one mini-batch."""
+
+    number: int
+    items: int | None
+    state: str = "waiting"  # open, good, failed, dropped
+    charged: int = 0
+    losses: int = 0
+    suspect: bool = False
+    ready_at: float = 0.0
+    waiting_since: float = 0.0
+    avoid: str = ""
+
+
+@dataclass
+class Granted:
+    """A chunk as the lane that has it knows it."""
+
+    token: int
+    lane: Lane
+    process: str
+    permit: int
+    attempts: dict[int, int]
+    careful: bool
+    open: list[int] = field(default_factory=list)
+    headers: dict[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One report, so that it can be repeated."""
+
+    token: int
+    records: tuple[AttemptRecord, ...]
+    rows: tuple[bytes, ...]
+    errors: dict[int, AttemptError]
+    pieced: dict[int, int]
+    headers: dict[int, bytes]
+    back: tuple[int, ...]
+
+
+class JudgeMachine(RuleBasedStateMachine):
+    """See the module's docstring."""
+
+    @initialize(
+        tries=st.integers(1, 3),
+        error_threshold=st.sampled_from([-1, -1, -1, 3, 12]),
+        failed_count=st.sampled_from([None, None, -1, 3]),
+        percent=st.sampled_from([None, None, 25.0, 100.0]),
+        backoff=st.sampled_from([(0.0, 1.0, 0.0), (0.5, 2.0, 1.0)]),
+        processes=st.sampled_from([None, 1, 2, 3]),
+        nodes=st.sampled_from([None, None, 1, 2]),
+        already=st.sampled_from([Counts(), EARLIER]),
+        workers=st.dictionaries(st.sampled_from(sorted(WORKERS)), st.integers(1, 3), min_size=1, max_size=3),
+        count=st.integers(0, 30),
+    )
+    def begin(self, tries, error_threshold, failed_count, percent, backoff, processes, nodes, already, workers, count):
+        self.now = 50.0
+        self.limits = RunLimits(
+            run_max_try=tries,
+            error_threshold=error_threshold,
+            allowed_failed_count=failed_count,
+            allowed_failed_percent=percent,
+            retry_backoff=backoff,
+            no_retry_on=(FATAL,),
+            progress_seconds=1e9,
+        )
+        self.places = Places(processes, nodes)
+        self.rules = InitRules(processes or 1, nodes or 1, self.now)
+        self.judge = Judge(self.limits, self.places, self.rules, self.now, 1e6, already)
+        self.already = already
+        self.fates: dict[int, Fate] = {}
+        self.next_id = already.succeeded + already.failed
+        self.total: int | None = None
+        self.canceled = False
+        self.verdict: Verdict | None = None
+        self.grants: dict[int, Granted] = {}
+        self.old_grants: list[Granted] = []
+        self.processes: dict[Lane, str] = {}
+        self.starting: set[Lane] = set()
+        self.permits: dict[int, str] = {}
+        self.ended_permits: list[int] = []
+        self.held: dict[Lane, int] = {}
+        self.reports: list[Report] = []
+        self.header: bytes | None = None
+        self.attempts = already.attempts
+        self.items = already.items
+        self.good_items = already.succeeded_items
+        self.bad_items = already.failed_items
+        self.ledger: list[AttemptRecord] = []
+        self.output: dict[int, bytes] = {}
+        for address, threads in workers.items():
+            self.worker_joins(address, threads, ready=True)
+        if count:
+            self.supply(count, 0, 3)
+
+    # ---------------------------------------------------------------- helpers
+
+    @property
+    def running(self) -> bool:
+        return self.judge.verdict is None
+
+    def lanes(self) -> list[Lane]:
+        workers = self.places.workers.values()
+        return [(worker.address, lane) for worker in workers for lane in range(worker.threads)]
+
+    def pick(self, choices, index):
+        choices = sorted(choices)
+        return choices[index % len(choices)] if choices else None
+
+    def grant_of(self, lane: Lane) -> Granted | None:
+        return next((grant for grant in self.grants.values() if grant.lane == lane), None)
+
+    def void(self, grant: Granted) -> list[Fate]:
+        """The grant is over; what was open in it, in order."""
+        del self.grants[grant.token]
+        self.old_grants.append(grant)
+        return [self.fates[number] for number in grant.open]
+
+    def requeue(self, fates: list[Fate], *, suspect: bool | None = None) -> None:
+        for fate in fates:
+            fate.state = "waiting"
+            if suspect is not None:
+                fate.suspect = suspect
+
+    def end_permit(self, number: int) -> None:
+        self.places.end(number)
+        if self.permits.pop(number, None) is not None:
+            self.ended_permits.append(number)
+        self.held = {lane: held for lane, held in self.held.items() if held != number}
+
+    def settle(self) -> None:
+        """After an event: what the end of the step run drops."""
+        if not self.running:
+            for fate in self.fates.values():
+                if fate.state in ("waiting", "open"):
+                    fate.state = "dropped"
+            self.old_grants += self.grants.values()
+            self.grants.clear()
+
+    def tally(self, state: str) -> int:
+        return sum(fate.state == state for fate in self.fates.values())
+
+    # ---------------------------------------------------------------- supply and time
+
+    @rule(count=st.integers(1, 12), again=st.integers(0, 5), items=st.sampled_from([None, 0, 3]))
+    def supply(self, count, again, items):
+        if self.total is not None:
+            count = min(count, self.total - self.next_id)
+        first = max(self.already.succeeded + self.already.failed, self.next_id - again)
+        numbers = range(first, self.next_id + count)
+        self.judge.supply([(number, items, b"%d" % number) for number in numbers])
+        if self.running:
+            for number in range(self.next_id, self.next_id + count):
+                self.fates[number] = Fate(number, items)
+            self.next_id += count
+        self.settle()
+
+    @precondition(lambda self: self.total is None)
+    @rule(more=st.sampled_from([0, 0, 0, 3]))
+    def listing_ends(self, more):
+        """``more`` of them are still on their way."""
+        self.total = self.next_id + more
+        self.judge.supply_ended(self.total)
+        self.settle()
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 0.4, 1.1, 6.0]))
+    def time_passes(self, seconds):
+        self.now += seconds
+        for address in list(self.places.workers):
+            assert self.judge.heard(address, self.now)
+        assert self.judge.silent_workers(self.now) == []
+
+    @rule()
+    def tick(self):
+        was_running = self.running
+        self.judge.tick(self.now)
+        if was_running:
+            if self.running:
+                for grant in [grant for grant in self.grants.values() if grant.permit not in self.permits]:
+                    self.requeue(self.void(grant))
+            else:
+                self.check_init_verdict()
+        self.settle()
+
+    @precondition(lambda self: self.running and len(self.ledger) > 5)
+    @rule()
+    def cancel(self):
+        self.canceled = True
+        self.judge.end("Canceled", "Ctrl-C")
+        self.settle()
+
+    # ---------------------------------------------------------------- workers and processes
+
+    @rule(address=st.sampled_from(sorted(WORKERS)), threads=st.integers(1, 3), ready=st.booleans())
+    def worker_joins(self, address, threads, ready):
+        known = address in self.places.workers
+        self.places.join(address, WORKERS[address], threads, self.now)
+        if ready and not known:
+            for lane in range(threads):
+                self.process_is_ready((address, lane))
+
+    @rule(index=INDEX, charge=st.booleans())
+    def worker_leaves(self, index, charge):
+        address = self.pick(self.places.workers, index)
+        if address is not None:
+            self.lose(address, charge)
+
+    @rule(index=INDEX)
+    def worker_is_silent(self, index):
+        address = self.pick(self.places.workers, index)
+        if address is None:
+            return
+        self.now += SILENT_SECONDS + 1
+        for other in self.places.workers:
+            if other != address:
+                self.judge.heard(other, self.now)
+        assert self.judge.silent_workers(self.now) == [address]
+        self.lose(address, charge=False)
+        assert not self.judge.heard(address, self.now)
+
+    def lose(self, address: str, charge: bool) -> None:
+        was_running = self.running
+        grants = [grant for grant in self.grants.values() if grant.lane[0] == address]
+        number_of_lanes = len(grants)
+        lost = [fate for grant in grants for fate in self.void(grant)]
+        accepted, void = self.judge.worker_lost(address, self.now, charge=charge)
+        assert sorted(void) == sorted(number for number, worker in self.permits.items() if worker == address)
+        for number in void:
+            self.end_permit(number)
+        self.processes = {lane: name for lane, name in self.processes.items() if lane[0] != address}
+        self.starting = {lane for lane in self.starting if lane[0] != address}
+        if was_running and charge and len(lost) == 1:
+            assert number_of_lanes == 1
+            [fate] = lost
+            fate.losses += 1
+            final = fate.losses >= self.limits.run_max_try
+            [record] = unpack(accepted.records)
+            assert (record.mini_batch, record.category, record.final) == (fate.number, Category.WORKER_LOST, final)
+            assert record.attempt == fate.charged + 1
+            assert accepted.rows == b""
+            assert set(accepted.errors) == {fate.number}
+            self.charge(fate, final, suspect=True)
+            self.attempts += 1
+            self.write(accepted)
+        else:
+            assert accepted is None
+            self.requeue(lost, suspect=True if charge and len(lost) > 1 else None)
+            for fate in lost:
+                # Alone on its worker it was charged; lost uncharged it is no suspect any more.
+                if not charge:
+                    fate.suspect = False
+        self.settle()
+
+    @rule(index=INDEX)
+    def process_starts(self, index):
+        lane = self.pick([lane for lane in self.lanes() if lane not in self.processes], index)
+        if lane is not None:
+            permission = self.judge.may_start_process(lane, self.now)
+            assert self.running or permission.refused
+            if permission.allowed:
+                self.starting.add(lane)
+
+    @rule(index=INDEX)
+    def process_gets_ready(self, index):
+        lane = self.pick([lane for lane in self.lanes() if lane not in self.processes], index)
+        if lane is not None:
+            self.process_is_ready(lane)
+
+    def process_is_ready(self, lane: Lane) -> None:
+        node = self.places.workers[lane[0]].node
+        name = f"{node}/{self.places.next_process(node)}"
+        assert name not in self.processes.values()
+        self.judge.process_ready(lane, name, self.now)
+        self.processes[lane] = name
+        self.starting.discard(lane)
+
+    @rule(index=INDEX, too_long=st.booleans())
+    def process_fails(self, index, too_long):
+        lane = self.pick(self.starting, index)
+        if lane is not None:
+            was_running = self.running
+            self.starting.discard(lane)
+            self.judge.process_failed(lane, "ImportError: torch", self.now, too_long=too_long)
+            if was_running and not self.running:
+                self.check_init_verdict()
+            self.settle()
+
+    def check_init_verdict(self) -> None:
+        assert not self.processes
+        assert self.judge.verdict.state == "Failed"
+        assert "ImportError: torch" in self.judge.verdict.cause
+
+    @rule(index=INDEX)
+    def process_ends(self, index):
+        lane = self.pick(self.processes, index)
+        if lane is not None:
+            del self.processes[lane]
+            self.judge.process_ended(lane)
+
+    # ---------------------------------------------------------------- permits and claims
+
+    @rule()
+    def ask_for_permits(self):
+        for permit in self.judge.permits(self.now):
+            assert self.running
+            assert permit.number not in self.permits
+            assert permit.number not in self.ended_permits
+            worker = self.places.workers[permit.worker]
+            assert worker.lanes > 0
+            assert len(worker.permits) <= worker.lanes + (worker.lanes == worker.threads)
+            self.permits[permit.number] = permit.worker
+
+    @rule(index=INDEX)
+    def task_of_a_permit_is_gone(self, index):
+        """Finished, cancelled or broken: the driver tells only that its future is not pending any more."""
+        number = self.pick(self.permits, index)
+        if number is not None:
+            self.end_permit(number)
+
+    def take_permit(self, lane: Lane) -> int | None:
+        if lane not in self.held:
+            free = sorted(n for n, worker in self.permits.items() if worker == lane[0] and n not in self.held.values())
+            if free:
+                self.held[lane] = free[0]
+        return self.held.get(lane)
+
+    @rule(index=INDEX, others_wait=st.booleans(), patient=st.booleans())
+    def lane_claims(self, index, others_wait, patient):
+        lane = self.pick([lane for lane in self.lanes() if lane in self.processes], index)
+        if lane is not None and self.take_permit(lane) is None:
+            self.ask_for_permits()
+        if lane is not None and self.take_permit(lane) is not None:
+            self.claim(lane, self.held[lane], others_wait=others_wait, patient=patient)
+
+    @rule(most=st.integers(1, 4))
+    def idle_lanes_claim(self, most):
+        """The usual: whoever is ready and idle asks."""
+        self.ask_for_permits()
+        idle = [lane for lane in self.lanes() if lane in self.processes and self.grant_of(lane) is None]
+        for lane in idle[:most]:
+            if self.take_permit(lane) is not None:
+                self.claim(lane, self.held[lane], patient=True)
+
+    @rule(outcomes=st.lists(OUTCOMES, min_size=1, max_size=12), seconds=st.sampled_from([0.1, 1.1]))
+    def busy_lanes_report_all(self, outcomes, seconds):
+        """The usual: what was granted ends in one way or another."""
+        self.now += seconds
+        for grant in list(self.grants.values()):
+            if grant.token in self.grants:
+                self.send(self.make_report(grant, outcomes, len(grant.open), [], set(), ""))
+
+    @rule(index=INDEX, which=INDEX)
+    def lane_claims_with_an_ended_permit(self, index, which):
+        lane, number = self.pick(self.processes, index), self.pick(self.ended_permits, which)
+        if lane is not None and number is not None:
+            assert not self.claim(lane, number)
+
+    def claim(self, lane: Lane, number: int, *, others_wait: bool = False, patient: bool = False) -> bool:
+        """Whether something was handed out, and everything that must be true of it."""
+        before = self.grant_of(lane)
+        if before is not None:
+            self.requeue(self.void(before))
+        process = self.processes[lane]
+        answer = self.judge.claim(number, lane, process, self.now, others_wait=others_wait)
+        grant = answer.grant
+        if grant is None:
+            if number in self.permits and not (answer.pause and patient):
+                self.end_permit(number)  # as the scheduler plugin does
+            return False
+        assert self.running
+        assert number in self.permits
+        assert (grant.lane, grant.process) == (lane, process)
+        assert all(grant.token > token for token in self.grants)
+        numbers = [mini_batch for mini_batch, _, _ in grant.work]
+        assert 1 <= len(numbers) == len(set(numbers)) <= MAX_CHUNK
+        assert list(grant.open) == numbers
+        neighbours = [g for g in self.grants.values() if g.lane[0] == lane[0]]
+        assert not any(other.careful for other in neighbours), "a suspect has to be alone on its worker"
+        for mini_batch, attempt, descriptor in grant.work:
+            fate = self.fates[mini_batch]
+            assert fate.state == "waiting", f"{mini_batch} is {fate.state}"
+            assert (attempt, descriptor) == (fate.charged + 1, b"%d" % mini_batch)
+            assert fate.suspect == grant.careful
+            assert self.now >= fate.ready_at
+            if fate.charged and not fate.suspect and fate.avoid == process:
+                waited = self.now - fate.waiting_since
+                assert waited > OTHER_PROCESS_SECONDS or len(self.processes) < 2
+            fate.state = "open"
+        if grant.careful:
+            assert not neighbours
+        if grant.careful or any(self.fates[mini_batch].charged for mini_batch in numbers):
+            assert len(numbers) == 1
+        attempts = {mini_batch: attempt for mini_batch, attempt, _ in grant.work}
+        self.grants[grant.token] = Granted(grant.token, lane, process, number, attempts, grant.careful, numbers)
+        return True
+
+    # ---------------------------------------------------------------- reports
+
+    @rule(
+        index=INDEX,
+        outcomes=st.lists(OUTCOMES, min_size=1, max_size=6),
+        back=st.integers(0, 3),
+        headers=st.lists(st.sampled_from([None, *HEADERS]), max_size=4),
+        pieces=st.sets(st.integers(0, 5), max_size=2),
+        extra=st.sampled_from(["", "", "", "twice", "foreign", "silent errors"]),
+    )
+    def lane_reports(self, index, outcomes, back, headers, pieces, extra):
+        token = self.pick(self.grants, index)
+        if token is not None:
+            self.send(self.make_report(self.grants[token], outcomes, back, headers, pieces, extra))
+
+    @rule(index=INDEX, outcomes=st.lists(OUTCOMES, min_size=1, max_size=3))
+    def late_report_of_an_old_grant(self, index, outcomes):
+        if self.old_grants:
+            grant = self.old_grants[index % len(self.old_grants)]
+            before = self.judge.counts()
+            report = self.make_report(grant, outcomes, 1, [], set(), "")
+            assert self.deliver(report) is None
+            assert self.judge.counts() == before
+
+    @rule(index=INDEX)
+    def report_is_repeated(self, index):
+        if self.reports:
+            self.send(self.reports[-1 - index % min(3, len(self.reports))])
+
+    @rule(index=INDEX, count=st.integers(1, 12))
+    def lane_gives_back(self, index, count):
+        token = self.pick(self.grants, index)
+        if token is not None:
+            self.send(Report(token, (), (), {}, {}, {}, tuple(self.grants[token].open[-count:])))
+
+    @rule(index=INDEX, header=st.sampled_from(HEADERS))
+    def header_comes_ahead_of_its_rows(self, index, header):
+        token = self.pick(self.grants, index)
+        if token is not None:
+            self.send(Report(token, (), (), {}, {}, {self.grants[token].open[0]: header}, ()))
+
+    def make_report(self, grant: Granted, outcomes, back, headers, pieces, extra) -> Report:
+        records, rows, errors, pieced = [], [], {}, {}
+        numbers = grant.open or list(grant.attempts)
+        for at, (number, outcome) in enumerate(zip(numbers, outcomes, strict=False)):
+            items = self.fates[number].items or 3
+            row = b"" if outcome == "empty" else b"%d by %d\n" % (number, grant.token)
+            category = CATEGORIES.get(outcome, Category.SUCCEEDED)
+            if category:
+                told = 0 if outcome == "load" else items
+                errors[number] = AttemptError(FATAL if outcome == "fatal" else "ValueError", outcome)
+                record = AttemptRecord(number, grant.attempts[number], category, 0, told, 0, 0, 0.0, 0.5, 0.0, 0.5, 0.0)
+            else:
+                in_pieces = 100 if at in pieces and row else 0
+                if in_pieces:
+                    pieced[number] = in_pieces
+                results = {"short": items - 1, "empty": 0}.get(outcome, items)
+                length = len(row) + in_pieces
+                record = AttemptRecord(
+                    number, grant.attempts[number], 0, 1, items, results, length, 0.0, QUICK, 0.0, QUICK, 0.0
+                )
+                rows.append(row)
+            records.append(record)
+        if records and extra == "twice":
+            records.append(records[0])
+            rows += rows[:1] if not records[0].category else []
+        if extra == "foreign":
+            records.append(AttemptRecord(10**6, 1, 0, 1, 5, 5, 8, 0.0, QUICK, 0.0, QUICK, 0.0))
+            rows.append(b"nobody's")
+        if extra == "silent errors":
+            errors = {}
+        told = {number: header for number, header in zip(numbers, headers, strict=False) if header is not None}
+        given_back = numbers[len(outcomes) :][:back] + ([10**6 + 1] if extra == "foreign" else [])
+        return Report(grant.token, tuple(records), tuple(rows), errors, pieced, told, tuple(given_back))
+
+    def deliver(self, report: Report) -> Accepted | None:
+        return self.judge.report(
+            report.token,
+            pack(report.records),
+            b"".join(report.rows),
+            report.errors,
+            report.pieced,
+            report.headers,
+            report.back,
+            self.now,
+        )
+
+    def send(self, report: Report) -> None:
+        self.reports.append(report)
+        grant = self.grants.get(report.token)
+        dropped = self.judge.dropped
+        accepted = self.deliver(report)
+        if grant is None:
+            assert accepted is None
+            assert self.judge.dropped == dropped + len(report.records)
+            return
+        grant.headers.update(report.headers)
+        expected: list[AttemptRecord] = []
+        rows: list[bytes] = []
+        left_rows = iter(report.rows)
+        for record in report.records:
+            row = b"" if record.category else next(left_rows)
+            if record.mini_batch not in grant.open:
+                continue
+            grant.open.remove(record.mini_batch)
+            fate = self.fates[record.mini_batch]
+            if not record.category and self.other_columns(record, grant):
+                record = record._replace(category=Category.BAD_RETURN, length=0)
+            if record.category:
+                expected.append(self.fail(fate, record, report, grant))
+            else:
+                assert fate.state == "open"
+                fate.state = "good"
+                good = min(record.items, record.results)
+                self.items += record.items
+                self.good_items += good
+                self.bad_items += record.items - good
+                expected.append(record)
+                rows.append(row)
+        self.attempts += len(expected)
+        assert accepted is not None
+        assert list(unpack(accepted.records)) == expected
+        assert accepted.rows == b"".join(rows)
+        assert set(accepted.errors) == {record.mini_batch for record in expected if record.category}
+        wanted = {record.mini_batch for record in expected if not record.category}
+        assert dict(accepted.pieced) == {n: size for n, size in report.pieced.items() if n in wanted}
+        assert self.judge.dropped == dropped + len(report.records) - len(expected)
+        given_back = [number for number in report.back if number in grant.open]
+        grant.open = [number for number in grant.open if number not in given_back]
+        self.requeue([self.fates[number] for number in given_back])
+        if not grant.open:
+            self.void(grant)
+        self.write(accepted)
+        self.settle()
+
+    def other_columns(self, record: AttemptRecord, grant: Granted) -> bool:
+        header = grant.headers.get(record.mini_batch)
+        if self.header is None:
+            self.header = header if header is not None else b"" if record.length else None
+        return header is not None and header != self.header
+
+    def fail(self, fate: Fate, record: AttemptRecord, report: Report, grant: Granted) -> AttemptRecord:
+        assert fate.state == "open"
+        fate.charged += 1
+        error = report.errors.get(fate.number)
+        fatal = error is not None and error.type == FATAL
+        final = fatal or fate.charged >= self.limits.run_max_try
+        fate.items = record.items or fate.items
+        fate.avoid = grant.process
+        first, factor, longest = self.limits.retry_backoff
+        fate.ready_at = self.now + min(longest, first * factor ** (fate.charged - 1))
+        fate.waiting_since = fate.ready_at
+        self.charge(fate, final, suspect=False)
+        return record._replace(
+            final=int(final), items=(fate.items if fate.items is not None else 1) if final else record.items
+        )
+
+    def charge(self, fate: Fate, final: bool, *, suspect: bool) -> None:
+        fate.suspect = suspect
+        fate.state = "failed" if final else "waiting"
+        if final:
+            items = fate.items if fate.items is not None else 1
+            self.items += items
+            self.bad_items += items
+
+    def write(self, accepted: Accepted) -> None:
+        """The driver: rows by record, in order."""
+        at = 0
+        for record in unpack(accepted.records):
+            self.ledger.append(record)
+            if not record.category:
+                assert record.mini_batch not in self.output, "written twice"
+                stop = at + record.length - accepted.pieced.get(record.mini_batch, 0)
+                self.output[record.mini_batch] = accepted.rows[at:stop]
+                at = stop
+        assert at == len(accepted.rows)
+
+    # ---------------------------------------------------------------- what must always be true
+
+    @invariant()
+    def counts_agree(self):
+        counts = self.judge.counts()
+        good = self.tally("good") + self.already.succeeded
+        failed = self.tally("failed") + self.already.failed
+        assert counts == Counts(
+            supplied=len(self.fates) + self.already.succeeded + self.already.failed,
+            queued=self.tally("waiting"),
+            running=self.tally("open"),
+            succeeded=good,
+            failed=failed,
+            items=self.items,
+            succeeded_items=self.good_items,
+            failed_items=self.bad_items,
+            attempts=self.attempts,
+        )
+        left = counts.queued + counts.running + self.tally("dropped")
+        assert counts.succeeded + counts.failed + left == counts.supplied
+        assert self.running or not counts.queued + counts.running
+        assert counts.items == counts.succeeded_items + counts.failed_items
+
+    @invariant()
+    def an_open_mini_batch_is_in_exactly_one_grant(self):
+        in_grants = Counter(number for grant in self.grants.values() for number in grant.open)
+        assert set(in_grants.values()) <= {1}
+        assert set(in_grants) == {fate.number for fate in self.fates.values() if fate.state == "open"}
+        assert len({grant.lane for grant in self.grants.values()}) == len(self.grants)
+
+    @invariant()
+    def the_ledger_holds_every_end_once(self):
+        charged, losses = Counter(), Counter()
+        ended: set[int] = set()
+        for record in self.ledger:
+            assert record.mini_batch not in ended, "something came after the end"
+            if record.category == Category.WORKER_LOST:
+                losses[record.mini_batch] += 1
+            elif record.category:
+                charged[record.mini_batch] += 1
+            if record.final:
+                ended.add(record.mini_batch)
+        most = self.limits.run_max_try
+        assert max(charged.values(), default=0) <= most
+        assert max(losses.values(), default=0) <= most
+        for fate in self.fates.values():
+            assert (fate.number in ended) == (fate.state in ("good", "failed"))
+            assert (fate.number in self.output) == (fate.state == "good")
+            assert (charged[fate.number], losses[fate.number]) == (fate.charged, fate.losses)
+
+    @invariant()
+    def the_verdict_is_the_right_one(self):
+        if self.verdict is not None:
+            assert self.judge.verdict == self.verdict, "the first verdict stands"
+            return
+        self.verdict = verdict = self.judge.verdict
+        good = self.tally("good") + self.already.succeeded
+        failed = self.tally("failed") + self.already.failed
+        limits = self.limits
+        count, percent = limits.allowed_failed_count, limits.allowed_failed_percent
+        broken = 0 <= limits.error_threshold < self.bad_items
+        broken |= count is not None and 0 <= count < failed
+        broken |= percent is not None and bool(self.total) and failed * 100 > percent * self.total
+        if self.canceled:
+            assert verdict == Verdict("Canceled", "Ctrl-C")
+        elif broken:
+            assert verdict is not None
+            assert verdict.state == "Failed"
+            assert " allows" in verdict.cause
+        elif self.total is not None and good + failed >= self.total:
+            assert verdict == Verdict("Completed")
+        elif verdict is not None:
+            assert verdict.state == "Failed"
+            assert "ImportError" in verdict.cause
+
+    @invariant()
+    def permits_are_those_that_were_told(self):
+        assert {number: permit.worker for number, permit in self.places.permits.items()} == self.permits
+        assert self.judge.header == self.header
+
+    # ---------------------------------------------------------------- nothing gets stuck
+
+    @rule()
+    def an_idle_lane_is_served(self):
+        """Others may hang, start for ever or be in the way: whoever is idle gets what there is."""
+        if not self.running or not self.judge.claimable:
+            return
+        busy = {grant.lane[0] for grant in self.grants.values() if grant.permit in self.permits}
+        idle = [
+            lane
+            for lane in self.processes
+            if lane[0] not in busy and self.grant_of(lane) is None and self.free_lanes(lane[0]) > 0
+        ]
+        if not idle:
+            return
+        self.tick()
+        for _ in range(12):
+            self.starting_lanes_go_on()
+            self.ask_for_permits()
+            for lane in idle:
+                number = self.take_permit(lane)
+                if number is not None and self.claim(lane, number, patient=True):
+                    return
+            self.now += 0.6
+        raise AssertionError(f"{self.judge.claimable} are claimable, {idle} are idle, and nothing is handed out")
+
+    def free_lanes(self, address: str) -> int:
+        """Lanes of a worker less those where a process is missing that a permit waits for."""
+        waiting = [lane for lane in self.held if lane[0] == address and lane not in self.processes]
+        return self.places.workers[address].lanes - len(waiting)
+
+    def starting_lanes_go_on(self) -> None:
+        """A permit on a lane without a process asks for one, and is returned where it may not have one."""
+        for number, address in list(self.permits.items()):
+            if number in self.held.values():
+                continue
+            lanes = [lane for lane in self.lanes() if lane[0] == address]
+            used = set(self.held) | set(self.processes) | {grant.lane for grant in self.grants.values()}
+            lane = next((lane for lane in lanes if lane not in used), None)
+            if lane is not None and not any(lane in self.processes and lane not in self.held for lane in lanes):
+                permission = self.judge.may_start_process(lane, self.now)
+                if permission.allowed:
+                    self.starting.add(lane)
+                    self.held[lane] = number
+                elif permission.refused:
+                    self.end_permit(number)
+
+    def teardown(self):
+        """However it came to this: with one worker that works, the rest can be finished."""
+        if not hasattr(self, "judge"):
+            return
+        if self.running:
+            self.finish()
+        for number, fate in self.fates.items():
+            if fate.state == "good" and self.output[number]:
+                assert self.output[number].startswith(b"%d by " % number)
+
+    def finish(self) -> None:
+        for lane in self.lanes():
+            if lane not in self.processes:
+                self.process_is_ready(lane)
+        if not self.places.nodes_in_use:
+            self.worker_joins("d", 2, True)
+        if self.total is None:
+            self.listing_ends(0)
+        elif self.total > self.next_id:
+            self.supply(self.total - self.next_id, 0, 3)
+        for _ in range(3 * (len(self.fates) + 10)):
+            if not self.running:
+                break
+            self.now += 0.3
+            self.tick()
+            self.ask_for_permits()
+            for lane in self.lanes():
+                grant = self.grant_of(lane)
+                if grant is not None:
+                    number = len(grant.open)
+                    self.send(self.make_report(grant, ["good"] * number, 0, [], set(), ""))
+                if self.running and self.take_permit(lane) is not None:
+                    self.claim(lane, self.held[lane], others_wait=True)
+        assert not self.running, f"stuck with {self.judge.counts()}"
+        self.the_verdict_is_the_right_one()
+        self.counts_agree()
+
+
+TestJudgeMachine = JudgeMachine.TestCase
+TestJudgeMachine.settings = settings(max_examples=100, stateful_step_count=50, deadline=None, derandomize=True)
+
+OUTCOME_NAMES = ["good", "good", "good", "good", "short", "empty", *CATEGORIES]
+
+
+class Walk:
+    """A long random walk over the rules: deeper than hypothesis goes, and the same for each seed."""
+
+    WEIGHTS: ClassVar = {
+        "idle_lanes_claim": 12,
+        "busy_lanes_report_all": 4,
+        "lane_reports": 12,
+        "lane_claims": 6,
+        "supply": 4,
+        "time_passes": 6,
+        "worker_joins": 4,
+        "process_gets_ready": 4,
+        "tick": 2,
+        "an_idle_lane_is_served": 2,
+        "worker_leaves": 2,
+        "cancel": 0,
+    }
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.machine = JudgeMachine()
+
+    def go(self, steps: int) -> JudgeMachine:
+        chance, machine = self.random, self.machine
+        machine.begin(
+            tries=chance.randint(1, 3),
+            error_threshold=chance.choice([-1, -1, -1, 40]),
+            failed_count=chance.choice([None, None, 10]),
+            percent=chance.choice([None, 25.0]),
+            backoff=chance.choice([(0.0, 1.0, 0.0), (0.5, 2.0, 1.0)]),
+            processes=chance.choice([None, None, 1, 2, 3]),
+            nodes=chance.choice([None, None, 1, 2]),
+            already=chance.choice([Counts(), EARLIER]),
+            workers={address: chance.randint(1, 3) for address in chance.sample(sorted(WORKERS), chance.randint(1, 3))},
+            count=chance.randint(0, 30),
+        )
+        rules = [rule.function for rule in JudgeMachine.setup_state().rules]
+        weights = [self.WEIGHTS.get(function.__name__, 1) for function in rules]
+        for _ in range(steps):
+            [function] = chance.choices(rules, weights)
+            if function.__name__ == "listing_ends" and (machine.total is not None or chance.random() < 0.9):
+                continue
+            names = list(signature(function).parameters)[1:]
+            function(machine, **{name: self.draw(function.__name__, name) for name in names})
+            for invariant_ in JudgeMachine.setup_state().invariants:
+                invariant_.function(machine)
+            if not machine.running and chance.random() < 0.1:
+                break
+        machine.teardown()
+        return machine
+
+    def draw(self, of: str, name: str):
+        chance = self.random
+        many = of == "busy_lanes_report_all"
+        return {
+            "count": lambda: chance.randint(1, 12),
+            "again": lambda: chance.randint(0, 5),
+            "items": lambda: chance.choice([None, 0, 3]),
+            "more": lambda: chance.choice([0, 0, 3]),
+            "seconds": lambda: chance.choice([0.1, 0.4, 1.1, 6.0]),
+            "address": lambda: chance.choice(sorted(WORKERS)),
+            "threads": lambda: chance.randint(1, 3),
+            "ready": lambda: chance.random() < 0.8,
+            "charge": lambda: chance.random() < 0.7,
+            "too_long": lambda: chance.random() < 0.1,
+            "others_wait": lambda: chance.random() < 0.3,
+            "patient": lambda: chance.random() < 0.5,
+            "index": lambda: chance.randint(0, 11),
+            "which": lambda: chance.randint(0, 11),
+            "most": lambda: chance.randint(1, 4),
+            "outcomes": lambda: chance.choices(OUTCOME_NAMES, k=chance.randint(1, 12 if many else 4)),
+            "back": lambda: chance.choice([0, 0, 1, 3]),
+            "headers": lambda: chance.choices([None, *HEADERS], k=4) if chance.random() < 0.2 else [],
+            "pieces": lambda: {chance.randint(0, 3)} if chance.random() < 0.2 else set(),
+            "extra": lambda: chance.choice(["", "", "", "", "twice", "foreign", "silent errors"]),
+            "header": lambda: chance.choice(HEADERS),
+        }[name]()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_long_history_loses_doubles_and_miscounts_nothing(seed):
+    Walk(seed).go(250)
+
+
+def test_the_walks_meet_what_they_are_for():
+    machines = [Walk(seed).go(250) for seed in range(60)]
+    records = [record for machine in machines for record in machine.ledger]
+    assert {record.category for record in records} == set(Category)
+    assert any(record.category == Category.WORKER_LOST and record.final for record in records)
+    assert {machine.judge.verdict.state for machine in machines} == {"Completed", "Failed"}
+    assert len(records) > 60 * 50
