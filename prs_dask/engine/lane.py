@@ -31,7 +31,7 @@ from prs_dask.worker_process.frames import (
     unpack_error,
     unpack_outcome,
 )
-from prs_dask.worker_process.phase import Phase
+from prs_dask.worker_process.phase import Phase, PhaseReading
 
 if TYPE_CHECKING:
     from prs_dask.engine.supervisor import Supervisor
@@ -285,11 +285,15 @@ class Lane:
     def _look_later(self, now: float) -> None:
         self._look_at = now + min(self._limits.run_seconds, self._limits.overhead_seconds)
 
-    def _receive(self, process: LaneProcess) -> bool:
-        """Deal with the frames that have come; False at the end of the stream."""
+    def _receive(self, process: LaneProcess, too_late: int = -1) -> bool:
+        """Deal with the frames that have come; False at the end of the stream.
+
+        ``too_late``: what was over its limit when it was looked at. The signal that asks for its stack may have
+        made it return.
+        """
         frames, alive = process.receive()
         for kind, sequence, payload in frames:
-            if sequence not in self._sent:
+            if sequence not in self._sent or sequence == too_late:
                 continue  # revoked meanwhile: somebody else has it
             if kind == FrameKind.OUTCOME:
                 self._outcome(sequence, payload)
@@ -336,7 +340,7 @@ class Lane:
         stacks = process.stacks()
         process.kill()
         ended = process.wait()
-        while self._receive(process):
+        while self._receive(process, too_late=reading.sequence):
             pass
         current = next(iter(self._sent), None)
         if current is None or current != reading.sequence:
@@ -349,7 +353,7 @@ class Lane:
         message = f"{doing} took longer than {option}={limit:g} s; its process was killed"
         if ended is not None and ended.survivors:
             message += f"; {ended.survivors} processes it started could not be killed yet"
-        self._charge(process, current, Category.TIME_LIMIT, AttemptError("TimeLimit", message, stacks), reading.items)
+        self._charge(process, reading, Category.TIME_LIMIT, AttemptError("TimeLimit", message, stacks))
         self._process_over(process)
 
     def _process_died(self, process: LaneProcess) -> None:
@@ -370,18 +374,17 @@ class Lane:
                     f"its process used {self._killed_for_memory >> 20} MiB, more than the "
                     f"{self._supervisor.memory_limit >> 20} MiB it may have (memory_limit_per_process)",
                 )
-            self._charge(process, current, category, error, reading.items)
+            self._charge(process, reading, category, error)
         elif not process.finished_any and self._sent:
             self._tell("failed", process.number, f"a process {how} before it began its first mini-batch")
         self._process_over(process)
 
-    def _charge(self, process: LaneProcess, sequence: int, category: Category, error: AttemptError, items: int) -> None:
-        mini_batch, attempt = self._sent.pop(sequence)
-        reading = process.page.read()
+    def _charge(self, process: LaneProcess, reading: PhaseReading, category: Category, error: AttemptError) -> None:
+        mini_batch, attempt = self._sent.pop(reading.sequence)
         elapsed = time.monotonic() - reading.since
         run = elapsed if reading.phase == Phase.RUN else 0.0
         record = AttemptRecord(
-            mini_batch, attempt, category, 0, max(0, items), 0, 0,
+            mini_batch, attempt, category, 0, max(0, reading.items), 0, 0,
             time.time() - elapsed, elapsed, 0.0, run, process.cpu_seconds(),
         )  # fmt: skip
         self._outbox.fail(record, error)
