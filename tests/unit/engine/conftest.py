@@ -120,9 +120,7 @@ class FakeSupervisor:
         return [number for report in self.reports for number in report.get("back", ())]
 
     def errors(self) -> dict[int, AttemptError]:
-        return {
-            number: AttemptError(*fields) for report in self.reports for number, fields in report.get("errors", ())
-        }
+        return {number: AttemptError(*fields) for report in self.reports for number, fields in report.get("errors", ())}
 
 
 class Workbench:
