@@ -341,12 +341,11 @@ class Judge:
 
     def _choose(self, lane: LaneKey, process: str, now: float) -> tuple[list[_MiniBatch], bool]:
         """The mini-batches for this lane, and whether it must be alone on its worker."""
+        neighbours: list[Grant] = []
         if self._careful or self._careful_grants:  # rare: only then all lanes are looked at
-            neighbours = [
-                grant for key, grant in self._by_lane.items() if key[0] == lane[0] and key != lane and grant.open
-            ]
-            if any(grant.careful for grant in neighbours):
-                return [], False
+            neighbours = [grant for key, grant in self._by_lane.items() if key[0] == lane[0] and key != lane]
+        if any(grant.careful for grant in neighbours):
+            return [], False
         if self._careful:
             if not neighbours:
                 self._draining = ""
@@ -365,10 +364,8 @@ class Judge:
         return [self._queue.popleft() for _ in range(size)], False
 
     def _close(self, grant: Grant) -> None:
-        if self._grants.pop(grant.token, None) is not None:
-            self._careful_grants -= grant.careful
-        if self._by_lane.get(grant.lane) is grant:
-            del self._by_lane[grant.lane]
+        del self._grants[grant.token], self._by_lane[grant.lane]
+        self._careful_grants -= grant.careful
 
     def _take_back(self, grant: Grant | None) -> None:
         """The rest of a grant was never begun: back to the head of the queue, not charged."""
@@ -380,9 +377,7 @@ class Judge:
 
     def _requeue(self, mini_batch: _MiniBatch, event: Event, *, careful: bool = False) -> None:
         mini_batch.state = after(mini_batch.state, event)
-        if self.verdict is not None:
-            mini_batch.state = after(mini_batch.state, Event.ABORT)
-        elif careful:
+        if careful:
             self._careful.append(mini_batch)
         elif mini_batch.attempts:
             self._retries.appendleft(mini_batch)

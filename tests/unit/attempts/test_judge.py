@@ -66,6 +66,14 @@ class TestSupply:
         b.succeed(b.grant("a"))
         assert b.judge.verdict == Verdict("Completed")
 
+    def test_the_run_is_not_completed_while_one_is_left_whatever_the_total_says(self, bench):
+        b = one(bench)
+        b.supply(0, 1, total=1)
+        b.succeed(b.grant("a"))
+        assert b.judge.verdict is None
+        b.succeed(b.grant("a"))
+        assert b.judge.verdict == Verdict("Completed")
+
     def test_mini_batches_that_never_come_end_the_run_after_a_time_without_progress(self, bench):
         b = one(bench)
         b.judge.supply_ended(1)
@@ -190,6 +198,15 @@ class TestPermits:
         b = two(bench)
         b.supply(*range(100))
         assert sorted(permit.worker for permit in b.judge.permits(b.now)) == ["a", "a", "b", "b"]
+
+    def test_a_lane_that_was_told_to_ask_again_takes_the_next_chunk(self, bench):
+        b = two(bench)
+        b.supply(0)
+        b.succeed(b.grant("a"))
+        assert b.claim("a").pause
+        b.supply(1)
+        assert b.judge.permits(b.now) == []
+        assert b.ids(b.grant("a")) == [1]
 
     def test_a_spare_permit_behind_a_busy_lane_does_not_keep_an_idle_one_from_working(self, bench):
         b = two(bench)
@@ -650,6 +667,25 @@ class TestLostWorkers:
         assert b.claim("a", 0) == Answer(pause=True)
         b.succeed(careful)
         assert b.grant("a", 0).careful
+
+    def test_nobody_joins_a_suspect_on_its_worker(self, bench):
+        b = bench()
+        b.join("a", threads=2)
+        b.supply(*range(20))
+        b.grant("a", 0)
+        b.judge.worker_lost("a", b.now, charge=True)
+        b.join("a", threads=2)
+        assert b.grant("a", 0).careful
+        assert b.claim("a", 1) == Answer(pause=True)  # though no other suspect waits
+
+    def test_a_retry_that_was_lost_uncharged_stays_a_retry(self, bench):
+        b = one(bench)
+        b.supply(*range(500))
+        b.fail(b.grant("a"))
+        assert b.grant("a").work[0][:2] == (0, 2)
+        b.judge.worker_lost("a", b.now, charge=False)
+        b.join("a")
+        assert [work[:2] for work in b.grant("a").work] == [(0, 2)]
 
     def test_only_one_worker_is_drained_at_a_time(self, bench):
         b = bench()
