@@ -184,6 +184,8 @@ def _attached(where: Any, address: str, **security: Any) -> OpenCluster:
 def _close_client(client: distributed.Client) -> None:
     with contextlib.suppress(TimeoutError, OSError):
         client.close(timeout=2)
+    # A client that has closed itself, because the scheduler was gone, leaves the thread of its event loop.
+    client._loop_runner.stop()
 
 
 def _address_in_file(path: str) -> str:

@@ -143,10 +143,10 @@ class RunPlugin(SchedulerPlugin):
         if now - self._driver_heard > DRIVER_SILENT_SECONDS:
             self._judge.end("Failed", "the driver has not been heard of")
             await self.on_stop(orderly=False)
-            name = self.name
-            await self.on_remove()
             with contextlib.suppress(ValueError, OSError):
-                await self._scheduler.unregister_worker_plugin(None, name)
+                clear = self._scheduler.unregister_worker_plugin(None, self.name)
+                await asyncio.wait_for(clear, DRIVER_SILENT_SECONDS)
+            await self.on_remove()  # the very last: it ends this task
 
     async def on_fault(self, where: str, text: str) -> Reply:
         """A fault of our own on a worker."""
@@ -190,6 +190,7 @@ class RunPlugin(SchedulerPlugin):
             self._put({"kind": "void", "permits": void}, 0)
         for lane in [lane for lane in self._replies if lane[0] == address]:
             del self._replies[lane]
+        self._live.discard(address)
         self._note(f"worker {address} {why}")
         if accepted is not None:
             self._emit(accepted, node=-1, process=-1, token=0)
@@ -211,7 +212,6 @@ class RunPlugin(SchedulerPlugin):
     async def on_unusable(self, worker: str, error: str) -> Reply:
         """A worker cannot take part; where none is left that can, the step run fails."""
         self._lose(worker, f"cannot be used: {error}", charge=False)
-        self._live.discard(worker)
         if not self._judge.places.workers:
             self._judge.end("Failed", f"no worker can be used; worker {worker}: {error}")
         return {}

@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from distributed.protocol.pickle import dumps
 
 from prs_dask import __version__
 from prs_dask.attempts.judge import Counts, Verdict
@@ -41,6 +44,10 @@ ALIVE_SECONDS = 5.0
 FUTURES_SECONDS = 0.25
 CALL_TRIES = 6
 END_SECONDS = 60.0
+WORKERS_SECONDS = 20.0
+"""So long one worker that does not answer may hold up the start and the end."""
+
+_GONE = "the scheduler does not answer any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +223,8 @@ class StepRunDriver:
 
     def _submit(self, permit: int, worker: str) -> None:
         """A permit becomes a task of Dask, on the worker that the plugin chose."""
+        if self._client.status == "closed":
+            raise ClusterError(_GONE)
         run_id = self._settings.run_id
         self._permits[permit] = self._client.submit(
             run_permit,
@@ -246,32 +255,39 @@ class StepRunDriver:
     # ---------------------------------------------------------------- calls
 
     def _register(self) -> None:
+        client: Any = self._client
+        worker_plugin = RunWorkerPlugin(self._settings.run_id)
         try:
-            self._client.register_plugin(self._plugin)
-            self._client.register_plugin(RunWorkerPlugin(self._settings.run_id))
+            client.register_plugin(self._plugin)
+            with contextlib.suppress(OSError):  # a worker that hangs, or goes just now, has not stopped the others
+                client.sync(
+                    client.scheduler.register_worker_plugin,
+                    plugin=dumps(worker_plugin),
+                    name=worker_plugin.name,
+                    idempotent=False,
+                    callback_timeout=WORKERS_SECONDS,
+                )
         except ModuleNotFoundError as error:
             text = f"scheduler and workers need prs_dask {__version__} installed, as the driver has it: {error}"
             raise ClusterError(text) from error
-        loop: Any = self._client.loop
-        self._alive = asyncio.run_coroutine_threadsafe(self._say_alive(), loop.asyncio_loop)
+        self._alive = asyncio.run_coroutine_threadsafe(self._say_alive(), client.loop.asyncio_loop)
 
     async def _say_alive(self) -> None:
         """Apart from the loop, so that a slow disk does not look like a dead driver."""
-        while True:
-            await asyncio.sleep(ALIVE_SECONDS)
-            try:
+        while self._client.scheduler is not None:
+            with contextlib.suppress(OSError):
                 await getattr(self._client.scheduler, OP)(run=self._settings.run_id, call="driver_alive")
-            except OSError:
-                continue
+            await asyncio.sleep(ALIVE_SECONDS)
 
     def _call(self, call: str, **arguments: Any) -> dict[str, Any]:
         """A call to the scheduler plugin; repeated where the connection breaks."""
         error: Exception | None = None
         for attempt in range(CALL_TRIES):
+            operation = getattr(self._client.scheduler, OP, None)
+            if operation is None:  # the client has closed itself, after it had tried to connect again
+                raise ClusterError(_GONE)
             try:
-                answer: dict[str, Any] = self._client.sync(
-                    getattr(self._client.scheduler, OP), run=self._settings.run_id, call=call, **arguments
-                )
+                answer: dict[str, Any] = self._client.sync(operation, run=self._settings.run_id, call=call, **arguments)
             except OSError as problem:
                 error = problem
                 time.sleep(0.1 * 2**attempt)
@@ -279,19 +295,20 @@ class StepRunDriver:
             if answer.get("closed"):
                 raise ClusterError("the scheduler has closed this step run")
             return answer
-        raise ClusterError(f"the scheduler does not answer any more: {error}")
+        raise ClusterError(f"{_GONE}: {error}")
 
     def _clear_away(self) -> None:
         """Take the plugins away again; only the inert op stays."""
         if self._alive is not None:
             self._alive.cancel()
+        if self._client.scheduler is None:
+            return
         self._release(list(self._permits))
-        name = plugin_name(self._settings.run_id)
-        for step in (
-            lambda: self._call("remove"),
-            lambda: self._client.unregister_worker_plugin(name),
-        ):
-            try:
-                step()
-            except (OSError, ValueError, ClusterError):
-                continue
+        with contextlib.suppress(OSError, ValueError, ClusterError):
+            self._call("remove")
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._client.sync(
+                self._client.scheduler.unregister_worker_plugin,
+                name=plugin_name(self._settings.run_id),
+                callback_timeout=WORKERS_SECONDS,
+            )

@@ -77,7 +77,9 @@ class Supervisor:
         self._files: list[SpoolFile] = []
         self._closed_processes: set[int] = set()
         self._texts: list[dict[str, Any]] = []
+        self._beats: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._ended: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------- life
 
@@ -96,8 +98,8 @@ class Supervisor:
             limit = int((self._worker.memory_manager.memory_limit or 0) / lanes)
         self.memory_limit = limit
         self._prepared.set()
-        for beat in (self._beat, self._ship, self._watch_memory):
-            self._tasks.append(asyncio.create_task(beat()))
+        if not self.stopping:
+            self._beats = [asyncio.create_task(beat()) for beat in (self._beat, self._ship, self._watch_memory)]
 
     async def _prepare(self) -> None:
         self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id)
@@ -122,11 +124,17 @@ class Supervisor:
                 self._tasks.append(asyncio.create_task(self._end()))
 
     async def _end(self) -> None:
-        await asyncio.to_thread(self._end_lanes)
-        for task in self._tasks[:3]:
+        await self._lanes_ended()
+        for task in self._beats:
             task.cancel()
         await self._ship_all()
         await self.acall("stopped")
+
+    async def _lanes_ended(self) -> None:
+        """End the lanes, once, whoever asks for it and is cancelled meanwhile."""
+        if self._ended is None:
+            self._ended = asyncio.create_task(asyncio.to_thread(self._end_lanes))
+        await asyncio.shield(self._ended)
 
     def _end_lanes(self) -> None:
         """Wait for tasks to leave their lanes (at an orderly end there is nothing to do any more), and
@@ -149,13 +157,11 @@ class Supervisor:
 
     async def close(self) -> None:
         """The plugin is taken away: leave nothing behind."""
-        if not self.stopping:
-            self.stopping = "kill"
-            self._stop.set()
-            await asyncio.to_thread(self._end_lanes)
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
+        self.stopping = self.stopping or "kill"
+        self._stop.set()
+        for task in (*self._beats, *self._tasks):
+            task.cancel()
+        await self._lanes_ended()
         if self._node_folder is not None:
             await asyncio.to_thread(self._node_folder.close)
 
@@ -184,7 +190,7 @@ class Supervisor:
         if not self.stopping:
             self.stopping = "kill"
             self._stop.set()
-            self._tasks.append(self._loop.create_task(asyncio.to_thread(self._end_lanes)))
+            self._tasks.append(self._loop.create_task(self._lanes_ended()))
 
     def begin_call(self, call: str, **arguments: Any) -> Future[dict[str, Any]]:
         """The same from a lane's thread, without waiting."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunWorkerPlugin", "run_permit"]
 
+BEGIN_SECONDS = 10.0
+
 logger = logging.getLogger(__name__)
 
 _supervisors: WeakKeyDictionary[Worker, dict[str, Supervisor]] = WeakKeyDictionary()
@@ -35,11 +37,12 @@ class RunWorkerPlugin(WorkerPlugin):
         if OP not in worker.stream_handlers:
             worker.stream_handlers[OP] = _Receiver(worker).receive
         supervisor = supervisors[self.run_id] = Supervisor(worker, self.run_id)
-        self._begun = asyncio.ensure_future(_begin(supervisor))
+        self._begun = asyncio.create_task(_begin(supervisor))
 
     async def teardown(self, worker: Worker) -> None:
         supervisor = _supervisors.get(worker, {}).pop(self.run_id, None)
         if supervisor is not None:
+            await asyncio.wait([self._begun], timeout=BEGIN_SECONDS)  # or what it makes would be left behind
             await supervisor.close()
 
 

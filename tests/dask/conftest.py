@@ -132,11 +132,13 @@ class Fleet:
             WHERE=name,
         )  # fmt: skip
 
-    def client(self) -> Client:
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Client]:
         """A client, once all workers are there."""
-        client = Client(self.address, set_as_default=False)
-        client.wait_for_workers(len(self.workers), timeout=PATIENCE)
-        return client
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(len(self.workers), timeout=PATIENCE)
+            yield client
+        client._loop_runner.stop()  # where the client has closed itself, since the scheduler was gone
 
     def processes(self) -> list[psutil.Process]:
         """Processes of user code below all workers."""
