@@ -187,6 +187,9 @@ def build_step(description: StepDescription) -> ParallelRunStep:
         # What the constructor leaves to the step is told together with the rest.
         faults += config.file_faults()
     if config is None or faults:
+        for dataset in inputs:
+            if dataset is not None:
+                _or_faults(dataset.check, faults)
         error = SettingsError(faults)
         raise error if description.from_file else as_flags(error)
     return ParallelRunStep(

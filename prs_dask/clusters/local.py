@@ -54,7 +54,7 @@ class LocalWorkers:
             folder = tempfile.mkdtemp(prefix="prs-dask-")
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             environment = _worker_environment()
-            with dask.config.set(_dask_settings(forked)):
+            with dask.config.set(_dask_settings(forked, folder)):
                 self.cluster = _start(processes or CPU_COUNT, folder, environment)
             self._what_came_with_it = stack.pop_all()
 
@@ -107,11 +107,13 @@ def _start(processes: int, folder: str, environment: dict[str, str]) -> distribu
     return cluster
 
 
-def _dask_settings(forked: bool) -> dict[str, Any]:
+def _dask_settings(forked: bool, folder: str) -> dict[str, Any]:
     """Dask's settings while the cluster starts."""
     # A nanny would put these variables into the driver's own environment and leave them there, and
     # PYTHONHASHSEED with them; workers get them by ``env`` instead.
     settings: dict[str, Any] = {"distributed.nanny.pre-spawn-environ": {}}
+    # The scheduler makes a folder for files it never has, and takes no argument for where.
+    settings["temporary-directory"] = folder
     if forked:
         settings["distributed.worker.multiprocessing-method"] = "forkserver"
         # Dask would import pandas and all else that it knows into the driver first.

@@ -143,7 +143,8 @@ def split_arguments(arguments: Sequence[object]) -> tuple[EngineOptions, list[ob
         if name is None:
             rest.append(argument)
         elif name in RESERVED_NAMES:
-            allowed = f"set {name} in ParallelRunConfig" if name != "output" else "give output= to ParallelRunStep"
+            setting = f"set {name} in ParallelRunConfig" if name != "output" else "give output= to ParallelRunStep"
+            allowed = f"{setting}, or put --{name.replace('_', '-')} before the -- of prs-dask run"
             faults.append(Fault(f"arguments: --{name}", "a name that the engine owns", allowed))
         else:
             if not equals:

@@ -72,7 +72,7 @@ def test_every_reserved_name_is_refused_in_one_error() -> None:
     assert len(faults) == len(RESERVED_NAMES)
     assert faults[0] == (
         "arguments: --mini_batch_size: found a name that the engine owns; "
-        "allowed: set mini_batch_size in ParallelRunConfig"
+        "allowed: set mini_batch_size in ParallelRunConfig, or put --mini-batch-size before the -- of prs-dask run"
     )
     assert any("give output= to ParallelRunStep" in fault for fault in faults)
 
