@@ -8,6 +8,7 @@ is a lane: it waits behind the running one, so that no time passes between two s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -86,6 +87,14 @@ class Places:
     def nodes_in_use(self) -> set[int]:
         """Numbers of the nodes that have a lane."""
         return {worker.node for worker in self.workers.values() if worker.lanes}
+
+    @property
+    def most_lanes_of_a_node(self) -> int:
+        """Lanes of the node that has most of them."""
+        by_node = Counter[int]()
+        for worker in self.workers.values():
+            by_node[worker.node] += worker.lanes
+        return max(by_node.values(), default=0)
 
     def join(self, address: str, node_key: Hashable, threads: int, now: float) -> Worker:
         """A worker has come; the value is shared and changes as others come and go."""

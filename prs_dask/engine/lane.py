@@ -79,8 +79,11 @@ class Lane:
     def work(self, permit: int) -> None:
         """Claim and run chunks until there is nothing to do or the thread must be returned."""
         while not self._supervisor.stopping:
-            if self._process is None and not self._start():
-                return
+            if self._process is None:
+                if self._outbox:  # what its last process left is told first: nobody waits for init()
+                    self._exchange(permit, claim=False)
+                if not self._start():
+                    return
             reply = self._exchange(permit, claim=True)
             if "work" not in reply:
                 return
@@ -187,6 +190,7 @@ class Lane:
         if self._process is None:
             return  # it was abandoned by the very answer that brought the grant: the next claim gives it back
         self._outbox.token = grant["token"]
+        self._outbox.process = self._process.number
         self._pending.extend(grant["work"])
         begun = time.monotonic()
         box_ends, flush_at = begun + grant["box"], begun + FLUSH_SECONDS

@@ -18,9 +18,10 @@ def sendable(error: AttemptError) -> AttemptError:
 
 @dataclass(slots=True)
 class Outbox:
-    """Outcomes of one grant (``token``) that the scheduler has not been told yet."""
+    """Outcomes of one grant (``token``) in one process that the scheduler has not been told yet."""
 
     token: int = 0
+    process: int = -1
     size: int = 0
     records: list[AttemptRecord] = field(default_factory=list)
     rows: list[bytes] = field(default_factory=list)
@@ -52,7 +53,11 @@ class Outbox:
 
     def take(self) -> dict[str, Any]:
         """The report, as it travels; the outbox is empty afterwards."""
-        report: dict[str, Any] = {"records": pack(self.records), "rows": b"".join(self.rows)}
+        report: dict[str, Any] = {
+            "process": self.process,
+            "records": pack(self.records),
+            "rows": b"".join(self.rows),
+        }
         for name in ("errors", "pieces", "pieced", "headers", "back"):
             if getattr(self, name):
                 report[name] = getattr(self, name)

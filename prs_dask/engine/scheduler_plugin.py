@@ -204,6 +204,8 @@ class RunPlugin(SchedulerPlugin):
         if worker not in self._scheduler.workers or self._stopping:
             return {"closed": True}
         place = self._judge.places.join(worker, node_key, threads, time.monotonic())
+        if self._settings.processes_per_node is None:
+            self._judge.init_rules.processes_per_node = max(1, self._judge.places.most_lanes_of_a_node)
         self._live.add(worker)
         self._note(f"worker {worker} of node {place.node} ({node_key}) has come with {threads} threads")
         self._news.set()
@@ -273,7 +275,7 @@ class RunPlugin(SchedulerPlugin):
             return last[1]
         self._judge.heard(worker, time.monotonic())
         reply: Reply = {}
-        if report is not None and not self._take_report(worker, process, token, report):
+        if report is not None and not self._take_report(worker, token, report):
             reply["void"] = True
         await self._room.wait()
         if claim:
@@ -283,7 +285,7 @@ class RunPlugin(SchedulerPlugin):
         self._replies[key] = (number, reply)
         return reply
 
-    def _take_report(self, worker: str, process: int, token: int, report: Reply) -> bool:
+    def _take_report(self, worker: str, token: int, report: Reply) -> bool:
         place = self._judge.places.workers.get(worker)
         node = place.node if place is not None else -1
         for mini_batch, data in report.get("pieces", ()):
@@ -300,7 +302,7 @@ class RunPlugin(SchedulerPlugin):
             time.monotonic(),
         )
         if accepted is not None:
-            self._emit(accepted, node, process, token)
+            self._emit(accepted, node, report["process"], token)
         self._supplied.set()
         return accepted is not None
 

@@ -216,7 +216,9 @@ class Supervisor:
                 return
             self._busy += 1
             if self._free:
-                lane = self._free.pop()
+                # One that has a process is served at once, and one that cannot start keeps nobody waiting.
+                lane = next((free for free in self._free if free.process is not None), self._free[-1])
+                self._free.remove(lane)
             else:
                 lane = Lane(self, len(self._lanes))
                 self._lanes.append(lane)

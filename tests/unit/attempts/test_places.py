@@ -282,3 +282,12 @@ def test_lanes_of_a_node_differ_by_no_more_than_one_where_threads_allow(threads,
     free = [worker.lanes for worker in places.workers.values() if worker.lanes < worker.threads]
     if free:
         assert max(worker.lanes for worker in places.workers.values()) - min(free) <= 1
+
+
+def test_the_lanes_of_the_largest_node_are_told() -> None:
+    places = Places()
+    assert places.most_lanes_of_a_node == 0
+    places.join("a", "one", 2, 0.0)
+    places.join("b", "one", 3, 0.0)
+    places.join("c", "two", 4, 0.0)
+    assert places.most_lanes_of_a_node == 5
