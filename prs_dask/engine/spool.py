@@ -23,6 +23,8 @@ from pathlib import Path
 
 __all__ = ["NodeFolder", "sweep_abandoned"]
 
+_REMOVED = "removed-"
+
 
 def _root() -> Path:
     """Made where it is missing; FileNotFoundError where somebody removes it meanwhile."""
@@ -45,9 +47,15 @@ def sweep_abandoned() -> None:
 
 
 def _remove_if_abandoned(folder: Path) -> None:
+    if folder.name.startswith(_REMOVED):  # whoever had begun it was killed, or is at it
+        shutil.rmtree(folder, ignore_errors=True)
+        return
     with contextlib.suppress(OSError), (folder / "lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        # Away under another name first: who comes now makes a folder of his own, and finds nothing half removed.
+        away = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=folder.parent))
+        folder.rename(away)
+        shutil.rmtree(away, ignore_errors=True)
 
 
 class NodeFolder:

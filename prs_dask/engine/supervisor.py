@@ -31,6 +31,7 @@ __all__ = ["Supervisor", "node_key"]
 
 HEARTBEAT_SECONDS = 2.0
 SHIP_SECONDS = 1.0
+PIECES_A_ROUND = 8
 MEMORY_SECONDS = 0.5
 SHUTDOWN_SECONDS = 30.0
 CALL_TRIES = 5
@@ -79,6 +80,7 @@ class Supervisor:
         self._texts: list[dict[str, Any]] = []
         self._beats: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._shipping = asyncio.Lock()
         self._ended: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------- life
@@ -125,9 +127,9 @@ class Supervisor:
 
     async def _end(self) -> None:
         await self._lanes_ended()
+        await self._ship_all(last=True)  # waits for the round that may be under way: a piece read is a piece sent
         for task in self._beats:
             task.cancel()
-        await self._ship_all()
         await self.acall("stopped")
 
     async def _lanes_ended(self) -> None:
@@ -288,8 +290,16 @@ class Supervisor:
             await asyncio.sleep(SHIP_SECONDS)
             await self._ship_all()
 
-    async def _ship_all(self) -> None:
-        """All that is new in all files, in pieces; the answer to each says when to go on."""
+    async def _ship_all(self, *, last: bool = False) -> None:
+        """What is new in all files, in pieces; the answer to each says when to go on.
+
+        A process that writes more than `PIECES_A_ROUND` each round piles up a backlog, whose
+        middle is left out (see `SpoolFile`): a flood neither holds up others nor fills the logs.
+        """
+        async with self._shipping:
+            await self._ship_round(last=last)
+
+    async def _ship_round(self, *, last: bool) -> None:
         with self._lock:
             texts, self._texts = self._texts, []
             closed, self._closed_processes = self._closed_processes, set()
@@ -297,9 +307,12 @@ class Supervisor:
         if texts:
             await self.acall("logs", pieces=texts)
         for file in files:
-            shipped = False
-            while (piece := await asyncio.to_thread(file.next_piece)) is not None:
-                shipped = True
+            shipped = 0
+            while last or file.process in closed or shipped < PIECES_A_ROUND:
+                piece = await asyncio.to_thread(file.next_piece)
+                if piece is None:
+                    break
+                shipped += 1
                 await self.acall("logs", pieces=[piece])
             if file.process in closed:
                 file.path.unlink(missing_ok=True)
