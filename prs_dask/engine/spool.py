@@ -52,6 +52,8 @@ def _remove_if_abandoned(folder: Path) -> None:
         return
     with contextlib.suppress(OSError), (folder / "lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
+            return  # another sweeper has been here since it was opened, and what stands there is new
         # Away under another name first: who comes now makes a folder of his own, and finds nothing half removed.
         away = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=folder.parent))
         folder.rename(away)

@@ -1,0 +1,89 @@
+"""Spool files arrive whole, once, in order; only the middle of a flood is left out, and that is said."""
+
+import os
+import re
+
+import pytest
+
+from prs_dask.engine import log_shipping
+from prs_dask.engine.log_shipping import SpoolFile
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return SpoolFile(tmp_path / "stdout.txt", "stdout", 3, 7)
+
+
+def append(file: SpoolFile, data: bytes) -> None:
+    with file.path.open("ab") as stream:
+        stream.write(data)
+
+
+def drain(file: SpoolFile) -> bytes:
+    pieces = []
+    while (piece := file.next_piece()) is not None:
+        pieces.append(piece["data"])
+    return b"".join(pieces)
+
+
+def test_a_file_that_is_not_there_yet_has_nothing_new(spool):
+    assert spool.next_piece() is None
+    spool.free_shipped()
+    append(spool, b"hello")
+    assert spool.next_piece() == {"stream": "stdout", "node": 3, "process": 7, "data": b"hello"}
+    assert spool.next_piece() is None
+
+
+def test_what_is_appended_later_comes_once(spool):
+    append(spool, b"one ")
+    assert drain(spool) == b"one "
+    append(spool, b"two")
+    append(spool, b" three")
+    assert drain(spool) == b"two three"
+    assert drain(spool) == b""
+
+
+def test_pieces_are_at_most_a_mebibyte(spool):
+    data = os.urandom((2 << 20) + 17)
+    append(spool, data)
+    sizes = []
+    shipped = b""
+    while (piece := spool.next_piece()) is not None:
+        sizes.append(len(piece["data"]))
+        shipped += piece["data"]
+    assert sizes == [1 << 20, 1 << 20, 17]
+    assert shipped == data
+
+
+def test_shipped_bytes_give_their_disk_space_back_and_offsets_stay(spool):
+    append(spool, b"x" * (1 << 20))
+    drain(spool)
+    before = spool.path.stat().st_blocks
+    spool.free_shipped()
+    after = spool.path.stat()
+    assert after.st_size == 1 << 20
+    if after.st_blocks == before:
+        pytest.skip("this file system cannot punch holes")
+    assert after.st_blocks < before / 4
+    append(spool, b"and on")
+    assert drain(spool) == b"and on"
+
+
+def test_a_flood_keeps_its_head_and_tail_and_tells_how_much_is_missing(spool, monkeypatch):
+    monkeypatch.setattr(log_shipping, "BACKLOG_BYTES", 1000)
+    monkeypatch.setattr(log_shipping, "TAIL_BYTES", 100)
+    append(spool, b"h" * 900)
+    assert drain(spool) == b"h" * 900
+    append(spool, b"m" * 4900 + b"t" * 100)
+    shipped = drain(spool)
+    match = re.fullmatch(rb"\n\[prs_dask: (\d+) bytes left out here\]\n(m*)(t*)", shipped)
+    assert match is not None
+    assert int(match[1]) + len(match[2]) + len(match[3]) == 5000
+    assert len(match[3]) == 100
+
+
+def test_exactly_the_backlog_is_no_flood(spool, monkeypatch):
+    monkeypatch.setattr(log_shipping, "BACKLOG_BYTES", 1000)
+    monkeypatch.setattr(log_shipping, "TAIL_BYTES", 100)
+    append(spool, b"x" * 1000)
+    assert drain(spool) == b"x" * 1000

@@ -1,0 +1,111 @@
+"""What the scheduler plugin sends becomes one commit a round, and then the logs."""
+
+from prs_dask.attempts.records import AttemptRecord, Category, pack
+from prs_dask.engine.results import Results, _committable
+
+
+def record(mini_batch, category=0, final=1, results=2, length=0, attempt=1, items=2):
+    return AttemptRecord(mini_batch, attempt, category, final, items, results, length, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def entry(*records, rows=b"", errors=(), pieced=(), token=5):
+    return {
+        "kind": "attempts", "node": 0, "process": 1, "token": token,
+        "records": pack(records), "rows": rows, "errors": list(errors), "pieced": list(pieced),
+    }  # fmt: skip
+
+
+def test_rows_of_successes_lie_back_to_back():
+    committable, rows = _committable(entry(record(4, length=3), record(2, length=1), rows=b"aaab"))
+    assert (list(committable.ids), list(committable.lengths), committable.rows) == ([4, 2], [3, 1], b"aaab")
+    assert rows == 4
+    assert committable.counts == {"items": 4, "rows": 4}
+
+
+def test_what_was_sent_in_pieces_is_not_among_the_rows():
+    committable, _ = _committable(entry(record(4, length=1003), rows=b"aaa", pieced=[(4, 1000)]))
+    assert list(committable.lengths) == [3]
+    assert dict(committable.pieces) == {4: "5"}
+
+
+def test_a_failed_attempt_is_committed_only_when_it_is_the_last():
+    committable, rows = _committable(
+        entry(
+            record(1, Category.EXCEPTION, final=0),
+            record(2, Category.TIME_LIMIT, final=1, attempt=3),
+            errors=[(1, ("ValueError", "no")), (2, ("TimeLimit", "too long"))],
+        )
+    )
+    assert list(committable.ids) == []
+    assert rows == 0
+    (failure,) = committable.failures
+    assert (failure.id, failure.attempts, failure.items) == (2, 3, 2)
+    assert (failure.category, failure.message) == ("time limit", "TimeLimit: too long")
+
+
+class Recording:
+    """Committer, journal, piece store, recorder and submission in one: what was called, in order."""
+
+    def __init__(self):
+        self.calls = []
+        self.listed, self.fingerprint, self.exhausted = 0, "", False
+
+    def commit(self, batch, header_line=b"", process_numbers=None):
+        self.calls.append(("commit", [number for each in batch for number in each.ids], header_line, process_numbers))
+
+    def add(self, key, data):
+        self.calls.append(("add", key, data))
+
+    def drop(self, key):
+        self.calls.append(("drop", key))
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+    def names(self):
+        return [call[0] for call in self.calls]
+
+
+def make():
+    recording = Recording()
+    return recording, Results(recording, recording, recording, recording)
+
+
+def test_a_round_is_one_commit_and_the_logs_come_after_it():
+    recording, results = make()
+    results.write([entry(record(1)), {"kind": "note", "time": 1.0, "text": "x"}, entry(record(2))], {}, recording)
+    assert recording.names()[0] == "commit"
+    assert recording.names().count("commit") == 1
+    assert recording.calls[0][1] == [1, 2]
+    assert ("note", 1.0, "x") in recording.calls
+    assert results.rows == 4
+
+
+def test_a_round_without_results_commits_nothing():
+    recording, results = make()
+    results.write([{"kind": "permit", "permit": 1, "worker": "w"}], {}, recording)
+    results.write([], {}, recording)
+    assert "commit" not in recording.names()
+
+
+def test_process_numbers_are_journalled_when_they_change_even_without_results():
+    recording, results = make()
+    results.write([], {0: 2}, recording)
+    results.write([], {0: 2}, recording)
+    results.write([], {0: 3}, recording)
+    assert [call[3] for call in recording.calls] == [{0: 2}, {0: 3}]
+
+
+def test_inputs_are_journalled_before_the_commit_of_the_same_round():
+    recording, results = make()
+    recording.listed, recording.fingerprint, recording.exhausted = 10, "abc", True
+    results.write([entry(record(1))], {}, recording)
+    assert recording.names()[:2] == ["inputs", "commit"]
+
+
+def test_pieces_are_stored_before_the_commit_that_wants_them():
+    recording, results = make()
+    piece = {"kind": "piece", "mini_batch": 4, "token": 5, "data": b"x" * 10}
+    results.write([piece, entry(record(4, length=12), rows=b"yy", pieced=[(4, 10)])], {}, recording)
+    assert recording.calls[0] == ("add", (4, "5"), b"x" * 10)
+    assert recording.names()[1] == "commit"
