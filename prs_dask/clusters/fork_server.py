@@ -14,13 +14,13 @@ import atexit
 import contextlib
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from multiprocessing import forkserver
+
+from prs_dask.clusters.temporary_folder import TemporaryFolder
 
 __all__ = ["cool_down", "forking", "warm_up"]
 
@@ -38,7 +38,7 @@ PRELOAD = (
 _lock = threading.Lock()
 _users = 0
 _owner = os.getpid()
-_folder: str | None = None
+_folder: TemporaryFolder | None = None
 """Where the server's socket lies; None: the server, if there is one, was not started here."""
 
 
@@ -61,8 +61,8 @@ def warm_up(*also: str) -> bool:
     with _lock:
         if _process_id() is None:
             forkserver.set_forkserver_preload([*PRELOAD, *also])
-            _folder = tempfile.mkdtemp(prefix="prs-dask-")
-            with _temporary_folder(_folder):
+            _folder = TemporaryFolder()
+            with _temporary_folder(_folder.path):
                 forkserver.ensure_running()
         return True
 
@@ -98,7 +98,7 @@ def _temporary_folder(path: str) -> Iterator[None]:
 @atexit.register
 def _remove_folder() -> None:
     if _folder is not None and os.getpid() == _owner:
-        shutil.rmtree(_folder, ignore_errors=True)
+        _folder.remove()
 
 
 @contextlib.contextmanager

@@ -11,9 +11,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from typing import Any
 
@@ -22,6 +20,7 @@ import distributed
 from dask.system import CPU_COUNT
 
 from prs_dask.clusters import fork_server
+from prs_dask.clusters.temporary_folder import TemporaryFolder
 from prs_dask.errors import ClusterError
 
 __all__ = ["LocalWorkers"]
@@ -51,8 +50,9 @@ class LocalWorkers:
             raise ClusterError(_UNGUARDED)
         with contextlib.ExitStack() as stack:
             forked = stack.enter_context(fork_server.forking())
-            folder = tempfile.mkdtemp(prefix="prs-dask-")
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            temporary = TemporaryFolder()
+            stack.callback(temporary.remove)
+            folder = temporary.path
             environment = _worker_environment()
             with dask.config.set(_dask_settings(forked, folder)):
                 self.cluster = _start(processes or CPU_COUNT, folder, environment)

@@ -69,7 +69,8 @@ class NodeFolder:
             # A sweeper may remove the folder at any moment until its lock is held: then start over.
             with contextlib.suppress(FileNotFoundError):
                 self._folder = _root() / run_id
-                self._folder.mkdir(mode=0o700, exist_ok=True)
+                with contextlib.suppress(FileExistsError):
+                    self._folder.mkdir(mode=0o700)
                 self._lock = (self._folder / "lock").open("ab")
                 fcntl.flock(self._lock, fcntl.LOCK_SH)
                 if os.fstat(self._lock.fileno()).st_nlink:

@@ -140,15 +140,14 @@ class StepRunDriver:
         """Run to the end; returns how it ended. The cluster is left as it was found."""
         try:
             self._register()
-            reply = self._rounds()
-            return Verdict(**reply["verdict"])
+            return self._rounds()
         except ClusterError as error:
             return Verdict("Failed", str(error))
         finally:
             self._submission.close()
             self._clear_away()
 
-    def _rounds(self) -> dict[str, Any]:
+    def _rounds(self) -> Verdict:
         """Rounds until the verdict, then until the workers have said all there is to say."""
         room, stop_sent, stopped_at = 1, False, 0.0
         while True:
@@ -162,9 +161,10 @@ class StepRunDriver:
                 self._call("stop", orderly=reply["verdict"]["state"] == "Completed")
                 stop_sent, stopped_at = True, time.monotonic()
             if stop_sent:
-                done = not reply["live"] and self._acknowledged == reply["last"]
+                verdict = reply["verdict"]
+                done = verdict is not None and not reply["live"] and self._acknowledged == reply["last"]
                 if done or time.monotonic() > stopped_at + self._end_seconds:
-                    return reply
+                    return Verdict(*self._stop_state) if verdict is None else Verdict(**verdict)
                 time.sleep(0.01)
 
     def _round(self, room: int) -> dict[str, Any]:

@@ -111,7 +111,9 @@ class Supervisor:
             return
         self.source = folder.source(digest)
         if self.source is None:
-            archive = (await self.acall("source"))["source"]
+            archive = (await self.acall("source")).get("source", b"")
+            if self.stopping:
+                return  # the step run has ended meanwhile
             if hashlib.sha256(archive).hexdigest() != digest:
                 raise RuntimeError("the source archive did not arrive as it was sent")
             self.source = await asyncio.to_thread(folder.unpack_source, digest, archive)

@@ -7,16 +7,16 @@ whatever session, group or parent it gave itself.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import re
-import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,18 @@ SECONDS_TO_DIE = 5.0
 
 def processes_of(run_id: str) -> list[psutil.Process]:
     """Every process on this machine that was started within a step run: the environment tells."""
-    mark = f"AZUREML_RUN_ID={run_id}".encode()
+    return _with_variable(f"AZUREML_RUN_ID={run_id}")
+
+
+def _with_variable(variable: str) -> list[psutil.Process]:
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            environment = Path(f"/proc/{name}/environ").read_bytes()
-            if mark in environment.split(b"\0"):
+            if os.fsencode(variable) in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
                 found.append(psutil.Process(int(name)))
         except (OSError, psutil.NoSuchProcess):
             continue
-    return found
+    return [process for process in found if process.pid != os.getpid()]
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
@@ -185,23 +187,57 @@ def step(folder: Path, script: str, items: int | Path = 20, **settings: Any) -> 
     return ParallelRunStep("hostile", config, inputs, folder / "output", arguments=arguments)
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Any]:
-    """A LocalCluster as users make them; its workers must be the same ones at the end of every job."""
-    from distributed import LocalCluster
+class SharedCluster:
+    """A LocalCluster in a process of its own, so that nothing of it stands in the tests' process."""
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50) as cluster:
-        yield cluster
+    PROGRAM = """
+import sys
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+
+    def __init__(self, folder: Path) -> None:
+        program = folder / "cluster.py"
+        program.write_text(self.PROGRAM)
+        self._process = subprocess.Popen(
+            [sys.executable, str(program)], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.address = self._process.stdout.readline().strip()
+        assert self.address.startswith("tcp://")
+
+    def workers(self) -> set[psutil.Process]:
+        """Its Dask workers."""
+        children = psutil.Process(self._process.pid).children()
+        return {child for child in children if any("spawn_main" in word for word in child.cmdline())}
+
+    def memory(self) -> int:
+        """MB that the process of the scheduler has."""
+        return psutil.Process(self._process.pid).memory_info().rss >> 20
+
+    def close(self) -> None:
+        self._process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedCluster]:
+    """Two workers; they must be the same ones at the end of every job."""
+    cluster = SharedCluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture
-def submit(tmp_path: Path, cluster: Any) -> Iterator[Callable[..., StepRun]]:
+def submit(tmp_path: Path, cluster: SharedCluster) -> Iterator[Callable[..., StepRun]]:
     """Start a step run on the shared cluster (or ``compute_target``); it is ended with the test."""
     runs: list[StepRun] = []
 
     def start(script: str, items: int | Path = 20, *, compute_target: Any = None, **settings: Any) -> StepRun:
         made = step(tmp_path, script, items, **settings)
-        runs.append(made.submit(run_folder=tmp_path / "run", compute_target=compute_target or cluster))
+        runs.append(made.submit(run_folder=tmp_path / "run", compute_target=compute_target or cluster.address))
         return runs[-1]
 
     yield start
@@ -210,39 +246,51 @@ def submit(tmp_path: Path, cluster: Any) -> Iterator[Callable[..., StepRun]]:
 
 
 @pytest.fixture
-def job(submit: Callable[..., StepRun], cluster: Any) -> Callable[..., Job]:
+def job(submit: Callable[..., StepRun], cluster: SharedCluster) -> Callable[..., Job]:
     """Run a script over ``items`` files to the end; the counts agree and nothing lives on."""
 
     def run_it(
         script: str = GOOD, items: int | Path = 20, *, seconds: float = 60.0, more_lines: int = 0, **settings: Any
     ) -> Job:
-        before = set(cluster.scheduler.workers)
+        before = cluster.workers()
         run = submit(script, items, **settings)
         done = Job(run, run.wait_for_completion(timeout_seconds=seconds, raise_on_error=False))
         done.check_counts(more_lines)
         done.check_nothing_lives()
         assert not list((run.log_dir / "sys").glob("error/*")), done.logs("sys/error/*")
-        assert set(cluster.scheduler.workers) == before, "workers of the shared cluster were replaced"
+        assert cluster.workers() == before, "workers of the shared cluster were replaced"
         return done
 
     return run_it
 
 
 class Command:
-    """``prs-dask`` in a process of its own, with a folder of its own as the current one."""
+    """``prs-dask`` in a process of its own, with a folder of its own as the current one.
+
+    Every process that comes of it has its ``TMPDIR``, and is found by it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.temporary = folder.parent / "tmp"
+        self.temporary.mkdir()
 
-    def environment(self) -> Mapping[str, str]:
-        return {**os.environ, "TMPDIR": str(self.folder.parent / "tmp"), "COLUMNS": "400"}
+    def items(self, count: int) -> Path:
+        """Files to work on, in ``items``."""
+        return make_items(self.folder / "items", count)
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
-        (self.folder.parent / "tmp").mkdir(exist_ok=True)
+    def script(self, text: str = GOOD, name: str = "script.py") -> Path:
+        """An entry script in the current folder."""
+        path = self.folder / name
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    def start(self, *arguments: object, python: bool = False) -> subprocess.Popen[str]:
+        """``prs-dask`` with these arguments, or ``python`` with them."""
         return subprocess.Popen(
-            [sys.executable, "-m", "prs_dask", *map(str, arguments)],
+            [sys.executable, *(() if python else ("-m", "prs_dask")), *map(os.fspath, map(str, arguments))],
             cwd=self.folder,
-            env=self.environment(),
+            env={**os.environ, "TMPDIR": str(self.temporary), "COLUMNS": "400"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -250,25 +298,43 @@ class Command:
             start_new_session=True,
         )
 
-    def __call__(self, *arguments: object, timeout: float = 60.0) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr."""
-        process = self.start(*arguments)
+    def finish(self, process: subprocess.Popen[str], timeout: float = 60.0) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr; nothing of it lives, and no temporary folder is left."""
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             out, err = process.communicate()
             pytest.fail(f"did not end in {timeout:g} s:\n{out}\n{err}")
+        wait_until(lambda: not self.processes(), 5, "the end of all that it has started")
+        assert not self.left_over()
         return process.returncode, out, err
 
-    @property
-    def temporary(self) -> list[str]:
+    def __call__(self, *arguments: object, python: bool = False, timeout: float = 60.0) -> tuple[int, str, str]:
+        """Start and finish it."""
+        return self.finish(self.start(*arguments, python=python), timeout)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that it has started and that lives."""
+        return _with_variable(f"TMPDIR={self.temporary}")
+
+    def left_over(self) -> list[str]:
         """What stands in its temporary folder."""
-        return sorted(path.name for path in (self.folder.parent / "tmp").iterdir())
+        return sorted(path.name for path in self.temporary.iterdir())
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
+def wait() -> Callable[..., Any]:
+    """``wait(condition, seconds, what)``."""
+    return wait_until
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Command]:
     folder = tmp_path / "here"
     folder.mkdir()
-    return Command(folder)
+    command = Command(folder)
+    yield command
+    for process in command.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
