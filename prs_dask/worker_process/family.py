@@ -110,7 +110,7 @@ class ProcessFamily:
 
     def signal(self, number: int) -> None:
         """Send a signal to the worker process, if it still lives."""
-        self._tell("signal", number)
+        self._tell("signal", int(number))
 
     def kill(self) -> None:
         """Kill the worker process and all its descendants; `wait` confirms it."""

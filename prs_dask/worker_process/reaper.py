@@ -97,8 +97,9 @@ def kill_family(leader: int) -> tuple[int, int]:
     """
     status = -1
     until = time.monotonic() + PATIENCE
-    with suppress(OSError):
-        os.killpg(leader, signal.SIGKILL)
+    if leader:  # 0 is this process's own group
+        with suppress(OSError):
+            os.killpg(leader, signal.SIGKILL)
     while True:
         for pid in children():
             with suppress(OSError):
