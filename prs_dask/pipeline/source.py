@@ -44,11 +44,10 @@ def pack_source(script: Path, source_directory: Path | None) -> SourceArchive:
         files += [settings] if settings.is_file() else []
     else:
         root, files = source_directory, _files(source_directory)
-    try:
-        inside = script.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
+    inside = _inside(script, root)
+    if inside is None:
         fault = Fault("entry_script", str(script), f"a file within source_directory={source_directory}")
-        raise SettingsError([fault]) from None
+        raise SettingsError([fault])
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in files:
@@ -61,6 +60,14 @@ def pack_source(script: Path, source_directory: Path | None) -> SourceArchive:
                 raise SettingsError([fault]) from error
     data = buffer.getvalue()
     return SourceArchive(data, hashlib.sha256(data).hexdigest(), inside)
+
+
+def _inside(script: Path, root: Path) -> str | None:
+    """The script's path within the folder, as it is written there or where its links lead."""
+    for path, folder in ((script.absolute(), root.absolute()), (script.resolve(), root.resolve())):
+        if path.is_relative_to(folder) and ".." not in path.parts:
+            return path.relative_to(folder).as_posix()
+    return None
 
 
 def _files(root: Path) -> list[Path]:
