@@ -109,7 +109,7 @@ class RunPlugin(SchedulerPlugin):
         self._results: deque[tuple[int, Reply, int]] = deque()
         self._last_result = 0
         self._result_bytes = 0
-        self._replies: dict[LaneKey, tuple[int, Reply]] = {}
+        self._replies: dict[LaneKey, tuple[int, asyncio.Task[Reply]]] = {}
         self._logs: deque[Reply] = deque()
         self._log_bytes = 0
         self._header_sent = False
@@ -267,12 +267,19 @@ class RunPlugin(SchedulerPlugin):
         """A lane's report of what has ended, and its claim of the next chunk.
 
         Calls of a lane are numbered: one that is repeated, because its answer was lost, gets
-        the same answer and changes nothing.
+        the same answer and changes nothing, also while the first is still being worked on.
         """
         key = (worker, lane)
         last = self._replies.get(key)
-        if last is not None and last[0] == number:
-            return last[1]
+        if last is None or last[0] != number:
+            call = self._lane_call(key, process, permit, token, report, claim)
+            last = self._replies[key] = (number, asyncio.create_task(call))
+        return await last[1]
+
+    async def _lane_call(
+        self, key: LaneKey, process: int, permit: int, token: int, report: Reply | None, claim: bool
+    ) -> Reply:
+        worker = key[0]
         self._judge.heard(worker, time.monotonic())
         reply: Reply = {}
         if report is not None and not self._take_report(worker, token, report):
@@ -282,7 +289,6 @@ class RunPlugin(SchedulerPlugin):
             reply |= await self._claim(key, process, permit)
         if self._judge.header is not None:
             reply["header"] = self._judge.header
-        self._replies[key] = (number, reply)
         return reply
 
     def _take_report(self, worker: str, token: int, report: Reply) -> bool:

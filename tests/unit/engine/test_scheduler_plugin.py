@@ -1,0 +1,256 @@
+"""The plugin's calls, on a scheduler that is a stand-in: what is repeated or late changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from prs_dask.attempts.limits import RunLimits
+from prs_dask.attempts.records import AttemptRecord, pack, unpack
+from prs_dask.engine import scheduler_plugin
+from prs_dask.engine.run_settings import OP, RunSettings
+from prs_dask.engine.scheduler_plugin import RunPlugin
+
+WORKER = "tcp://127.0.0.1:1"
+
+
+class Scheduler:
+    """As much of a scheduler as the plugin wants."""
+
+    def __init__(self) -> None:
+        self.address = "tcp://127.0.0.1:0"
+        self.handlers: dict[str, Any] = {}
+        self.stream_handlers: dict[str, Any] = {}
+        self.workers = {WORKER: SimpleNamespace(processing={}, nthreads=1)}
+        self.stream_comms: dict[str, Any] = {WORKER: None}
+        self.plugins: dict[str, Any] = {}
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.unregistered: list[str] = []
+
+    def worker_send(self, worker: str, message: dict[str, Any]) -> None:
+        self.sent.append((worker, message))
+
+    def get_events(self, topic: str) -> tuple[()]:
+        return ()
+
+    async def unregister_worker_plugin(self, comm: None, name: str) -> None:
+        await asyncio.sleep(0.01)
+        self.unregistered.append(name)
+
+
+class Bench:
+    """A plugin that has been started, and what a worker and a driver would call."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.scheduler = Scheduler()
+        limits = RunLimits(error_threshold=-1)
+        self.plugin = RunPlugin(RunSettings("test", limits, **settings), b"settings", b"source")
+        self.scheduler.plugins[self.plugin.name] = self.plugin
+        self.numbers = iter(range(1, 1000))
+        self.ack = 0
+
+    async def call(self, call: str, run: str = "test", **arguments: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = await self.scheduler.handlers[OP](run=run, call=call, **arguments)
+        return answer
+
+    async def begin(self, mini_batches: int = 3) -> int:
+        """A worker with a ready process, and mini-batches; the number of its permit."""
+        await self.plugin.start(self.scheduler)  # type: ignore[arg-type]
+        await self.call("hello", worker=WORKER, node_key="n", threads=1)
+        number = (await self.call("may_start", worker=WORKER, lane=0))["number"]
+        await self.call("process", worker=WORKER, lane=0, event="ready", process=number)
+        supply = [(number, 1, b"x") for number in range(mini_batches)]
+        entries = await self.sync(supply=supply, total=mini_batches)
+        return next(entry["permit"] for entry in entries if entry["kind"] == "permit")
+
+    async def sync(self, **arguments: Any) -> list[dict[str, Any]]:
+        """The driver's round; acknowledges what the last one brought."""
+        reply = await self.call("sync", ack=self.ack, **arguments)
+        self.ack = reply["last"]
+        return [entry for _, entry in reply["results"]]
+
+    async def lane(self, permit: int, number: int | None = None, **arguments: Any) -> dict[str, Any]:
+        number = next(self.numbers) if number is None else number
+        return await self.call(
+            "lane", worker=WORKER, lane=0, process=0, permit=permit, number=number, **arguments
+        )  # fmt: skip
+
+
+def outcome(*mini_batches: int, rows: bytes = b"a\n", **more: Any) -> dict[str, Any]:
+    records = [AttemptRecord(number, 1, 0, 1, 1, 1, len(rows), 0.0, 0.0, 0.0, 0.0, 0.0) for number in mini_batches]
+    return {"process": 0, "records": pack(records), "rows": rows * len(mini_batches), **more}
+
+
+def succeeded(entries: list[dict[str, Any]]) -> list[int]:
+    return [
+        record.mini_batch for entry in entries if entry["kind"] == "attempts" for record in unpack(entry["records"])
+    ]
+
+
+@pytest.fixture
+def bench() -> Callable[..., Any]:
+    """Run a test's coroutine with a bench: ``bench(test, rows_in_flight=10)``."""
+
+    def run(test: Callable[[Bench], Coroutine[Any, Any, None]], **settings: Any) -> None:
+        async def main() -> None:
+            made = Bench(**settings)
+            try:
+                await test(made)
+            finally:
+                await made.plugin.close()
+
+        asyncio.run(main())
+
+    return run
+
+
+def test_an_unknown_step_run_is_closed(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        assert await b.call("alive", run="other", worker=WORKER) == {"closed": True}
+        await b.call("remove")
+        assert await b.call("alive", worker=WORKER) == {"closed": True}
+        assert b.scheduler.plugins == {}
+        assert list(b.scheduler.handlers) == [OP]  # the inert one
+
+    bench(test)
+
+
+def test_a_report_counts_once_and_a_repeated_call_gets_the_same_answer(bench):
+    async def test(b: Bench) -> None:
+        permit = await b.begin()
+        grant = await b.lane(permit, claim=True)
+        number = next(b.numbers)
+        mini_batch = grant["work"][0][0]
+        arguments = {"number": number, "token": grant["token"], "report": outcome(mini_batch), "claim": True}
+        first = await b.lane(permit, **arguments)
+        assert await b.lane(permit, **arguments) == first
+        assert first["token"] != grant["token"]
+        assert succeeded(await b.sync()) == [mini_batch]
+
+    bench(test)
+
+
+def test_a_call_that_is_repeated_while_the_first_still_waits_changes_nothing(bench):
+    """The connection broke while the answer was held back: pieces of rows must not be there twice."""
+
+    async def test(b: Bench) -> None:
+        permit = await b.begin()
+        grant = await b.lane(permit, claim=True)
+        mini_batch = grant["work"][0][0]
+        report = outcome(mini_batch, pieces=[(mini_batch, b"p" * 5000)])
+        arguments = {"number": next(b.numbers), "token": grant["token"], "report": report, "claim": True}
+        calls = [asyncio.create_task(b.lane(permit, **arguments)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        assert not any(call.done() for call in calls)  # more rows are in flight than may be
+        entries = await b.sync()
+        await b.sync()
+        answers = await asyncio.gather(*calls)
+        assert answers[0] == answers[1]
+        assert [entry["data"] for entry in entries if entry["kind"] == "piece"] == [b"p" * 5000]
+        assert succeeded(entries) == [mini_batch]
+
+    bench(test, rows_in_flight=2000)
+
+
+def test_results_come_again_until_they_are_acknowledged(bench):
+    async def test(b: Bench) -> None:
+        permit = await b.begin()
+        grant = await b.lane(permit, claim=True)
+        await b.lane(permit, token=grant["token"], report=outcome(grant["work"][0][0]))
+        before = b.ack
+        first = await b.call("sync", ack=before)
+        assert (await b.call("sync", ack=before))["results"] == first["results"]
+        assert (await b.call("sync", ack=first["last"]))["results"] == []
+
+    bench(test)
+
+
+def test_what_a_lost_worker_says_later_is_void(bench):
+    async def test(b: Bench) -> None:
+        permit = await b.begin()
+        grant = await b.lane(permit, claim=True)
+        b.plugin.remove_worker(b.scheduler, WORKER, stimulus_id="test")
+        answer = await b.lane(permit, token=grant["token"], report=outcome(grant["work"][0][0]))
+        assert answer["void"]
+        entries = await b.sync()
+        (void,) = [entry["permits"] for entry in entries if entry["kind"] == "void"]
+        assert permit in void
+        assert not [
+            record for entry in entries if entry["kind"] == "attempts"
+            for record in unpack(entry["records"]) if not record.category
+        ]  # fmt: skip
+
+    bench(test)
+
+
+def test_a_worker_that_is_silent_is_waited_for_no_more_until_it_says_hello(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        await b.plugin._look_around(b.plugin._driver_heard + 16)
+        reply = await b.call("sync", ack=0)
+        assert (reply["live"], reply["lanes"]) == (0, 0)
+        assert await b.call("alive", worker=WORKER) == {"known": False, "stop": ""}
+        assert (await b.call("hello", worker=WORKER, node_key="n", threads=1))["node"] == 0
+        reply = await b.call("sync", ack=0)
+        assert (reply["live"], reply["lanes"]) == (1, 1)
+
+    bench(test)
+
+
+def test_a_driver_that_is_silent_has_everything_cleared_away(bench, monkeypatch):
+    monkeypatch.setattr(scheduler_plugin, "DRIVER_SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(scheduler_plugin, "TICK_SECONDS", 0.02)
+
+    async def test(b: Bench) -> None:
+        await b.begin()
+        await asyncio.sleep(0.4)
+        assert [message["call"] for _, message in b.scheduler.sent] == ["stop"]
+        assert b.scheduler.unregistered == ["prs-test"]
+        assert b.scheduler.plugins == {}
+        assert await b.call("alive", worker=WORKER) == {"closed": True}
+
+    bench(test)
+
+
+def test_a_fault_of_our_own_ends_the_step_run_and_reaches_the_driver_not_dask(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        assert await b.call("lane", worker=WORKER, nonsense=1) == {"closed": True}
+        reply = await b.call("sync", ack=b.ack)
+        assert reply["verdict"]["state"] == "Failed"
+        assert "internal error of prs_dask in lane" in reply["verdict"]["cause"]
+        assert [entry["where"] for _, entry in reply["results"] if entry["kind"] == "fault"] == ["lane"]
+
+    bench(test)
+
+
+def test_after_a_stop_a_worker_that_comes_is_sent_away(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        await b.call("stop", orderly=True)
+        assert b.scheduler.sent == [(WORKER, {"op": OP, "run": "test", "call": "stop", "orderly": True})]
+        assert await b.call("hello", worker=WORKER, node_key="n", threads=1) == {"closed": True}
+        assert (await b.call("alive", worker=WORKER))["stop"] == "orderly"
+
+    bench(test)
+
+
+def test_logs_wait_for_room_and_leave_in_order(bench, monkeypatch):
+    monkeypatch.setattr(scheduler_plugin, "MOST_LOG_BYTES", 10)
+
+    async def test(b: Bench) -> None:
+        await b.begin()
+        pieces = [{"stream": "stdout", "node": 0, "process": 0, "data": bytes([65 + n]) * 20} for n in range(3)]
+        calls = [asyncio.create_task(b.call("logs", worker=WORKER, pieces=[piece])) for piece in pieces]
+        await asyncio.sleep(0.05)
+        assert not any(call.done() for call in calls)
+        entries = await b.sync(wait=0.1)
+        await asyncio.wait_for(asyncio.gather(*calls), 2)
+        assert [entry["data"][:1] for entry in entries if entry["kind"] == "log"] == [b"A", b"B", b"C"]
+
+    bench(test)
