@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from prs_dask.clusters.fork_server import cool_down, warm_up
 
 if TYPE_CHECKING:
-    from prs_dask.clusters.targets import OpenCluster, open_cluster
+    from prs_dask.clusters.targets import OpenCluster, check_target, open_cluster
 
-__all__ = ["OpenCluster", "cool_down", "open_cluster", "warm_up"]
+__all__ = ["OpenCluster", "check_target", "cool_down", "open_cluster", "warm_up"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("OpenCluster", "open_cluster"):
+    if name not in ("OpenCluster", "check_target", "open_cluster"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from prs_dask.clusters import targets
 

@@ -27,7 +27,7 @@ from prs_dask.config import SETTINGS
 from prs_dask.config.checks import is_address
 from prs_dask.errors import ClusterError, Fault, SettingsError
 
-__all__ = ["OpenCluster", "open_cluster"]
+__all__ = ["OpenCluster", "check_target", "open_cluster"]
 
 
 class OpenCluster:
@@ -73,6 +73,29 @@ class OpenCluster:
         self.close()
 
 
+def check_target(compute_target: Any) -> None:
+    """See that a compute target can be a cluster; nothing is started or connected to.
+
+    Raises
+    ------
+    SettingsError
+        It can be none, or is one that was closed.
+    """
+    if compute_target is None or compute_target in ("local", "cuda"):
+        return
+    if isinstance(compute_target, (str, os.PathLike)):
+        _address(os.fspath(compute_target))
+    elif isinstance(compute_target, distributed.Client):
+        if compute_target.status in ("closed", "closing"):
+            raise _refused(compute_target, "which is closed")
+    elif isinstance(compute_target, type) or not hasattr(compute_target, "scheduler_address"):
+        raise _refused(compute_target)
+    else:
+        status = getattr(getattr(compute_target, "status", None), "name", "running")
+        if status in ("closed", "closing", "failed"):
+            raise _refused(compute_target, f"which is {status}")
+
+
 def open_cluster(compute_target: Any = None, processes: int | None = None, node_count: int = 1) -> OpenCluster:
     """Find or start the cluster that a compute target names.
 
@@ -94,19 +117,17 @@ def open_cluster(compute_target: Any = None, processes: int | None = None, node_
     """
     if compute_target is None:
         compute_target = _current_client() or "local"
+    check_target(compute_target)
     if compute_target == "local":
         return _open_local(processes, node_count)
     if compute_target == "cuda":
         return _open_cuda(processes, node_count)
     if isinstance(compute_target, distributed.Client):
-        return _open_client(compute_target)
+        return OpenCluster(compute_target, owned=False, close=lambda: None)
     if isinstance(compute_target, (str, os.PathLike)):
-        target = os.fspath(compute_target)
-        address = target if is_address(target) else _address_in_file(target)
+        address = _address(os.fspath(compute_target))
         return _attached(address, address)
-    if hasattr(compute_target, "scheduler_address") and not isinstance(compute_target, type):
-        return _open_running_cluster(compute_target)
-    raise _refused(compute_target)
+    return _open_running_cluster(compute_target)
 
 
 def _refused(target: object, why: str = "") -> SettingsError:
@@ -156,16 +177,7 @@ def _owned(cluster: Any, close_cluster: Callable[[], None], notes: tuple[str, ..
         return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=notes)
 
 
-def _open_client(client: distributed.Client) -> OpenCluster:
-    if client.status in ("closed", "closing"):
-        raise _refused(client, "which is closed")
-    return OpenCluster(client, owned=False, close=lambda: None)
-
-
 def _open_running_cluster(cluster: Any) -> OpenCluster:
-    status = getattr(getattr(cluster, "status", None), "name", "running")
-    if status in ("closed", "closing", "failed"):
-        raise _refused(cluster, f"which is {status}")
     # By its address, so that the client has an event loop of its own: the cluster's may be the user's
     # (a notebook's), and asynchronous. Within one process there is no address that another loop could use.
     address = cluster.scheduler_address
@@ -186,6 +198,10 @@ def _close_client(client: distributed.Client) -> None:
         client.close(timeout=2)
     # A client that has closed itself, because the scheduler was gone, leaves the thread of its event loop.
     client._loop_runner.stop()
+
+
+def _address(target: str) -> str:
+    return target if is_address(target) else _address_in_file(target)
 
 
 def _address_in_file(path: str) -> str:

@@ -178,6 +178,11 @@ class ParallelRunStep:
 
         self.check()
         config = self.config.resolve()
+        target = compute_target if compute_target is not None else config.compute_target
+        if target is not None and target not in ("local", "cuda"):  # Dask is imported for the others only
+            from prs_dask.clusters import check_target
+
+            check_target(target)
         preparation = prepare(config, self.options, self.inputs)
         now, short_id = time.time(), uuid.uuid4().hex[:8]
         folder = RunFolder.create(Path(run_folder) if run_folder is not None else None, self.name, now, short_id)
@@ -197,7 +202,7 @@ class ParallelRunStep:
                 run_folder=folder,
                 output_folder=output_folder,
                 output=output,
-                compute_target=compute_target if compute_target is not None else config.compute_target,
+                compute_target=target,
             )
         except BaseException:
             folder.discard()

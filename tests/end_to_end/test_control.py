@@ -288,6 +288,7 @@ def test_both_dask_workers_killed_in_the_middle_cost_no_row(submit, wait, no_lea
     run.cancel()
 
 
+@pytest.mark.slow
 def test_workers_killed_again_and_again_cost_no_row(submit, wait, no_leaks):
     run = submit(
         "import os, time\ndef run(m):\n    time.sleep(0.02)\n    return [os.path.basename(m[0])]\n",

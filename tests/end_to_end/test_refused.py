@@ -67,6 +67,10 @@ REFUSED = {
     "a size that is none": ([*RUN, *SCRIPT, "--mini-batch-size", "1.5MB"], ["1.5MB", "10MB"]),
     "an output name with a slash": ([*RUN, *SCRIPT, "--append-row-file-name", "a/b"], ["a/b"]),
     "a compute target of nonsense": ([*RUN, *SCRIPT, "--compute-target", "the moon"], ["the moon"]),
+    "a scheduler file that is none": (
+        [*RUN, *SCRIPT, "--compute-target", "hollow.csv"],
+        ["hollow.csv", "scheduler file"],
+    ),
     "a limit of nothing": ([*RUN, *SCRIPT, "--run-invocation-timeout", "0"], ["run-invocation-timeout", "0"]),
     "an argument that the engine owns": (
         [*RUN, *SCRIPT, "--", "--mini_batch_size", "3"],
@@ -146,6 +150,7 @@ def test_an_input_of_which_only_reading_tells_that_it_is_bad_fails_the_step_run(
     assert "logs:" in out
 
 
+@pytest.mark.slow
 def test_no_scheduler_at_an_address_is_told_soon_with_exit_code_1_or_2(here):
     begun = time.monotonic()
     code, _, err = here(*RUN, *SCRIPT, "--compute-target", "tcp://127.0.0.1:9", timeout=40)
@@ -171,6 +176,21 @@ def test_python_is_told_the_same_and_a_step_that_was_refused_can_be_corrected(tm
     assert tree(tmp_path) == before
     os.unlink("answers/parallel_run_step.txt")
     assert step.submit(compute_target=cluster.address).wait_for_completion() == "Completed"
+
+
+def test_a_cluster_that_was_closed_is_refused_before_anything_is_written(tmp_path):
+    from distributed import LocalCluster
+
+    (tmp_path / "script.py").write_text("def run(mini_batch): return mini_batch\n")
+    config = ParallelRunConfig(entry_script=tmp_path / "script.py", output_action="append_row", error_threshold=0)
+    step = ParallelRunStep("step", config, FileDataset.from_files(tmp_path / "script.py"), tmp_path / "output")
+    with LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as closed:
+        pass
+    before = tree(tmp_path)
+    for target, told in ((closed, "which is closed"), (object(), "object"), (tmp_path / "none.json", "none.json")):
+        with pytest.raises(SettingsError, match=told):
+            step.submit(run_folder=tmp_path / "run", compute_target=target)
+    assert tree(tmp_path) == before
 
 
 def test_two_steps_cannot_write_the_same_output_at_once(tmp_path, submit, cluster):
