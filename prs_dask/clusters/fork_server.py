@@ -59,6 +59,9 @@ def warm_up(*also: str) -> bool:
     if sys.platform != "linux":
         return False
     with _lock:
+        address = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
+        if _process_id() is not None and not os.path.exists(address):
+            _stop()  # somebody has removed its socket: nobody can reach it any more
         if _process_id() is None:
             forkserver.set_forkserver_preload([*PRELOAD, *also])
             _folder = TemporaryFolder()
@@ -71,16 +74,23 @@ def cool_down() -> None:
     """Stop the server if it was started here and nobody uses it any more."""
     global _folder
     with _lock:
-        process_id = _process_id()
-        if _folder is None or process_id is None or _users or multiprocessing.active_children():
+        if _folder is None or _process_id() is None or _users or multiprocessing.active_children():
             return
-        # It may be in the middle of its imports, and has nothing to finish.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process_id, signal.SIGKILL)
-        with contextlib.suppress(FileNotFoundError):  # its socket, swept away
-            forkserver._forkserver._stop()  # type: ignore[attr-defined]
-        _remove_folder()
-        _folder = None
+        _stop()
+
+
+def _stop() -> None:
+    global _folder
+    process_id = _process_id()
+    if process_id is None:
+        return
+    # It may be in the middle of its imports, and has nothing to finish.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process_id, signal.SIGKILL)
+    with contextlib.suppress(FileNotFoundError):  # its socket, swept away
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    _remove_folder()
+    _folder = None
 
 
 @contextlib.contextmanager
