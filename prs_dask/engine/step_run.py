@@ -44,7 +44,7 @@ ALIVE_SECONDS = 5.0
 FUTURES_SECONDS = 0.25
 CALL_TRIES = 6
 END_SECONDS = 60.0
-WORKERS_SECONDS = 20.0
+WORKERS_SECONDS = 10.0
 """So long one worker that does not answer may hold up the start and the end."""
 
 _GONE = "the scheduler does not answer any more"

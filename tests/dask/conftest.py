@@ -100,7 +100,7 @@ class Fleet:
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.scheduler = self._start(
             "dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show",
-            "--scheduler-file", str(self.scheduler_file),
+            "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(self.scheduler_file),
         )  # fmt: skip
         end = time.monotonic() + PATIENCE
         while not self.scheduler_file.exists():

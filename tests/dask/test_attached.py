@@ -125,7 +125,9 @@ def test_a_failed_and_a_canceled_step_run_leave_the_cluster_as_it_was_too(fleet,
 
 @pytest.mark.slow
 def test_a_cluster_object_and_the_current_client(job, no_leaks):
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False}
+    ) as cluster:
         job(cluster, 100).wait()
         with Client(cluster):  # the current one
             job(None, 100).wait()
@@ -136,7 +138,13 @@ def test_a_cluster_object_and_the_current_client(job, no_leaks):
 @pytest.mark.slow
 def test_workers_that_are_threads_of_this_very_process(job, no_leaks):
     with (
-        LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=2,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+        ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         folder, environment = os.getcwd(), dict(os.environ)

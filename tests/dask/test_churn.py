@@ -103,7 +103,7 @@ def test_a_worker_that_is_stopped_for_ever_does_not_hold_the_end_up(fleet, job):
         ours.workers["second"].send_signal(signal.SIGSTOP)
         begun = time.monotonic()
         submitted.wait(60)
-        assert time.monotonic() - begun < 50  # 15 s until it counts as silent, 20 s for its plugin
+        assert time.monotonic() - begun < 50  # 15 s until it counts as silent, 10 s for its plugin
         ours.workers["second"].send_signal(signal.SIGCONT)
         end = time.monotonic() + 20
         while ours.processes() and time.monotonic() < end:
@@ -111,10 +111,25 @@ def test_a_worker_that_is_stopped_for_ever_does_not_hold_the_end_up(fleet, job):
         assert not ours.processes()
 
 
+def test_a_worker_that_hangs_already_does_not_keep_the_others_from_working(fleet, job):
+    ours = fleet(first=1, second=1)
+    with ours.client() as client:
+        ours.workers["second"].send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        rows = job(client, 50).wait(90)
+        assert time.monotonic() - begun < 60
+        ours.workers["second"].send_signal(signal.SIGCONT)
+    assert {row.where for row in rows} == {"first"}
+
+
 def test_all_workers_are_restarted_by_the_client(job, no_leaks):
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -128,7 +143,11 @@ def test_all_workers_are_restarted_by_the_client(job, no_leaks):
 def test_the_client_of_the_step_run_itself_restarts_the_workers(job, no_leaks):
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -183,7 +202,11 @@ def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster(tmp_path, no_leak
     (tmp_path / "driver.py").write_text(DRIVER)
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

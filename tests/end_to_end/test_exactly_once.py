@@ -296,7 +296,11 @@ def test_rows_come_once_while_a_dask_worker_is_killed_every_two_seconds(tmp_path
     task = file_task(tmp_path / "data", kinds_of(1000, 6, **{"raise": 10, "hang": 2, "segfault": 2}))
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Killer(lambda: running_workers(cluster), 2.0, seed=11) as killer,
     ):
