@@ -382,7 +382,11 @@ class StepRun:
         if verdict.state == "Completed" and not self._situation.rows:
             verdict = Verdict("Failed", "run() has returned no row at all over the whole input")
         if verdict.state == "Completed":
-            output.finish(self._order, len(self._committer.header_line))
+            try:
+                output.finish(self._order, len(self._committer.header_line))
+            except OSError as error:
+                why = f"{error.strerror or error} (was {output.partial} moved or removed?)"
+                verdict = Verdict("Failed", f"the output could not be given its name {output.path}: {why}")
         return verdict
 
     def _end(self, verdict: Verdict, cluster: OpenCluster | None) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prs_dask.worker_process import reaper
+from prs_dask.worker_process.launch import EXIT_SUPERVISOR_GONE
 
 __all__ = ["Ended", "ProcessFamily", "describe_status"]
 
@@ -165,4 +166,7 @@ def describe_status(status: int) -> str:
         if number == signal.SIGKILL:
             return "was killed by SIGKILL from outside (often the system's out-of-memory killer)"
         return f"was killed by {name}"
-    return f"left with exit code {os.waitstatus_to_exitcode(status)}"
+    code = os.waitstatus_to_exitcode(status)
+    if code == EXIT_SUPERVISOR_GONE:
+        return "lost its connection to prs_dask (code that closes descriptors which it has not opened does that)"
+    return f"left with exit code {code}"

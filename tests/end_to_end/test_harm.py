@@ -265,6 +265,20 @@ def run(mini_batch):
     assert "memory_limit_per_process" in done.log("user/error.txt")
 
 
+def test_a_script_that_closes_every_descriptor_there_is_fails_alone_and_is_told_why(job):
+    script = (
+        PLACES
+        + """
+def run(mini_batch):
+    if number_of(mini_batch) == 3: os.closerange(3, 65536)
+    return [number_of(mini_batch)]
+"""
+    )
+    done = job(script, 12, run_max_try=2)
+    assert done.items == [number for number in range(12) if number != 3]
+    assert "closes descriptors" in done.log("user/error.txt")
+
+
 def test_a_stopped_process_is_killed_at_its_limit(job):
     script = (
         PLACES
