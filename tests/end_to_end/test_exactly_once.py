@@ -313,8 +313,10 @@ def test_rows_come_once_while_a_dask_worker_is_killed_every_two_seconds(tmp_path
 @pytest.mark.slow
 def test_row_groups_come_once_while_processes_are_killed(tmp_path, no_leaks):
     task = parquet_task(tmp_path / "data", kinds_of(400, 2, **{"raise": 4, "hang": 1, "segfault": 1}))
-    with Killer(worker_processes, 1.0, seed=3):
-        run = submit(task, tmp_path, pause=0.01)
+    # Not more often: on a busy machine the import of pandas alone takes seconds, and a process that is killed
+    # three times in the same mini-batch has failed it.
+    with Killer(worker_processes, 4.0, seed=3):
+        run = submit(task, tmp_path, pause=0.02)
         assert run.wait_for_completion(timeout_seconds=90) == "Completed"
     check(task, run, children_die=True)
 
