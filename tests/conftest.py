@@ -60,8 +60,9 @@ def _standing(folder: str) -> dict[object, str]:
 
 
 @pytest.fixture(scope="session")
-def permanent_things() -> None:
+def permanent_things(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Opened once in a process, on first use, until its end: by others, and no leaks."""
+    tmp_path_factory.getbasetemp()  # outside of the folder that the test gets for its temporary files
     import pyarrow.csv
 
     resource_tracker.ensure_running()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -306,16 +306,30 @@ class Judge:
             mini_batch.waiting_since = now
             self._retries.append(mini_batch)
 
-    def claim(self, number: int, lane: LaneKey, process: str, now: float, *, others_wait: bool = False) -> Answer:
+    def claim(
+        self,
+        number: int,
+        lane: LaneKey,
+        process: str,
+        now: float,
+        *,
+        others_wait: bool = False,
+        keep: Container[int] = (),
+    ) -> Answer:
         """A lane with a permit and a ready process asks for its next chunk.
 
-        Whatever is still open in the lane's last grant was never begun, and goes back.
+        Whatever is still open in the lane's last grant was never begun, and goes back; but for
+        ``keep``, which the process has been given already: a lane may ask while it runs the
+        last ones. Those go on under the new grant, or under the old one where there is none.
         """
         permit = self.places.permits.get(number)
-        self._take_back(self._by_lane.get(lane))
+        last = self._by_lane.get(lane)
+        self._take_back(last, keep)
         if permit is None or self.verdict is not None:
             return Answer()
-        permit.working = False
+        permit.working = last is not None and bool(last.open)
+        if permit.working and (self._careful or (last is not None and last.careful)):
+            return Answer()  # one that has to run alone, now or next
         if permit.began is None:
             permit.began = now
         elif self.places.slice_is_over(permit, now, others_wait=others_wait):
@@ -335,6 +349,9 @@ class Judge:
             mini_batch.state = after(mini_batch.state, Event.CLAIM)
             grant.open[mini_batch.number] = mini_batch
             grant.work.append((mini_batch.number, mini_batch.attempts + 1, mini_batch.descriptor))
+        if last is not None and last.open:
+            grant.open, grant.headers = last.open | grant.open, last.headers
+            self._close(last)
         self._grants[grant.token] = self._by_lane[lane] = grant
         self._careful_grants += careful
         return Answer(grant)
@@ -367,13 +384,16 @@ class Judge:
         del self._grants[grant.token], self._by_lane[grant.lane]
         self._careful_grants -= grant.careful
 
-    def _take_back(self, grant: Grant | None) -> None:
+    def _take_back(self, grant: Grant | None, keep: Container[int] = ()) -> None:
         """The rest of a grant was never begun: back to the head of the queue, not charged."""
         if grant is None:
             return
-        self._close(grant)
-        for mini_batch in reversed(grant.open.values()):
+        back = [mini_batch for number, mini_batch in grant.open.items() if number not in keep]
+        for mini_batch in reversed(back):
+            del grant.open[mini_batch.number]
             self._requeue(mini_batch, Event.GIVE_BACK, careful=grant.careful)
+        if not grant.open:
+            self._close(grant)
 
     def _requeue(self, mini_batch: _MiniBatch, event: Event, *, careful: bool = False) -> None:
         mini_batch.state = after(mini_batch.state, event)

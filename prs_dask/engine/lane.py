@@ -21,6 +21,7 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from prs_dask.attempts.chunks import MAX_CHUNK
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category
 from prs_dask.engine.outbox import Outbox, sendable
 from prs_dask.engine.process import LaneProcess
@@ -41,6 +42,12 @@ __all__ = ["Lane"]
 AHEAD_SECONDS = 0.05
 FLUSH_SECONDS = 0.05
 FLUSH_BYTES = 1 << 20
+ASK_AHEAD_SECONDS = 0.02
+"""With less work than this left a lane asks for its next chunk: several times what an answer takes."""
+
+ASK_AGAIN_SECONDS = 0.05
+"""Where there was none, it asks again after this, or when it has ended all."""
+
 PAUSE_BYTES = 8 << 20
 """Unreported rows above which the process is not read from until the scheduler has answered."""
 
@@ -62,6 +69,8 @@ class Lane:
         self._outbox = Outbox()
         self._pending: deque[tuple[int, int, bytes]] = deque()
         self._sent: dict[int, tuple[int, int]] = {}
+        self._asking = False
+        self._ask_at = 0.0
         self._piece_bytes = 0
         self._header: bytes | None = None
         self._mean: float | None = None
@@ -100,8 +109,9 @@ class Lane:
             self._pump(permit)
         return self._finish_call()
 
-    def _begin_call(self, permit: int, *, claim: bool) -> None:
+    def _begin_call(self, permit: int, *, claim: bool, keep: tuple[int, ...] = ()) -> None:
         self._calls += 1
+        self._asking = claim
         arguments = {
             "lane": self.index,
             "process": self._process.number if self._process else -1,
@@ -110,16 +120,21 @@ class Lane:
             "token": self._outbox.token,
             "report": self._outbox.take() if self._outbox else None,
             "claim": claim,
+            "keep": keep,
         }
         self._call = self._supervisor.begin_call("lane", **arguments)
         self._call.add_done_callback(lambda _: os.eventfd_write(self._wake, 1))
 
     def _finish_call(self) -> dict[str, Any]:
-        call, self._call = self._call, None
+        call, self._call, self._asking = self._call, None, False
         reply = call.result() if call is not None else {}
         self._header = reply.get("header", self._header)
         if reply.get("void") or reply.get("closed"):
             self._abandon()
+        if "work" in reply:
+            self._outbox.token = reply["token"]  # also for what the process had been given before
+            if self._process is None:  # it died, or was abandoned, while the lane asked
+                self._outbox.back.extend(work[0] for work in reply["work"])
         return reply
 
     # ---------------------------------------------------------------- the process
@@ -188,14 +203,13 @@ class Lane:
     def _run(self, permit: int, grant: dict[str, Any]) -> None:
         """Run the mini-batches of a grant; outcomes that are left are reported by the next call."""
         if self._process is None:
-            return  # it was abandoned by the very answer that brought the grant: the next claim gives it back
-        self._outbox.token = grant["token"]
+            return  # it was abandoned by the very answer that brought the grant
         self._outbox.process = self._process.number
         self._pending.extend(grant["work"])
         begun = time.monotonic()
         box_ends, flush_at = begun + grant["box"], begun + FLUSH_SECONDS
         self._look_later(begun)
-        while (self._sent or self._pending) and self._process is not None:
+        while (self._sent or self._pending or self._asking) and self._process is not None:
             if self._supervisor.stopping == "kill":
                 self._abandon()
                 return
@@ -206,12 +220,25 @@ class Lane:
             if now >= box_ends:
                 self._give_back_rest()
             if self._call is not None and self._call.done():
-                self._finish_call()
+                reply = self._finish_call()
                 flush_at = now + FLUSH_SECONDS
-            if self._call is None and self._outbox and (now >= flush_at or self._outbox.size > FLUSH_BYTES):
-                if self._sent or self._pending:
-                    self._begin_call(permit, claim=False)
-                flush_at = now + FLUSH_SECONDS
+                if "work" in reply and self._process is not None:
+                    self._pending.extend(reply["work"])
+                    box_ends, self._ask_at = now + reply["box"], now
+            if self._call is None:
+                if self._may_ask_ahead(now):
+                    self._ask_at = now + ASK_AGAIN_SECONDS
+                    self._begin_call(permit, claim=True, keep=tuple(number for number, _ in self._sent.values()))
+                elif self._outbox and (now >= flush_at or self._outbox.size > FLUSH_BYTES):
+                    if self._sent or self._pending:
+                        self._begin_call(permit, claim=False)
+                    flush_at = now + FLUSH_SECONDS
+
+    def _may_ask_ahead(self, now: float) -> bool:
+        """Will the process be idle soon? Then its next chunk is asked for while it runs the last ones."""
+        if self._pending or not self._sent or self._mean is None or self._piece_bytes or now < self._ask_at:
+            return False
+        return len(self._sent) <= MAX_CHUNK and len(self._sent) * self._mean <= ASK_AHEAD_SECONDS
 
     def _top_up(self, process: LaneProcess) -> None:
         """Give the process about 50 ms of work ahead, one frame for all of it."""

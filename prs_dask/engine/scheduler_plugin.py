@@ -263,21 +263,30 @@ class RunPlugin(SchedulerPlugin):
         token: int = 0,
         report: Reply | None = None,
         claim: bool = False,
+        keep: tuple[int, ...] = (),
     ) -> Reply:
         """A lane's report of what has ended, and its claim of the next chunk.
 
         Calls of a lane are numbered: one that is repeated, because its answer was lost, gets
-        the same answer and changes nothing, also while the first is still being worked on.
+        the same answer and changes nothing, also while the first is still being worked on. With
+        ``keep`` the lane asks ahead of time: it gets a chunk if there is one, and no advice to stop.
         """
         key = (worker, lane)
         last = self._replies.get(key)
         if last is None or last[0] != number:
-            call = self._lane_call(key, process, permit, token, report, claim)
+            call = self._lane_call(key, process, permit, token, report, claim, frozenset(keep))
             last = self._replies[key] = (number, asyncio.create_task(call))
         return await last[1]
 
     async def _lane_call(
-        self, key: LaneKey, process: int, permit: int, token: int, report: Reply | None, claim: bool
+        self,
+        key: LaneKey,
+        process: int,
+        permit: int,
+        token: int,
+        report: Reply | None,
+        claim: bool,
+        keep: frozenset[int],
     ) -> Reply:
         worker = key[0]
         self._judge.heard(worker, time.monotonic())
@@ -286,7 +295,7 @@ class RunPlugin(SchedulerPlugin):
             reply["void"] = True
         await self._room.wait()
         if claim:
-            reply |= await self._claim(key, process, permit)
+            reply |= await self._claim(key, process, permit, keep)
         if self._judge.header is not None:
             reply["header"] = self._judge.header
         return reply
@@ -312,16 +321,18 @@ class RunPlugin(SchedulerPlugin):
         self._supplied.set()
         return accepted is not None
 
-    async def _claim(self, key: LaneKey, process: int, permit: int) -> Reply:
+    async def _claim(self, key: LaneKey, process: int, permit: int, keep: frozenset[int]) -> Reply:
         until = time.monotonic() + CLAIM_WAIT_SECONDS
         while True:
             now = time.monotonic()
             answer = self._judge.claim(
-                permit, key, self._identity(key[0], process), now, others_wait=self._others_wait(key[0])
+                permit, key, self._identity(key[0], process), now, others_wait=self._others_wait(key[0]), keep=keep
             )
             self._news.set()
             if answer.grant is not None:
                 return _grant_reply(answer.grant)
+            if keep:
+                return {}
             if not answer.pause or now >= until:
                 self._judge.places.end(permit)
                 return {"stop": True}

@@ -202,7 +202,7 @@ def stuck_process(scale: float) -> Figure:
         notes = Path(folder) / "notes"
         run_step(
             "stuck.py",
-            _synthetic(seconds=(0.0,) * 50),
+            _synthetic(seconds=(0.0,) + (0.02,) * 300),  # more than the other process does until then
             run_invocation_timeout=limit,
             run_max_try=1,
             environment_variables={"BENCHMARK_NOTES": str(notes)},

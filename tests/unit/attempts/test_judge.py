@@ -1004,3 +1004,64 @@ def test_chunks_get_smaller_as_the_end_comes_near(bench):
     b.supply(*range(100), total=100)
     assert len(b.grant("a").open) == 25
     assert len(b.grant("b").open) == 19
+
+
+class TestAskingAhead:
+    """A lane asks for its next chunk while its process runs the last of this one."""
+
+    def begun(self, bench):
+        b = one(bench)
+        b.supply(*range(40))
+        b.judge.mean.add(1, 0.05, 0)
+        grant = b.grant("a")
+        assert len(grant.open) == 5
+        return b, grant
+
+    def ahead(self, b, keep):
+        (number,) = [number for number, permit in b.judge.places.permits.items() if permit.working]
+        return b.judge.claim(number, ("a", 0), b.processes["a", 0], b.now, keep=keep)
+
+    def test_what_the_process_has_goes_on_under_the_new_grant(self, bench):
+        b, first = self.begun(bench)
+        second = self.ahead(b, [3, 4]).grant
+        assert list(second.open)[:2] == [3, 4]
+        assert [number for number, _, _ in second.work][:3] == [0, 1, 2], "what it had not been given comes first"
+        assert b.report(first, [b.success(3)]) is None
+        assert b.report(second, [b.success(3), b.success(4)]) is not None
+        assert b.judge.counts().succeeded == 2
+
+    def test_without_more_work_it_goes_on_under_the_old_one(self, bench):
+        b = one(bench)
+        b.supply(0)
+        grant = b.grant("a")
+        assert self.ahead(b, [0]).grant is None
+        assert b.report(grant, [b.success(0)]) is not None
+
+    def test_its_permit_still_works(self, bench):
+        b, _ = self.begun(bench)
+        self.ahead(b, [3, 4])
+        assert [permit.working for permit in b.judge.places.permits.values()].count(True) == 1
+
+    def test_nothing_is_added_to_one_that_has_to_be_alone(self, bench):
+        b = two(bench)
+        b.supply(*range(10))
+        b.judge.mean.add(1, 0.05, 0)
+        b.grant("a")
+        b.judge.worker_lost("a", b.now, charge=True)
+        alone = b.grant("b")
+        assert alone.careful
+        (number,) = [n for n, p in b.judge.places.permits.items() if p.worker == "b" and p.working]
+        assert b.judge.claim(number, ("b", 0), b.processes["b", 0], b.now, keep=list(alone.open)) == Answer()
+        assert len(alone.open) == 1
+
+    def test_one_that_has_to_be_alone_waits_for_what_is_kept(self, bench):
+        b = two(bench)
+        b.supply(*range(20))
+        b.judge.mean.add(1, 0.05, 0)
+        b.grant("a")
+        other = b.grant("b")
+        b.judge.worker_lost("a", b.now, charge=True)
+        (number,) = [n for n, p in b.judge.places.permits.items() if p.worker == "b" and p.working]
+        kept = list(other.open)[-1:]
+        assert b.judge.claim(number, ("b", 0), b.processes["b", 0], b.now, keep=kept) == Answer()
+        assert b.report(other, [b.success(kept[0])]) is not None

@@ -380,13 +380,13 @@ class JudgeMachine(RuleBasedStateMachine):
                 self.held[lane] = free[0]
         return self.held.get(lane)
 
-    @rule(index=INDEX, others_wait=st.booleans(), patient=st.booleans())
-    def lane_claims(self, index, others_wait, patient):
+    @rule(index=INDEX, others_wait=st.booleans(), patient=st.booleans(), keep=st.sampled_from([0, 0, 1, 3]))
+    def lane_claims(self, index, others_wait, patient, keep=0):
         lane = self.pick([lane for lane in self.lanes() if lane in self.processes], index)
         if lane is not None and self.take_permit(lane) is None:
             self.ask_for_permits()
         if lane is not None and self.take_permit(lane) is not None:
-            self.claim(lane, self.held[lane], others_wait=others_wait, patient=patient)
+            self.claim(lane, self.held[lane], others_wait=others_wait, patient=patient, keep=keep)
 
     @rule(most=st.integers(1, 4))
     def idle_lanes_claim(self, most):
@@ -411,14 +411,27 @@ class JudgeMachine(RuleBasedStateMachine):
         if lane is not None and number is not None:
             assert not self.claim(lane, number)
 
-    def claim(self, lane: Lane, number: int, *, others_wait: bool = False, patient: bool = False) -> bool:
-        """Whether something was handed out, and everything that must be true of it."""
+    def claim(
+        self, lane: Lane, number: int, *, others_wait: bool = False, patient: bool = False, keep: int = 0
+    ) -> bool:
+        """Whether something was handed out, and everything that must be true of it.
+
+        The first ``keep`` of what is open in the lane's grant are kept: its process has them already.
+        """
         before = self.grant_of(lane)
+        kept: list[int] = []
         if before is not None:
-            self.requeue(self.void(before))
+            kept, rest = list(before.open[:keep]), list(before.open[keep:])
+            if kept:
+                before.open[:] = kept
+                self.requeue([self.fates[mini_batch] for mini_batch in rest])
+            else:
+                self.requeue(self.void(before))
         process = self.processes[lane]
-        answer = self.judge.claim(number, lane, process, self.now, others_wait=others_wait)
+        answer = self.judge.claim(number, lane, process, self.now, others_wait=others_wait, keep=kept)
         grant = answer.grant
+        if grant is None and kept:
+            return False
         if grant is None:
             if number in self.permits and not (answer.pause and patient):
                 self.end_permit(number)  # as the scheduler plugin does
@@ -429,7 +442,11 @@ class JudgeMachine(RuleBasedStateMachine):
         assert all(grant.token > token for token in self.grants)
         numbers = [mini_batch for mini_batch, _, _ in grant.work]
         assert 1 <= len(numbers) == len(set(numbers)) <= MAX_CHUNK
-        assert list(grant.open) == numbers
+        assert list(grant.open) == kept + numbers
+        if before is not None and kept:
+            self.void(before)
+            assert not before.careful
+            assert not grant.careful
         neighbours = [g for g in self.grants.values() if g.lane[0] == lane[0]]
         assert not any(other.careful for other in neighbours), "a suspect has to be alone on its worker"
         for mini_batch, attempt, descriptor in grant.work:
@@ -446,8 +463,13 @@ class JudgeMachine(RuleBasedStateMachine):
             assert not neighbours
         if grant.careful or any(self.fates[mini_batch].charged for mini_batch in numbers):
             assert len(numbers) == 1
-        attempts = {mini_batch: attempt for mini_batch, attempt, _ in grant.work}
-        self.grants[grant.token] = Granted(grant.token, lane, process, number, attempts, grant.careful, numbers)
+        attempts, headers = {mini_batch: attempt for mini_batch, attempt, _ in grant.work}, {}
+        if before is not None:
+            attempts |= {mini_batch: before.attempts[mini_batch] for mini_batch in kept}
+            headers = {mini_batch: header for mini_batch, header in before.headers.items() if mini_batch in kept}
+        self.grants[grant.token] = Granted(
+            grant.token, lane, process, number, attempts, grant.careful, kept + numbers, headers
+        )
         return True
 
     # ---------------------------------------------------------------- reports
@@ -870,6 +892,7 @@ class Walk:
             "most": lambda: chance.randint(1, 4),
             "outcomes": lambda: chance.choices(OUTCOME_NAMES, k=chance.randint(1, 12 if many else 4)),
             "back": lambda: chance.choice([0, 0, 1, 3]),
+            "keep": lambda: chance.choice([0, 1, 3]),
             "headers": lambda: chance.choices([None, *HEADERS], k=4) if chance.random() < 0.2 else [],
             "pieces": lambda: {chance.randint(0, 3)} if chance.random() < 0.2 else set(),
             "extra": lambda: chance.choice(["", "", "", "", "twice", "foreign", "silent errors"]),

@@ -4,7 +4,7 @@ import threading
 import time
 from concurrent.futures import Future
 
-from prs_dask.attempts.records import Category
+from prs_dask.attempts.records import Category, unpack
 
 
 def test_mini_batches_of_a_chunk_are_reported_once_and_in_order(bench):
@@ -23,7 +23,7 @@ def test_a_call_that_is_answered_after_the_end_of_its_chunk_does_not_hold_the_la
     claims = iter([workbench.grant(1, "a", "sleep_0.2")])
 
     def answer(call):
-        if call["claim"]:
+        if call["claim"] and not call["keep"]:
             return next(claims, {"stop": True})
         threading.Timer(0.6, late.set_result, [{}]).start()
         return late
@@ -37,7 +37,7 @@ def test_a_call_that_is_answered_after_the_end_of_its_chunk_does_not_hold_the_la
 
 
 def test_a_grant_that_became_void_leaves_nothing_of_it_behind(bench):
-    """The answer that says so brings the next chunk too: none of both is run by the process that was killed."""
+    """The answer that says so brings the next chunk too: it goes back, and none of both is run."""
     workbench = bench()
     workbench.work_to_the_end(
         workbench.grant(1, "a"),
@@ -46,7 +46,64 @@ def test_a_grant_that_became_void_leaves_nothing_of_it_behind(bench):
     )
     supervisor = workbench.supervisor
     assert [record.mini_batch for record in supervisor.records] == [0, 1, 2]
-    assert [report["token"] for report in supervisor.reports] == [1, 3]
+    assert [(report["token"], report.get("back", [])) for report in supervisor.reports] == [
+        (1, []),
+        (2, [1, 2]),
+        (3, []),
+    ]
+
+
+def test_the_next_chunk_is_asked_for_while_the_last_ones_run(bench):
+    """What the process has been given already goes on under the new token; nothing is run twice or lost."""
+    workbench = bench()
+    first, second = ["sleep_0.005"] * 20, ["sleep_0.005"] * 10
+    asked = []
+
+    def answer(call):
+        if not call["claim"]:
+            return {}
+        if call["keep"]:
+            asked.append(call)
+            return workbench.grant(2, *second, first=20) if len(asked) == 1 else {}
+        return {"stop": True} if asked else workbench.grant(1, *first)
+
+    workbench.supervisor.answer = answer
+    workbench.work().join(20)
+    supervisor = workbench.supervisor
+    assert [record.mini_batch for record in supervisor.records] == list(range(30))
+    assert supervisor.back == []
+    kept, reported = set(asked[0]["keep"]), [number for number in range(20) if number not in asked[0]["keep"]]
+    assert kept
+    by_token = {token: [] for token in (1, 2)}
+    for report in supervisor.reports:
+        by_token[report["token"]] += [record.mini_batch for record in unpack(report["records"])]
+    assert by_token == {1: reported, 2: [*sorted(kept), *range(20, 30)]}
+
+
+def test_a_process_that_dies_while_the_lane_asks_ahead_gives_the_new_chunk_back(bench):
+    workbench = bench()
+    late = Future()
+    asked = []
+
+    def answer(call):
+        if not call["claim"]:
+            return {}
+        if call["keep"]:
+            asked.append(call["keep"])
+            threading.Timer(0.5, late.set_result, [workbench.grant(2, "x", "y", first=20)]).start()
+            return late
+        return {"stop": True} if asked else workbench.grant(1, *["sleep_0.005"] * 19, "segfault")
+
+    workbench.supervisor.answer = answer
+    workbench.work().join(20)
+    supervisor = workbench.supervisor
+    assert asked
+    assert sorted(supervisor.back)[-2:] == [20, 21]
+    died = {record.mini_batch: record.category for record in supervisor.records}
+    assert died.pop(19) == Category.PROCESS_DIED
+    assert sorted([*died, *[number for number in supervisor.back if number < 20]]) == list(range(19))
+    by_token = {number: report["token"] for report in supervisor.reports for number, _ in report.get("errors", ())}
+    assert by_token == {19: 2}
 
 
 def test_only_what_a_dead_process_was_running_is_charged(bench):
