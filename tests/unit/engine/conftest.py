@@ -142,9 +142,9 @@ class Workbench:
         return thread
 
     def work_to_the_end(self, *answers: dict[str, Any], permit: int = 1, seconds: float = PATIENCE) -> None:
-        """Claims get these answers, then "stop"; reports without a claim get an empty answer."""
+        """Claims get these answers, then "stop"; reports without a claim, and lanes that ask ahead, get nothing."""
         left = iter(answers)
-        self.supervisor.answer = lambda call: next(left, {"stop": True}) if call["claim"] else {}
+        self.supervisor.answer = lambda call: next(left, {"stop": True}) if call["claim"] and not call["keep"] else {}
         thread = self.work(permit)
         thread.join(seconds)
         assert not thread.is_alive(), "the lane does not come to an end"
