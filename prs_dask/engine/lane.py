@@ -4,8 +4,9 @@ A lane works in the thread of the Dask task that holds its permit, as one loop t
 three things at once: frames of the process, the end of its family, and the answer of the
 scheduler. So limits hold also while an answer is awaited, and the process computes meanwhile.
 
-The process is given about 50 ms of work ahead; the rest of a chunk stays here, and goes back to
-the scheduler when the chunk's box of time is over, so nobody waits behind a slow mini-batch.
+The process is given about 50 ms of work ahead; the rest of a chunk stays here. All of it that has not
+been begun goes back to the scheduler when the chunk's box of time is over, or when one mini-batch is
+far slower than those before it, so nobody waits behind a slow one.
 What the process is doing is read from the shared page, only when nothing has come for as
 long as the shortest limit: quick mini-batches cost no look at a clock.
 """
@@ -45,6 +46,10 @@ FLUSH_BYTES = 1 << 20
 ASK_AHEAD_SECONDS = 0.02
 """With less work than this left a lane asks for its next chunk: several times what an answer takes."""
 
+SLOW_FACTOR = 3.0
+SLOW_SECONDS = 0.05
+"""A mini-batch that takes so many times the mean, and so much longer, holds up its chunk."""
+
 ASK_AGAIN_SECONDS = 0.05
 """Where there was none, it asks again after this, or when it has ended all."""
 
@@ -75,6 +80,7 @@ class Lane:
         self._header: bytes | None = None
         self._mean: float | None = None
         self._look_at = 0.0
+        self._heard_at = 0.0
         self._excused_until = 0.0
         self._killed_for_memory = 0
 
@@ -215,9 +221,11 @@ class Lane:
                 return
             if self._pending:
                 self._top_up(self._process)
-            self._pump(permit, until=box_ends if len(self._sent) + len(self._pending) > 1 else None, flush_at=flush_at)
+            others_wait = len(self._sent) + len(self._pending) > 1
+            until = min(box_ends, self._slow_at()) if others_wait else None
+            self._pump(permit, until=until, flush_at=flush_at)
             now = time.monotonic()
-            if now >= box_ends:
+            if now >= min(box_ends, self._slow_at()):
                 self._give_back_rest()
             if self._call is not None and self._call.done():
                 reply = self._finish_call()
@@ -229,15 +237,21 @@ class Lane:
                 if self._may_ask_ahead(now):
                     self._ask_at = now + ASK_AGAIN_SECONDS
                     self._begin_call(permit, claim=True, keep=tuple(number for number, _ in self._sent.values()))
-                elif self._outbox and (now >= flush_at or self._outbox.size > FLUSH_BYTES):
+                elif self._outbox and (now >= flush_at or self._outbox.size > FLUSH_BYTES or self._outbox.back):
                     if self._sent or self._pending:
                         self._begin_call(permit, claim=False)
                     flush_at = now + FLUSH_SECONDS
+
+    def _slow_at(self) -> float:
+        """When the mini-batch under way is far slower than those before: nobody shall wait behind it."""
+        return self._heard_at + SLOW_FACTOR * (self._mean or 0.0) + SLOW_SECONDS
 
     def _may_ask_ahead(self, now: float) -> bool:
         """Will the process be idle soon? Then its next chunk is asked for while it runs the last ones."""
         if self._pending or not self._sent or self._mean is None or self._piece_bytes or now < self._ask_at:
             return False
+        if now - self._heard_at > ASK_AHEAD_SECONDS:
+            return False  # the one under way is slow: what comes next is better off elsewhere
         return len(self._sent) <= MAX_CHUNK and len(self._sent) * self._mean <= ASK_AHEAD_SECONDS
 
     def _top_up(self, process: LaneProcess) -> None:
@@ -314,6 +328,7 @@ class Lane:
             self._look_at_limits(process)
 
     def _look_later(self, now: float) -> None:
+        self._heard_at = now
         self._look_at = now + min(self._limits.run_seconds, self._limits.overhead_seconds)
 
     def _receive(self, process: LaneProcess, too_late: int = -1) -> bool:

@@ -319,6 +319,7 @@ class RunPlugin(SchedulerPlugin):
         if accepted is not None:
             self._emit(accepted, node, report["process"], token)
         self._supplied.set()
+        self._news.set()  # what was given back wants another lane, and that a permit
         return accepted is not None
 
     async def _claim(self, key: LaneKey, process: int, permit: int, keep: frozenset[int]) -> Reply:

@@ -18,4 +18,5 @@ def run(mini_batch: list[str]) -> list[str]:
     if mini_batch[0].startswith("0-"):
         _note("stuck")
         re.match(r"(a+)+$", "a" * 80 + "b")
+    time.sleep(float(mini_batch[0].rpartition("-")[2]))
     return mini_batch
