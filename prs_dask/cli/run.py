@@ -25,21 +25,28 @@ def run(ctx: click.Context, /, step_file: str | None, run_folder: str | None, **
     prs-dask run step.yml --run-max-try 1 -- --threshold 0.5
     """
     from prs_dask.cli.interrupts import Interrupts
-    from prs_dask.cli.progress_display import display_for
-    from prs_dask.cli.step_description import build_step, describe
-    from prs_dask.cli.watching import EXIT_CODES, tell_end, watch
-    from prs_dask.clusters import cool_down, warm_up
 
-    description = describe(step_file, flags)
-    if description.is_local:
-        warm_up("prs_dask.cli")  # Dask's import passes in another process while this one makes and checks the step
-    try:
-        step = build_step(description)
-        step.check()
-        with Interrupts() as interrupts:
+    # From here on Ctrl-C is looked at where it is safe: Python ends with a code of its own where a
+    # KeyboardInterrupt rises in the middle of some imports, whoever catches it.
+    with Interrupts() as interrupts:
+        from prs_dask.cli.progress_display import display_for
+        from prs_dask.cli.step_description import build_step, describe
+        from prs_dask.cli.terminal_text import tell_error
+        from prs_dask.cli.watching import EXIT_CODES, tell_end, watch
+        from prs_dask.clusters import cool_down, warm_up
+
+        description = describe(step_file, flags)
+        if description.is_local:
+            warm_up("prs_dask.cli")  # Dask's import passes in another process while this one makes and checks the step
+        try:
+            step = build_step(description)
+            step.check()
+            if interrupts.count:
+                tell_error("canceled")
+                ctx.exit(EXIT_CODES["Canceled"])
             step_run = step.submit(run_folder=run_folder)
             state = watch(step_run, interrupts, display_for())
-        tell_end(step_run, state)
-    finally:
-        cool_down()
+            tell_end(step_run, state)
+        finally:
+            cool_down()
     ctx.exit(EXIT_CODES[state])
