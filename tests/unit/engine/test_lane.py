@@ -13,7 +13,8 @@ def test_mini_batches_of_a_chunk_are_reported_once_and_in_order(bench):
     supervisor = workbench.supervisor
     assert [record.mini_batch for record in supervisor.records] == [0, 1, 2, 3]
     assert supervisor.rows == ["a", "b", "c", "d"]
-    assert [report["token"] for report in supervisor.reports] == [1, 2]
+    # A lane that asks ahead may report a chunk in two parts.
+    assert list(dict.fromkeys(report["token"] for report in supervisor.reports)) == [1, 2]
 
 
 def test_a_call_that_is_answered_after_the_end_of_its_chunk_does_not_hold_the_lane(bench):
@@ -46,17 +47,16 @@ def test_a_grant_that_became_void_leaves_nothing_of_it_behind(bench):
     )
     supervisor = workbench.supervisor
     assert [record.mini_batch for record in supervisor.records] == [0, 1, 2]
-    assert [(report["token"], report.get("back", [])) for report in supervisor.reports] == [
-        (1, []),
-        (2, [1, 2]),
-        (3, []),
-    ]
+    back = {report["token"]: [] for report in supervisor.reports}
+    for report in supervisor.reports:
+        back[report["token"]] += report.get("back", [])
+    assert back == {1: [], 2: [1, 2], 3: []}
 
 
 def test_the_next_chunk_is_asked_for_while_the_last_ones_run(bench):
     """What the process has been given already goes on under the new token; nothing is run twice or lost."""
     workbench = bench()
-    first, second = ["sleep_0.005"] * 20, ["sleep_0.005"] * 10
+    first, second = ["sleep_0.001"] * 20, ["sleep_0.001"] * 10
     asked = []
 
     def answer(call):
@@ -92,7 +92,7 @@ def test_a_process_that_dies_while_the_lane_asks_ahead_gives_the_new_chunk_back(
             asked.append(call["keep"])
             threading.Timer(0.5, late.set_result, [workbench.grant(2, "x", "y", first=20)]).start()
             return late
-        return {"stop": True} if asked else workbench.grant(1, *["sleep_0.005"] * 19, "segfault")
+        return {"stop": True} if asked else workbench.grant(1, *["sleep_0.001"] * 19, "segfault")
 
     workbench.supervisor.answer = answer
     workbench.work().join(20)
