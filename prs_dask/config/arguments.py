@@ -43,7 +43,7 @@ class EngineOptions:
     Parameters
     ----------
     resource_monitor_interval
-        Between two readings of CPU, memory, disk and network; 0 is off.
+        Between two readings of CPU, memory, disk and network; 0 is off. Accepted; nothing reads them yet.
     first_task_creation_timeout
         Until the first mini-batch exists.
     progress_update_timeout

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prs_dask.config import ParallelRunConfig, split_arguments
 from prs_dask.datasets import Dataset
 from prs_dask.errors import Fault, OutputError, SettingsError
+from prs_dask.pipeline import not_yet
 from prs_dask.pipeline.outputs import OutputFileDatasetConfig, output_path
 from prs_dask.pipeline.preparation import prepare
 
@@ -40,7 +41,7 @@ class ParallelRunStep:
     output
         A folder, or an `OutputFileDatasetConfig`; None: ``output`` in the run folder.
     side_inputs
-        Folders or datasets that every worker process may read whole.
+        Local files or folders that every worker process may read whole.
     arguments
         The entry script's command line. A dataset, side input or output in it becomes its local path.
     allow_reuse
@@ -88,8 +89,11 @@ class ParallelRunStep:
         self.allow_reuse = allow_reuse
         faults += _input_faults(self.inputs)
         faults += self.config.file_faults()
+        faults += not_yet.setting_faults(self.config)
+        faults += not_yet.side_input_faults(self.side_inputs)
         try:
             self.options, self._arguments = split_arguments(list(arguments or ()))
+            faults += not_yet.option_faults(self.options)
         except SettingsError as error:
             faults += error.faults
         try:

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SettingsError
+
+
+def step(folder: Path, settings: dict[str, Any] | None = None, **more: Any) -> ParallelRunStep:
+    script = folder / "script.py"
+    script.write_text("def run(mini_batch): return mini_batch\n")
+    (folder / "item").touch()
+    config = ParallelRunConfig(entry_script=script, output_action="append_row", error_threshold=0, **(settings or {}))
+    return ParallelRunStep("not-yet", config, FileDataset.from_files(folder / "item"), **more)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"partition_keys": ["store"]},
+        {"environment": {"pandas": ">=2"}},
+        {"on_failed_mini_batch": "bisect"},
+        {"processes_per_gpu": 2},
+        {"surplus_gpu_processes": "hide"},
+        {"speculative_attempts": True},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_a_setting_that_would_do_nothing_is_refused(setting: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="not supported yet") as caught:
+        step(tmp_path, setting)
+    assert [fault.name for fault in caught.value.faults] == list(setting)
+
+
+def test_so_is_an_option_of_the_engine(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--profiling_module: found cProfile.*not supported yet"):
+        step(tmp_path, arguments=["--profiling_module", "cProfile"])
+
+
+@pytest.mark.parametrize(
+    ("side_input", "told"),
+    [("s3://bucket/labels", "not supported yet"), ("nowhere", "does not exist"), (3, "local paths")],
+)
+def test_a_side_input_that_no_process_could_read_is_refused(side_input: object, told: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=f"side_inputs: found .*{told}"):
+        step(tmp_path, side_inputs=[side_input])
+
+
+def test_defaults_and_local_side_inputs_pass(tmp_path: Path) -> None:
+    assert step(tmp_path, side_inputs=[tmp_path]).side_inputs == (tmp_path,)
