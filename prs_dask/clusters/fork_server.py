@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from multiprocessing import forkserver
@@ -35,6 +36,11 @@ PRELOAD = (
 )
 """What every worker imports; a name that cannot be imported is passed over by Python."""
 
+_LONGEST_ADDRESS = 107
+"""Bytes that the path of a Unix socket may have (unix(7): ``sun_path``, with a zero at its end)."""
+_NAMES = len("/prs-dask-12345678/listener-12345678")
+"""What the folder's name and the socket's add to the folder above."""
+
 _lock = threading.Lock()
 _users = 0
 _owner = os.getpid()
@@ -53,10 +59,10 @@ def warm_up(*also: str) -> bool:
     Returns
     -------
     bool
-        Whether workers can be forked here: on Linux.
+        Whether workers can be forked here: on Linux, where there is a place for the server's socket.
     """
     global _folder
-    if sys.platform != "linux":
+    if sys.platform != "linux" or (place := _place_of_socket()) is None:
         return False
     with _lock:
         address = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
@@ -64,10 +70,18 @@ def warm_up(*also: str) -> bool:
             _stop()  # somebody has removed its socket: nobody can reach it any more
         if _process_id() is None:
             forkserver.set_forkserver_preload([*PRELOAD, *also])
-            _folder = TemporaryFolder()
+            _folder = TemporaryFolder(place)
             with _temporary_folder(_folder.path):
                 forkserver.ensure_running()
         return True
+
+
+def _place_of_socket() -> str | None:
+    """A folder whose path leaves room for a socket's: ``TMPDIR`` may be deep down, as in a CI job."""
+    for place in (tempfile.gettempdir(), "/tmp", "/dev/shm"):  # noqa: S108 - the folder made there has a random name
+        if len(os.fsencode(place)) + _NAMES <= _LONGEST_ADDRESS and os.access(place, os.W_OK | os.X_OK):
+            return place
+    return None
 
 
 def cool_down() -> None:
