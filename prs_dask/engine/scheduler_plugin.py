@@ -432,6 +432,7 @@ class RunPlugin(SchedulerPlugin):
         return {
             "results": results,
             "last": self._last_result,
+            "more_logs": bool(self._logs),
             "room": judge.room,
             "lanes": judge.places.lanes,
             "nodes": len(judge.places.nodes_in_use),

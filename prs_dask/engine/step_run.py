@@ -162,7 +162,8 @@ class StepRunDriver:
                 stop_sent, stopped_at = True, time.monotonic()
             if stop_sent:
                 verdict = reply["verdict"]
-                done = verdict is not None and not reply["live"] and self._acknowledged == reply["last"]
+                all_here = not reply["live"] and self._acknowledged == reply["last"] and not reply["more_logs"]
+                done = verdict is not None and all_here
                 if done or time.monotonic() > stopped_at + self._end_seconds:
                     return Verdict(*self._stop_state) if verdict is None else Verdict(**verdict)
                 time.sleep(0.01)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import distributed
 import psutil
@@ -38,6 +40,17 @@ def is_alive(process_id: int) -> bool:
         return False
 
 
+def listening() -> set[Any]:
+    """Where this process and its children listen."""
+    me = psutil.Process()
+    found = set()
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            connections = process.net_connections(kind="inet")
+            found |= {connection.laddr for connection in connections if connection.status == psutil.CONN_LISTEN}
+    return found
+
+
 def test_it_has_the_workers_asked_for_and_leaves_nothing_behind() -> None:
     environment = {**os.environ, "__DASK_PARENT_PID": str(os.getpid())}  # Dask's, for the title of processes
     opened = open_cluster("local", 3)
@@ -52,16 +65,11 @@ def test_it_has_the_workers_asked_for_and_leaves_nothing_behind() -> None:
 
 
 def test_it_listens_on_the_loopback_interface_only_and_leaves_the_dashboards_port_free() -> None:
+    before = listening()
     with open_cluster("local", 1):
-        me = psutil.Process()
-        listening = {
-            connection.laddr
-            for process in (me, *me.children(recursive=True))
-            for connection in process.net_connections(kind="inet")
-            if connection.status == psutil.CONN_LISTEN
-        }
-    assert {address.ip for address in listening} == {"127.0.0.1"}
-    assert 8787 not in {address.port for address in listening}
+        opened = listening() - before
+    assert {address.ip for address in opened} == {"127.0.0.1"}
+    assert 8787 not in {address.port for address in opened}
 
 
 def test_the_current_client_of_the_user_stays_current(running: distributed.LocalCluster) -> None:

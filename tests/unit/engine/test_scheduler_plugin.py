@@ -254,3 +254,21 @@ def test_logs_wait_for_room_and_leave_in_order(bench, monkeypatch):
         assert [entry["data"][:1] for entry in entries if entry["kind"] == "log"] == [b"A", b"B", b"C"]
 
     bench(test)
+
+
+def test_the_driver_is_told_of_logs_that_did_not_fit_into_an_answer(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        for number in range(3):
+            piece = {"stream": "stdout", "node": 0, "process": 0, "data": b"%d" % number * scheduler_plugin.PIECE_BYTES}
+            await b.call("logs", worker=WORKER, pieces=[piece])
+        await b.call("stopped", worker=WORKER)
+        await b.call("stop", orderly=True, state="Completed")
+        begun, more = [], True
+        while more:
+            reply = await b.call("sync", ack=b.ack)
+            begun += [entry["data"][:1] for _, entry in reply["results"] if entry["kind"] == "log"]
+            b.ack, more = reply["last"], reply["more_logs"]
+        assert begun == [b"0", b"1", b"2"]
+
+    bench(test)
