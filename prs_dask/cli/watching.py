@@ -91,8 +91,11 @@ def tell_end(step_run: Any, state: str) -> None:
         f"{format_count(summary.rows)} rows",
     ]
     tell(f"{state} in {format_seconds(summary.total_seconds)}: {', '.join(counts)}")
-    if state == "Completed" and step_run.output_file is not None:
-        tell(f"output: {step_run.output_file}")
+    output = step_run.output_file
+    if output is not None and state == "Completed":
+        tell(f"output: {output}")
+    elif output is not None and (partial := Path(f"{output}.partial")).exists():
+        tell(f"rows so far: {partial}")
     logs = Path(step_run.run_folder) / "logs"
     tell(f"logs:   {logs}")
     if state == "Completed" and summary.failed_items:

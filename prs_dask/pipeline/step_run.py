@@ -414,7 +414,7 @@ class StepRun:
         shown = ""
         if output is not None:
             shown = str(output.path if output.is_finished else output.partial)
-        self._tree.driver(f"{verdict.state} {verdict.cause}".strip(), time.time())
+        self._tree.driver(f"{verdict.state}: {verdict.cause}" if verdict.cause else verdict.state, time.time())
         self._result_text = self._tree.finish(self._summary, time.time(), cause=self.error or "", output=shown)
 
     def _interpreter_ends(self) -> None:

@@ -98,6 +98,7 @@ def test_one_ctrl_c_cancels_in_order_and_ends_with_130(command, stuck):
     assert "Traceback" not in err
     assert "Ctrl-C again ends at once" in err
     assert "Canceled" in out
+    assert f"rows so far: {command.folder / 'answers/parallel_run_step.txt.partial'}" in out
     assert partial_rows(command.folder) == [0, 1, 2, 3]
     assert not (command.folder / "answers/parallel_run_step.txt").exists()
     told = (command.folder / "run/logs/job_result.txt").read_text()
