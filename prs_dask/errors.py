@@ -6,6 +6,7 @@ Each branch says whose turn it is to act::
     ├── SettingsError          the user's settings: all faults at once, before anything starts
     │   ├── InputError         an input that is missing, empty or unreadable
     │   └── OutputError        an output that exists, or cannot be written
+    ├── ReadError              the data of one mini-batch is not what the dataset says
     ├── EntryScriptError       the user's code: it cannot be loaded, init() or run() failed
     ├── ClusterError           the machines: no workers, other versions, the scheduler is gone
     ├── StepRunFailed          a step run that ended as Failed or Canceled
@@ -28,6 +29,7 @@ __all__ = [
     "InputError",
     "OutputError",
     "PrsError",
+    "ReadError",
     "SettingsError",
     "StepRunFailed",
 ]
@@ -91,6 +93,10 @@ class InputError(SettingsError):
 
 class OutputError(SettingsError):
     """An output exists already or cannot be written."""
+
+
+class ReadError(PrsError):
+    """A mini-batch cannot be read: its data is not what the dataset says. Names file and line."""
 
 
 class EntryScriptError(PrsError):

@@ -9,15 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from prs_dask.errors import PrsError
+from prs_dask.errors import ReadError
 
 __all__ = ["Kind", "ReadError", "ReadSpec"]
 
 Kind: TypeAlias = Literal["files", "delimited", "json_lines", "parquet"]
-
-
-class ReadError(PrsError):
-    """A mini-batch cannot be read: its data is not what the dataset says. Names file and line."""
 
 
 class ReadSpec(NamedTuple):
