@@ -7,6 +7,7 @@ which never looks inside, and is read by the worker process that runs it.
 from prs_dask.mini_batches.descriptors import (
     FileMiniBatch,
     MiniBatch,
+    PartMiniBatch,
     RowGroupMiniBatch,
     TextMiniBatch,
     decode,
@@ -16,6 +17,7 @@ from prs_dask.mini_batches.descriptors import (
 __all__ = [
     "FileMiniBatch",
     "MiniBatch",
+    "PartMiniBatch",
     "RowGroupMiniBatch",
     "TextMiniBatch",
     "decode",

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 __all__ = [
     "FileMiniBatch",
     "MiniBatch",
+    "PartMiniBatch",
     "RowGroupMiniBatch",
     "TextMiniBatch",
     "decode",
@@ -27,10 +28,16 @@ __all__ = [
 
 
 class FileMiniBatch(NamedTuple):
-    """Whole files: ``run()`` receives their local paths."""
+    """Whole files: ``run()`` receives their local paths.
+
+    ``versions`` are those of files in stores, one for each path; empty for local files. ``values``
+    are those of the partition keys, in the order of ``ReadSpec.keys``; empty without keys.
+    """
 
     input: int
     paths: tuple[str, ...]
+    versions: tuple[str, ...] = ()
+    values: tuple[Any, ...] = ()
 
     @property
     def items(self) -> int | None:
@@ -91,20 +98,55 @@ class RowGroupMiniBatch(NamedTuple):
         return self.path if self.stop < 0 else f"{self.path} row groups {self.first}..{self.stop}"
 
 
-MiniBatch: TypeAlias = FileMiniBatch | TextMiniBatch | RowGroupMiniBatch
+class PartMiniBatch(NamedTuple):
+    """One combination of partition keys of a table: whole files, read one after the other and joined.
 
-_KINDS: tuple[type[MiniBatch], ...] = (FileMiniBatch, TextMiniBatch, RowGroupMiniBatch)
+    ``values`` are those of the keys, in the order of ``ReadSpec.keys``. ``key_types`` are the types of all
+    keys in the files' paths, decided over all files; the columns of the keys are made with them.
+    """
+
+    input: int
+    parts: tuple[TextMiniBatch | RowGroupMiniBatch, ...]
+    values: tuple[Any, ...]
+    key_types: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> int | None:
+        """Known once it is read: nothing of the files was read before."""
+        return None
+
+    @property
+    def detail(self) -> str:
+        """What it holds, in a few words, for logs."""
+        values, paths = ", ".join(map(str, self.values)), [part.path for part in self.parts]
+        return f"({values}) in {paths[0]}" + (f" .. {paths[-1]}, {len(paths)} files" if len(paths) > 1 else "")
+
+
+MiniBatch: TypeAlias = FileMiniBatch | TextMiniBatch | RowGroupMiniBatch | PartMiniBatch
+
+_KINDS: tuple[type[MiniBatch], ...] = (FileMiniBatch, TextMiniBatch, RowGroupMiniBatch, PartMiniBatch)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
 _MAKE: tuple[Callable[[Iterable[Any]], MiniBatch], ...] = tuple(kind._make for kind in _KINDS)
 
 
 def encode(mini_batch: MiniBatch) -> bytes:
     """Wire form of a descriptor."""
-    return pickle.dumps((_NUMBER[type(mini_batch)], tuple(mini_batch)), 5)
+    return pickle.dumps(_plain(mini_batch), 5)
+
+
+def _plain(mini_batch: MiniBatch) -> tuple[int, tuple[Any, ...]]:
+    if type(mini_batch) is PartMiniBatch:
+        mini_batch = mini_batch._replace(parts=tuple(_plain(part) for part in mini_batch.parts))  # type: ignore[misc]
+    return _NUMBER[type(mini_batch)], tuple(mini_batch)
 
 
 def decode(data: bytes) -> MiniBatch:
     """The descriptor that ``encode`` was given."""
-    number, fields = pickle.loads(data)  # noqa: S301 - see the module's docstring
-    mini_batch: MiniBatch = _MAKE[number](fields)
+    return _made(*pickle.loads(data))  # noqa: S301 - see the module's docstring
+
+
+def _made(number: int, fields: tuple[Any, ...]) -> MiniBatch:
+    mini_batch = _MAKE[number](fields)
+    if type(mini_batch) is PartMiniBatch:
+        return mini_batch._replace(parts=tuple(_made(*part) for part in mini_batch.parts))  # type: ignore[misc]
     return mini_batch

@@ -5,14 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prs_dask.mini_batches import FileMiniBatch, RowGroupMiniBatch, TextMiniBatch, decode, encode
+from prs_dask.mini_batches import FileMiniBatch, PartMiniBatch, RowGroupMiniBatch, TextMiniBatch, decode, encode
 
 PATHS = st.binary(min_size=1, max_size=20).map(lambda name: name.decode("utf-8", "surrogateescape"))
 NUMBERS = st.integers(-1, 1 << 62)
-MINI_BATCHES = st.one_of(
-    st.builds(FileMiniBatch, NUMBERS, st.lists(PATHS).map(tuple)),
+VALUES = st.lists(st.none() | st.integers() | st.floats(allow_nan=False) | PATHS | st.datetimes()).map(tuple)
+TABLES = st.one_of(
     st.builds(TextMiniBatch, NUMBERS, PATHS, NUMBERS, NUMBERS, st.none() | NUMBERS),
     st.builds(RowGroupMiniBatch, NUMBERS, PATHS, NUMBERS, NUMBERS, st.none() | NUMBERS),
+)
+MINI_BATCHES = st.one_of(
+    st.builds(FileMiniBatch, NUMBERS, st.lists(PATHS).map(tuple), st.lists(PATHS).map(tuple), VALUES),
+    TABLES,
+    st.builds(PartMiniBatch, NUMBERS, st.lists(TABLES).map(tuple), VALUES, st.lists(PATHS).map(tuple)),
 )
 
 
@@ -21,6 +26,8 @@ def test_what_is_decoded_is_what_was_encoded(mini_batch):
     decoded = decode(encode(mini_batch))
     assert decoded == mini_batch
     assert type(decoded) is type(mini_batch)
+    if isinstance(mini_batch, PartMiniBatch):
+        assert list(map(type, decoded.parts)) == list(map(type, mini_batch.parts))
 
 
 def test_items_are_known_for_files_and_told_for_tables():
@@ -35,3 +42,6 @@ def test_a_detail_says_in_a_line_what_a_mini_batch_holds():
     assert TextMiniBatch(0, "a", 5, 9).detail == "a bytes 5..9"
     assert TextMiniBatch(0, "a", 5, -1).detail == "a"
     assert RowGroupMiniBatch(0, "a", 0, 2).detail == "a row groups 0..2"
+    parts = (TextMiniBatch(0, "a", -1, -1), TextMiniBatch(0, "b", -1, -1))
+    assert PartMiniBatch(0, parts[:1], (2, "x")).detail == "(2, x) in a"
+    assert PartMiniBatch(0, parts, (2, None)).detail == "(2, None) in a .. b, 2 files"
