@@ -177,6 +177,7 @@ class Judge:
         self._last_progress = now
         self._careful_grants = 0
         self._draining: str = ""
+        self._unsafe_cut: str | None = None
         self._supplied = already.succeeded + already.failed
         self._succeeded = already.succeeded
         self._failed = already.failed
@@ -549,6 +550,8 @@ class Judge:
         else:
             mini_batch.attempts += 1
             again = worth_another_try(self.limits, mini_batch.attempts, error.type)
+        if record.category == Category.UNSAFE_CUT:
+            again, self._unsafe_cut = False, error.message
         mini_batch.items = record.items or mini_batch.items
         if again:
             mini_batch.state = after(mini_batch.state, Event.FAIL)
@@ -678,7 +681,7 @@ class Judge:
         self.end("Failed", f"{cause}; the first error: {self.init_rules.first_error}")
 
     def _judge_thresholds(self) -> None:
-        cause = broken_threshold(self.limits, self._failed_items, self._failed, self._total)
+        cause = self._unsafe_cut or broken_threshold(self.limits, self._failed_items, self._failed, self._total)
         if cause is not None:
             self.end("Failed", cause)
 

@@ -26,6 +26,7 @@ class Category(enum.IntEnum):
     OUT_OF_MEMORY = 5
     LOAD_ERROR = 6  # the mini-batch could not be read
     WORKER_LOST = 7
+    UNSAFE_CUT = 8  # its file cannot be cut safely as told: ends the step run
 
     @property
     def label(self) -> str:

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Literal, TypeAlias
 
-from prs_dask.datasets.leading_text import leading_text, open_quote, record_starts, unreadable
+from prs_dask.datasets.leading_text import check_first_line, leading_text, open_quote, record_starts, unreadable
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote, RecordStarts
+from prs_dask.datasets.records_as_lines import are_records_lines
 from prs_dask.datasets.text_file import PlainText, can_be_cut, open_stream, utf8_stream
 from prs_dask.mini_batches import FileMiniBatch, MiniBatch, RowGroupMiniBatch, TextMiniBatch
 
@@ -50,7 +51,8 @@ def cut_text(
     Raises
     ------
     InputError
-        A quote is never closed; the one file with the header cannot be read; reading fails half-way.
+        A quote is never closed, or not in a header's line though lines are records; the one file with the header
+        cannot be read; reading fails half-way.
     """
     has_header = header != "none"
     for path in files:
@@ -63,7 +65,7 @@ def cut_text(
             if header == "first" and has_header:
                 has_header = leading_text(path, spec) is None
         except OpenQuote as error:
-            raise open_quote(path, error.offset) from None
+            raise open_quote(path, error.offset, spec) from None
         except READ_FAULTS as error:
             if begun or (header == "first" and has_header):
                 raise unreadable(path, error) from error
@@ -75,7 +77,9 @@ def _cut_ranges(path: str, size: int, spec: ReadSpec, has_header: bool) -> Itera
         records = record_starts(text.read_at, spec, text.text_start())
         first = records.first()
         if has_header and first is not None:
-            first = records.after(first)
+            header, first = first, records.after(first)
+            if are_records_lines(spec) and first is not None:
+                check_first_line(text.read_at(header, first - header), header, spec)
         yield from blocks(records, first, text.size, size)
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from prs_dask.datasets.leading_text import record_starts, slices
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
-from prs_dask.datasets.record_starts import unclosed_in_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,14 +70,12 @@ def parse(block: Block, spec: ReadSpec) -> pd.DataFrame:
     ------
     ReadError
         A row has another number of fields than there are columns, a value does not fit the type the user
-        asked for, bytes are no text, or (``support_multi_line=False``) a quote is open at a line's end.
+        asked for, or bytes are no text.
     """
     if len(block.data) > _LARGEST:
         import pandas as pd
 
         return pd.concat([parse(piece, spec) for piece in _pieces(block, spec)], ignore_index=True)
-    if not spec.multi_line:
-        _check_lines(block, spec)
     wanted = _wanted(block.names, spec.dtype)
     kinds = {name: kind for name, kind in spec.column_types if name not in wanted}
     # One thread: there is a worker process per core (measured on a busy machine: 2.5 times as fast).
@@ -244,16 +241,6 @@ def _tell(path: str, name: str, old: str, new: str) -> None:
             "column %r is %s in the dataset's head, but not in %s: read as %s there; dtype={%r: ...} settles it",
             name, old, path, new, name,
         )  # fmt: skip
-
-
-def _check_lines(block: Block, spec: ReadSpec) -> None:
-    place = unclosed_in_line(block.data, spec.separator.encode())
-    if place is not None:
-        raise ReadError(
-            f"{block.path}, line {_line_at(block, place)}: a quote is still open at the end of the line, and "
-            "support_multi_line is False; if the field goes on in the next line set "
-            'support_multi_line="auto", otherwise mend the line'
-        )
 
 
 def _ragged(block: Block, spec: ReadSpec, error: Exception) -> ReadError:

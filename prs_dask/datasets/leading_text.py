@@ -10,11 +10,22 @@ import io
 from typing import NamedTuple
 
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
-from prs_dask.datasets.record_starts import OpenQuote, ReadAt, RecordStarts
+from prs_dask.datasets.record_starts import OpenQuote, ReadAt, RecordStarts, unclosed_in_line
+from prs_dask.datasets.records_as_lines import are_records_lines
 from prs_dask.datasets.text_file import open_stream, utf8_stream
 from prs_dask.errors import Fault, InputError
 
-__all__ = ["LeadingText", "column_names", "leading_text", "open_quote", "record_starts", "slices", "unreadable"]
+__all__ = [
+    "LeadingText",
+    "check_first_line",
+    "column_names",
+    "decoding_error",
+    "leading_text",
+    "open_quote",
+    "record_starts",
+    "slices",
+    "unreadable",
+]
 
 _PIECE = 1 << 16
 _LONGEST = 1 << 28
@@ -42,7 +53,8 @@ def slices(data: bytes) -> ReadAt:
 def leading_text(path: str, spec: ReadSpec, at_least: int = 0) -> LeadingText | None:
     """The first record and, of what follows it, at least ``at_least`` bytes if there are so many.
 
-    None if the file holds no record. Raises OpenQuote if it ends, or goes on for 256 MiB, inside of quotes before that.
+    None if the file holds no record. Raises OpenQuote if it ends, or goes on for 256 MiB, inside of quotes before
+    that; where lines are records, if the first one ends so.
     """
     with open_stream(path) as raw:
         stream = utf8_stream(raw, spec.encoding)
@@ -53,7 +65,7 @@ def leading_text(path: str, spec: ReadSpec, at_least: int = 0) -> LeadingText | 
             try:
                 found = _split(data, spec, at_least, complete=not piece)
             except OpenQuote:
-                if not piece or len(data) > _LONGEST:
+                if not piece or len(data) > _LONGEST or are_records_lines(spec):
                     raise
                 continue  # the quote may be closed further on
             if found or not piece:
@@ -66,6 +78,8 @@ def _split(data: bytes, spec: ReadSpec, at_least: int, *, complete: bool) -> Lea
     if first is None:
         return None
     second = records.after(first)
+    if are_records_lines(spec) and (second is not None or complete):
+        check_first_line(data[first:second], first, spec)
     if second is None:
         return LeadingText(data[first:], b"") if complete else None
     stop = second if not at_least else records.after(second + at_least - 1)
@@ -74,6 +88,13 @@ def _split(data: bytes, spec: ReadSpec, at_least: int, *, complete: bool) -> Lea
             return None
         stop = len(data)
     return LeadingText(data[first:second], data[second:stop])
+
+
+def check_first_line(line: bytes, offset: int, spec: ReadSpec) -> None:
+    """Raise OpenQuote where the first line, which is all of the first record, ends inside of quotes."""
+    place = unclosed_in_line(line, spec.separator.encode())
+    if place is not None:
+        raise OpenQuote(offset + place)
 
 
 def column_names(record: bytes, separator: str) -> tuple[str, ...]:
@@ -99,19 +120,22 @@ def column_names(record: bytes, separator: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def open_quote(path: str, offset: int) -> InputError:
-    """The error for a file whose quotes cannot be followed to its end."""
-    return InputError(
-        [
-            Fault(
-                "support_multi_line",
-                f"a quote at byte {offset} of {path!r} that is never closed",
-                "quoted fields that end in the same file",
-                "mend the file there, or set support_multi_line=False: then a record is a line, and only the "
-                "mini-batch that holds this one fails",
-            )
-        ]
+def open_quote(path: str, offset: int, spec: ReadSpec) -> InputError:
+    """The error for a file that cannot be cut, because of a quote that is open where its record has to end."""
+    fault = Fault(
+        "support_multi_line",
+        f"a quote at byte {offset} of {path!r} that is never closed",
+        "quoted fields that end in the same file",
+        "mending the file there",
     )
+    if are_records_lines(spec):
+        fault = Fault(
+            "support_multi_line",
+            f"False, and a quote at byte {offset} of {path!r} that is open at the end of its line",
+            "quoted fields that end in the same line",
+            "support_multi_line='auto', or mending the file there",
+        )
+    return InputError([fault])
 
 
 def unreadable(path: str, error: Exception) -> InputError:

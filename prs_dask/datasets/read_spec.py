@@ -11,9 +11,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from prs_dask.errors import ReadError
 
-__all__ = ["Kind", "ReadError", "ReadSpec"]
+__all__ = ["Kind", "ReadError", "ReadSpec", "UnsafeCut"]
 
 Kind: TypeAlias = Literal["files", "delimited", "json_lines", "parquet"]
+
+
+class UnsafeCut(ReadError):
+    """A file that cannot be cut safely as told: other mini-batches of it may be wrong too, so the step run ends."""
 
 
 class ReadSpec(NamedTuple):

@@ -76,26 +76,33 @@ def _read_text(mini_batch: TextMiniBatch, spec: ReadSpec) -> pd.DataFrame:
 
 def _range(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[], int]]:
     """Bytes ``start`` to ``stop`` as UTF-8, and what counts the lines before them."""
+    from prs_dask.datasets.records_as_lines import LOOK_BEHIND, are_records_lines, check_lines
     from prs_dask.datasets.text_file import PlainText, to_utf8
 
     _, path, start, stop, _ = mini_batch
+    before = min(start, LOOK_BEHIND) if are_records_lines(spec) else 0
     with PlainText(path) as text:
-        if text.size < stop:
-            raise ReadError(f"{path}: found {text.size} bytes, {stop} or more when it was listed: the file was changed")
-        data = text.read_at(start, stop - start)
+        size = text.size
+        if size < stop:
+            raise ReadError(f"{path}: found {size} bytes, {stop} or more when it was listed: the file was changed")
+        data = text.read_at(start - before, stop - start + before)
 
-    def first_line() -> int:
+    def line_at(offset: int) -> int:
         with PlainText(path) as text:
             return 1 + sum(
-                text.read_at(place, min(1 << 20, start - place)).count(b"\n") for place in range(0, start, 1 << 20)
+                text.read_at(place, min(1 << 20, offset - place)).count(b"\n") for place in range(0, offset, 1 << 20)
             )
 
-    return to_utf8(data, spec.encoding), first_line
+    if are_records_lines(spec):
+        check_lines(path, data, start - before, before, line_at, spec, is_last=stop == size)
+        data = data[before:]
+    return to_utf8(data, spec.encoding), lambda: line_at(start)
 
 
 def _whole(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[], int]]:
     """All rows of a file that is decompressed or decoded as a whole."""
     from prs_dask.datasets.leading_text import record_starts, slices
+    from prs_dask.datasets.records_as_lines import are_records_lines, check_lines
     from prs_dask.datasets.text_file import open_stream, utf8_stream
 
     path, start = mini_batch.path, mini_batch.start
@@ -116,6 +123,8 @@ def _whole(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[
         has_header = spec.kind == "delimited" and spec.names is None
         first = records.after(first) if first is not None and has_header else first
         start = len(data) if first is None else first
+    if are_records_lines(spec):
+        check_lines(path, data, 0, 0, lambda place: 1 + data.count(b"\n", 0, place), spec, is_last=True)
     return data[start:], lambda: 1 + data.count(b"\n", 0, start)
 
 

@@ -237,7 +237,10 @@ def _toggles_one_by_one(chunk: bytes, quotes: list[int], closed: int, field_star
 
 
 def unclosed_in_line(data: bytes, separator: bytes) -> int | None:
-    """Place of the first quote that is still open at the end of its line or of ``data``; None if there is none."""
+    """Place of the first quote that is still open at the end of its line or of ``data``; None if there is none.
+
+    ``data`` begins outside of quotes, at a line's beginning.
+    """
     if b'"' not in data:
         return None
     import numpy as np
@@ -248,5 +251,5 @@ def unclosed_in_line(data: bytes, separator: bytes) -> int | None:
     passed = toggles.searchsorted(breaks)
     broken = passed[(passed & 1).astype(bool)]
     if broken.size:
-        return int(toggles[broken[0] - 1])
-    return int(toggles[-1]) if toggles.size & 1 else None
+        return int(toggles[_opening(toggles, int(broken[0]) - 1)])
+    return int(toggles[_opening(toggles, toggles.size - 1)]) if toggles.size & 1 else None

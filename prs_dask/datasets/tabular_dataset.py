@@ -85,8 +85,9 @@ class TabularDataset(Dataset):
             Python's name of the encoding. A UTF-8 byte order mark is no part of the text.
         support_multi_line
             Whether quoted fields may hold line breaks. ``True`` and ``"auto"``: yes; each file is scanned once
-            before its mini-batches are handed out. ``False``: a record is a line; only a little is read at
-            each block's edge, and a quote that is open at a line's end fails its mini-batch.
+            before its mini-batches are handed out. ``False``: a record is a line, and only a little is read at
+            each block's edge. If a quote is open at a line's end all the same, the step run ends with an
+            error that says where (a file's last mini-batch just fails).
         dtype
             A pandas dtype for all columns, or a mapping from column to dtype. Values that do not fit fail
             their mini-batch. Without it types are inferred once from the first 1 MiB, and where a
@@ -199,7 +200,7 @@ class TabularDataset(Dataset):
                 head = leading_text(path, self.spec)
                 names = column_names(head.first, self.spec.separator) if head else ()
             except OpenQuote as error:
-                raise open_quote(path, error.offset) from None
+                raise open_quote(path, error.offset, self.spec) from None
             except READ_FAULTS as error:
                 raise unreadable(path, error) from error
             if head:

@@ -17,6 +17,7 @@ from time import monotonic, process_time, time
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.attempts.records import Category
+from prs_dask.datasets.read_spec import UnsafeCut
 from prs_dask.entry_script.context import MiniBatchContext
 from prs_dask.entry_script.failures import describe
 from prs_dask.mini_batches import MiniBatch, decode
@@ -40,7 +41,7 @@ Work = tuple[int, int, int, bytes]
 # Plain numbers: an enum's costs 0.1 us at each use.
 _READ, _RUN, _ROWS = int(Phase.READ), int(Phase.RUN), int(Phase.ROWS)
 _HEADER_FRAME, _ROWS_FRAME, _OUTCOME_FRAME = int(FrameKind.HEADER), int(FrameKind.ROWS), int(FrameKind.OUTCOME)
-_SUCCEEDED, _LOAD_ERROR = int(Category.SUCCEEDED), int(Category.LOAD_ERROR)
+_SUCCEEDED, _LOAD_ERROR, _UNSAFE_CUT = int(Category.SUCCEEDED), int(Category.LOAD_ERROR), int(Category.UNSAFE_CUT)
 _EXCEPTION, _BAD_RETURN = int(Category.EXCEPTION), int(Category.BAD_RETURN)
 _MOST = 0xFFFFFFFF
 
@@ -147,7 +148,9 @@ class Attempts:
             if category != _BAD_RETURN:
                 page.write(sequence, _ROWS, items, now)
                 run_end = now
-                read_end = now if category == _LOAD_ERROR else read_end
+                if category == _LOAD_ERROR:
+                    read_end = now
+                    category = _UNSAFE_CUT if isinstance(error, UnsafeCut) else category
             results = length = 0
             payload = pack_error(describe(error, host.user_code))
         cpu = process_time()

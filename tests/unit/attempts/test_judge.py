@@ -493,6 +493,14 @@ class TestRetries:
         b.report(b.grant("a"), [b.failure(0, items=0, category=Category.LOAD_ERROR)])
         assert b.judge.counts().failed_items == 42
 
+    def test_a_file_that_cannot_be_cut_safely_ends_the_step_run_whatever_is_allowed_to_fail(self, bench):
+        b = one(bench, run_max_try=3)
+        b.supply(0, 5)
+        error = AttemptError("UnsafeCut", "table.csv, byte 7: a quote")
+        accepted = b.report(b.grant("a"), [b.failure(0, category=Category.UNSAFE_CUT)], errors={0: error})
+        assert b.kept(accepted) == [(0, Category.UNSAFE_CUT, 1)]
+        assert b.judge.verdict == Verdict("Failed", "table.csv, byte 7: a quote")
+
     def test_a_failure_without_an_error_is_told_by_its_category(self, bench):
         b = one(bench)
         b.supply(0, 1)

@@ -916,7 +916,7 @@ def test_a_long_history_loses_doubles_and_miscounts_nothing(seed):
 def test_the_long_histories_meet_what_they_are_for():
     machines = [walked(seed) for seed in SEEDS]
     records = [record for machine in machines for record in machine.ledger]
-    assert {record.category for record in records} == set(Category)
+    assert {record.category for record in records} == set(Category) - {Category.UNSAFE_CUT}  # that one ends any history
     assert any(record.category == Category.WORKER_LOST and record.final for record in records)
     assert {machine.judge.verdict.state for machine in machines} == {"Completed", "Failed"}
     assert sum(grant.careful for machine in machines for grant in machine.old_grants) > 100

@@ -141,4 +141,4 @@ def test_a_quote_open_at_a_line_end_is_found_exactly_if_quoting_changes_the_reco
     if expected is None:
         assert place is None
     else:
-        assert expected <= place <= offset + len(line)
+        assert place == expected

@@ -116,6 +116,12 @@ def test_rows_larger_than_the_block_are_a_mini_batch_each_and_none_is_empty(tmp_
     assert [len(frame) for frame in frames(TabularDataset.from_delimited_files(path), 100)] == [1] * 50
 
 
+def test_three_small_files_are_three_mini_batches(tmp_path):
+    for number in range(3):
+        csv_file(tmp_path, b"a,b\n" + b"1,23456789\n" * (100 * KB // 11), f"{number}.csv")
+    assert len(TabularDataset.from_delimited_files(tmp_path).plan(1 << 20)) == 3
+
+
 def test_empty_and_header_only_files_give_no_mini_batch(tmp_path):
     csv_file(tmp_path, b"", "empty.csv")
     csv_file(tmp_path, b"\n\r\n\n", "blank.csv")
@@ -247,14 +253,14 @@ def test_bytes_that_are_no_utf8_fail_their_mini_batch_and_no_other(tmp_path):
 
 def test_a_quote_that_is_never_closed_stops_the_listing_naming_file_offset_and_option(tmp_path):
     path = csv_file(tmp_path, 'a,b\n1,"x\n2,y\n')
-    with pytest.raises(InputError, match=r"byte 6 of '.*table.csv'.*support_multi_line=False"):
+    with pytest.raises(InputError, match=r"support_multi_line: .*byte 6 of '.*table.csv'"):
         TabularDataset.from_delimited_files(path).plan(1)
 
 
 def test_with_records_as_lines_a_quote_open_at_a_line_end_fails_its_mini_batch(tmp_path):
     path = csv_file(tmp_path, 'a,b\n0,0\n1,"x\ny"\n2,z\n')
     dataset = TabularDataset.from_delimited_files(path, support_multi_line=False)
-    with pytest.raises(ReadError, match='table.csv, line 3: .*support_multi_line="auto"'):
+    with pytest.raises(ReadError, match='table.csv, line 3, byte 10: .*support_multi_line="auto"'):
         read(dataset.plan()[0], dataset.reader())
     path.write_text('a,b\n0,"0,0"\n1,x"y\n')
     assert rows(dataset, 1) == [("0", "0,0"), ("1", 'x"y')] or rows(dataset, 1) == [(0, "0,0"), (1, 'x"y')]
@@ -398,6 +404,9 @@ def test_row_groups_are_packed_whole_up_to_the_size_and_rows_are_known(tmp_path)
     dataset = TabularDataset.from_parquet_files(tmp_path)
     assert [batch.items for batch in dataset.plan(1)] == [100] * 10
     assert [batch.items for batch in dataset.plan(1 << 20)] == [1000]
+    parquet_file(tmp_path / "a.parquet", 1000, 1)
+    assert [batch.items for batch in dataset.plan(1)] == [1000]
+    parquet_file(tmp_path / "a.parquet", 1000, 10)
     from prs_dask.datasets.parquet import row_groups
 
     sizes = [size for _, size in row_groups(str(tmp_path / "a.parquet"))]

@@ -176,6 +176,14 @@ def test_a_mini_batch_that_cannot_be_read_is_a_load_error_and_the_next_one_runs(
     assert (outcome.rows, outcome.header.items) == (b"1 2\n3 4\n", 2)
 
 
+def test_a_block_behind_a_cut_that_was_not_safe_has_a_category_of_its_own(start, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text('a,b\n1,"x\ny",3\n4,5\n')
+    child = start("def run(frame): return frame", readers=(ReadSpec("delimited", multi_line=False),)).ready()
+    child.work(TextMiniBatch(0, str(table), 4, 9), TextMiniBatch(0, str(table), 14, 18))
+    assert [child.outcome().header.category for _ in range(2)] == [Category.UNSAFE_CUT] * 2
+
+
 @pytest.mark.parametrize(
     "signature", ["m, mini_batch_context", "m, context=None", "*args", "m, mini_batch_context, debug=False"]
 )
