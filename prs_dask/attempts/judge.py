@@ -25,6 +25,7 @@ from prs_dask.attempts.lifecycle import Event, State, after
 from prs_dask.attempts.limits import RunLimits, broken_threshold, retry_delay, worth_another_try
 from prs_dask.attempts.places import Permit, Places
 from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, pack, unpack
+from prs_dask.attempts.waiting import WaitingLine
 
 __all__ = ["Accepted", "Answer", "Counts", "Grant", "Judge", "LaneKey", "Verdict"]
 
@@ -162,7 +163,7 @@ class Judge:
         self.first_run: float | None = None
         self.dropped = 0
         self.header: bytes | None = None
-        self._queue: deque[_MiniBatch] = deque()
+        self._queue: WaitingLine[_MiniBatch] = WaitingLine()
         self._retries: deque[_MiniBatch] = deque()
         self._delayed: list[tuple[float, int, _MiniBatch]] = []
         self._careful: deque[_MiniBatch] = deque()
@@ -214,8 +215,8 @@ class Judge:
     @property
     def room(self) -> int:
         """How many more mini-batches are wanted in the queue now."""
-        target = queue_target(self.mean, max(1, self.places.lanes))
-        return max(0, target - len(self._queue))
+        lanes = max(1, self.places.lanes)
+        return self._queue.room(queue_target(self.mean, lanes), lanes)
 
     @property
     def claimable(self) -> int:
@@ -287,7 +288,7 @@ class Judge:
             return []
         singles = len(self._retries) + len(self._careful)
         size = chunk_size(self.mean, max(1, self.places.lanes), self._remaining())
-        chunks = singles + -(-len(self._queue) // size)
+        chunks = singles + self._queue.chunks(size)
         avoided = {mini_batch.avoid for mini_batch in self._retries} if not self._queue else set()
         last = {lane[0] for lane, process in self._processes.items() if process in avoided} if avoided else ()
         return self.places.issue(
@@ -378,8 +379,7 @@ class Judge:
             if mini_batch.avoid != process or alone or now - mini_batch.waiting_since > OTHER_PROCESS_SECONDS:
                 del self._retries[place]
                 return [mini_batch], False
-        size = min(chunk_size(self.mean, max(1, self.places.lanes), self._remaining()), len(self._queue))
-        return [self._queue.popleft() for _ in range(size)], False
+        return self._queue.chunk(chunk_size(self.mean, max(1, self.places.lanes), self._remaining())), False
 
     def _close(self, grant: Grant) -> None:
         del self._grants[grant.token], self._by_lane[grant.lane]
@@ -641,8 +641,9 @@ class Judge:
         if self.verdict is not None:
             return
         self.verdict = Verdict(state, cause)
-        for queue in (self._queue, self._retries, self._careful):
-            queue.clear()
+        self._queue.clear()
+        self._retries.clear()
+        self._careful.clear()
         self._delayed.clear()
         self._grants.clear()
         self._by_lane.clear()

@@ -13,7 +13,7 @@ from prs_dask.errors import ReadError
 
 __all__ = ["Kind", "ReadError", "ReadSpec", "UnsafeCut"]
 
-Kind: TypeAlias = Literal["files", "delimited", "json_lines", "parquet"]
+Kind: TypeAlias = Literal["files", "delimited", "json_lines", "parquet", "query", "frame"]
 
 
 class UnsafeCut(ReadError):
@@ -44,6 +44,8 @@ class ReadSpec(NamedTuple):
         What the user asked for: one pandas dtype for all columns, a mapping by column name, or None.
     include_path
         Whether a first column ``Path`` tells the file.
+    query
+        The SQL query (``datasets.query.Query``) where that is what the rows come from.
     """
 
     kind: Kind
@@ -54,3 +56,4 @@ class ReadSpec(NamedTuple):
     column_types: tuple[tuple[str, str], ...] = ()
     dtype: Mapping[str, Any] | Any = None
     include_path: bool = False
+    query: Any = None

@@ -11,7 +11,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
-from prs_dask.mini_batches import FileMiniBatch, MiniBatch, RowGroupMiniBatch, TextMiniBatch
+from prs_dask.mini_batches import (
+    FileMiniBatch,
+    FrameMiniBatch,
+    MiniBatch,
+    QueryMiniBatch,
+    RowGroupMiniBatch,
+    TextMiniBatch,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +49,14 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
     """
     if type(mini_batch) is FileMiniBatch:
         return list(mini_batch.paths)
+    if isinstance(mini_batch, FrameMiniBatch):
+        from prs_dask.datasets.frames import from_bytes
+
+        return from_bytes(mini_batch.data)
+    if isinstance(mini_batch, QueryMiniBatch):
+        from prs_dask.datasets.query import read_query
+
+        return read_query(spec.query)
     if isinstance(mini_batch, RowGroupMiniBatch):
         from prs_dask.datasets.parquet import read_row_groups
 

@@ -19,6 +19,7 @@ from prs_dask.mini_batches import MiniBatch
 if TYPE_CHECKING:
     import dask.dataframe as dd
     import pandas as pd
+    from sqlalchemy import URL
 
 __all__ = ["TabularDataset"]
 
@@ -35,7 +36,7 @@ _FILES_TRIED_FOR_TYPES = 10
 class TabularDataset(Dataset):
     """Rows as items: a mini-batch is a pandas DataFrame.
 
-    Make one with ``from_delimited_files``, ``from_json_lines_files`` or ``from_parquet_files``.
+    Make one with one of its ``from_...`` methods.
 
     Parameters
     ----------
@@ -173,6 +174,79 @@ class TabularDataset(Dataset):
         spec = ReadSpec("parquet", include_path=include_path)
         return cls(paths=absolute_paths(path), storage_options=storage_options, spec=spec)
 
+    @classmethod
+    def from_sql_query(
+        cls, connection: str | URL, query: str, *, parameters: Mapping[str, Any] | None = None, dtype: Any = None
+    ) -> TabularDataset:
+        """A dataset of the rows of a SQL query: one mini-batch, whatever its size.
+
+        The worker process that runs the mini-batch connects, runs the query and reads its result, as
+        ``pandas.read_sql`` does; whatever the query changes is rolled back. Needs ``pip install "prs-dask[sql]"``
+        and the database's driver, here and on the workers.
+
+        Parameters
+        ----------
+        connection
+            A SQLAlchemy URL (``postgresql+psycopg://user:password@host/database``, ``sqlite:///sales.db``), as text or
+            as ``sqlalchemy.URL``. Its password is never shown or written. A live connection cannot
+            travel to another process and is refused, and so is a SQLite database in memory.
+        query
+            A SELECT statement.
+        parameters
+            Values for the ``:names`` in the query.
+        dtype
+            As for ``pandas.read_sql``: a dtype, or a mapping from column to dtype.
+
+        Raises
+        ------
+        SettingsError
+            Something else was given, or SQLAlchemy, the dialect or its driver is not installed. Whether the
+            database can be reached is looked at by ``check()``.
+        """
+        from prs_dask.datasets.query_dataset import query_dataset
+
+        return query_dataset(connection, query, parameters, dtype)
+
+    @classmethod
+    def from_pandas(cls, df: pd.DataFrame) -> TabularDataset:
+        """A dataset of the rows of a DataFrame in memory.
+
+        A mini-batch is as many rows as have at most ``mini_batch_size`` bytes (in Arrow's form), at least one. The
+        frame that ``run()`` receives equals the slice: its index, and all dtypes with categories and
+        time zones. In columns of dtype object a missing value comes as None, and lists as NumPy arrays.
+
+        Parameters
+        ----------
+        df
+            Not copied; do not change its values before the run has ended.
+
+        Raises
+        ------
+        SettingsError
+            It is no DataFrame. Columns that Arrow cannot carry are refused by ``check()``.
+        """
+        from prs_dask.datasets.frame_dataset import pandas_dataset
+
+        return pandas_dataset(df)
+
+    @classmethod
+    def from_dask(cls, ddf: dd.DataFrame) -> TabularDataset:
+        """A dataset of the partitions of a Dask DataFrame, in order.
+
+        A partition is one mini-batch, or several where it has more than ``mini_batch_size`` bytes (in Arrow's
+        form); empty ones give none. Partitions are computed one after the other as the step run needs
+        them, on the cluster of the current client if there is one, else in this process: never all
+        are in memory.
+
+        Parameters
+        ----------
+        ddf
+            A Dask DataFrame.
+        """
+        from prs_dask.datasets.frame_dataset import dask_dataset
+
+        return dask_dataset(ddf)
+
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
         check_size(mini_batch_size)
         if self.spec.kind == "parquet":
@@ -236,8 +310,13 @@ class TabularDataset(Dataset):
         return infer_types(Block(rows, own, path, lambda: 1), self.spec)
 
     def to_dask(self, mini_batch_size: int | None = None) -> dd.DataFrame:
-        """A Dask DataFrame with one partition per mini-batch."""
+        """A Dask DataFrame with one partition per mini-batch: the frame that ``run()`` would get.
+
+        Partitions are read when they are computed; the first is read here, for its columns. Their types are what
+        each mini-batch has: Dask's own conversion of text is off.
+        """
         import dask.dataframe as dd
+        from dask import config
 
         from prs_dask.datasets.reading import read
 
@@ -249,7 +328,8 @@ class TabularDataset(Dataset):
             nothing: dd.DataFrame = dd.from_pandas(pd.DataFrame(), npartitions=1)
             return nothing
         columns = read(batches[0], spec)[:0]
-        frame: dd.DataFrame = dd.from_map(read, batches, spec=spec, meta=columns, enforce_metadata=False)
+        with config.set({"dataframe.convert-string": False}):
+            frame: dd.DataFrame = dd.from_map(read, batches, spec=spec, meta=columns, enforce_metadata=False)
         return frame
 
     def to_pandas(self) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Mini-batches, listed and cut ahead of the driver in a thread of its own.
 
 A slow store or a scan of a large file never holds up the writing of results, and the queue
-between the two is bounded: a million mini-batches are never in memory.
+between the two is bounded, in number and in bytes: a million mini-batches are never in memory.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
@@ -21,6 +22,12 @@ Supply = tuple[int, int | None, bytes]
 
 BATCH = 256
 BATCHES_AHEAD = 16
+BATCH_BYTES = 1 << 20
+BYTES_AHEAD = 32 << 20
+"""Descriptors listed ahead, where rows in memory travel in them."""
+
+TAKEN_BYTES = 16 << 20
+"""What one round sends to the scheduler at most, but for a single one that is larger."""
 
 
 class Submission:
@@ -41,8 +48,11 @@ class Submission:
         self._mini_batches = iter(mini_batches)
         self._skip = skip
         self._hash = hashlib.blake2b(digest_size=16)
+        self._bytes_ahead = 0
+        self._changed = threading.Condition()
         self._queue: queue.Queue[list[tuple[int | None, bytes]] | BaseException | None] = queue.Queue(BATCHES_AHEAD)
-        self._ready: list[Supply] = []
+        self._ready: deque[Supply] = deque()
+        self._ready_bytes = 0
         self._under_way: dict[int, bytes] = {}
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._list, name="prs-submission", daemon=True)
@@ -52,13 +62,30 @@ class Submission:
         end: BaseException | None = None
         try:
             while not self._closed.is_set():
-                batch = [(item.items, encode(item)) for item in islice(self._mini_batches, BATCH)]
+                batch, size = self._next_batch()
                 if not batch:
                     break
+                self._wait_for_room(size)
                 self._put(batch)
         except BaseException as error:
             end = error
         self._put(end)
+
+    def _next_batch(self) -> tuple[list[tuple[int | None, bytes]], int]:
+        batch, size = [], 0
+        for item in islice(self._mini_batches, BATCH):
+            batch.append((item.items, encode(item)))
+            size += len(batch[-1][1])
+            if size >= BATCH_BYTES:
+                break
+        return batch, size
+
+    def _wait_for_room(self, size: int) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._bytes_ahead or self._bytes_ahead + size <= BYTES_AHEAD or self._closed.is_set()
+            )
+            self._bytes_ahead += size
 
     def _put(self, batch: list[tuple[int | None, bytes]] | BaseException | None) -> None:
         while not self._closed.is_set():
@@ -69,22 +96,37 @@ class Submission:
                 continue
 
     def take(self, count: int) -> list[Supply]:
-        """Up to ``count`` mini-batches (some more where they come by the batch), without waiting."""
-        while len(self._ready) < count and not self.ended:
+        """Up to ``count`` mini-batches, fewer where they are large, without waiting."""
+        while len(self._ready) < count and self._ready_bytes < TAKEN_BYTES and not self.ended:
             try:
                 batch = self._queue.get_nowait()
             except queue.Empty:
                 break
             if isinstance(batch, list):
+                with self._changed:
+                    self._bytes_ahead -= sum(len(descriptor) for _, descriptor in batch)
+                    self._changed.notify_all()
                 for items, descriptor in batch:
                     self._hash.update(descriptor)
                     if not self._skip(self.listed):
                         self._ready.append((self.listed, items, descriptor))
+                        self._ready_bytes += len(descriptor)
                     self.listed += 1
             else:
                 self.error, self.ended = batch, True
-        taken, self._ready = self._ready[:count], self._ready[count:]
+        taken = self._first(count)
         self._under_way.update((number, descriptor) for number, _, descriptor in taken)
+        return taken
+
+    def _first(self, count: int) -> list[Supply]:
+        taken: list[Supply] = []
+        size = 0
+        while self._ready and len(taken) < count:
+            size += len(self._ready[0][2])
+            if taken and size > TAKEN_BYTES:
+                break
+            taken.append(self._ready.popleft())
+        self._ready_bytes -= sum(len(descriptor) for _, _, descriptor in taken)
         return taken
 
     def mini_batch(self, number: int) -> MiniBatch | None:
@@ -110,4 +152,6 @@ class Submission:
     def close(self) -> None:
         """End the listing; what was not taken is dropped."""
         self._closed.set()
+        with self._changed:
+            self._changed.notify_all()
         self._thread.join(5)

@@ -6,8 +6,10 @@ which never looks inside, and is read by the worker process that runs it.
 
 from prs_dask.mini_batches.descriptors import (
     FileMiniBatch,
+    FrameMiniBatch,
     MiniBatch,
     PartMiniBatch,
+    QueryMiniBatch,
     RowGroupMiniBatch,
     TextMiniBatch,
     decode,
@@ -16,8 +18,10 @@ from prs_dask.mini_batches.descriptors import (
 
 __all__ = [
     "FileMiniBatch",
+    "FrameMiniBatch",
     "MiniBatch",
     "PartMiniBatch",
+    "QueryMiniBatch",
     "RowGroupMiniBatch",
     "TextMiniBatch",
     "decode",

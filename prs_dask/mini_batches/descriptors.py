@@ -18,8 +18,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 __all__ = [
     "FileMiniBatch",
+    "FrameMiniBatch",
     "MiniBatch",
     "PartMiniBatch",
+    "QueryMiniBatch",
     "RowGroupMiniBatch",
     "TextMiniBatch",
     "decode",
@@ -122,9 +124,57 @@ class PartMiniBatch(NamedTuple):
         return f"({values}) in {paths[0]}" + (f" .. {paths[-1]}, {len(paths)} files" if len(paths) > 1 else "")
 
 
-MiniBatch: TypeAlias = FileMiniBatch | TextMiniBatch | RowGroupMiniBatch | PartMiniBatch
+class QueryMiniBatch(NamedTuple):
+    """All rows of the dataset's SQL query, which the reader knows."""
 
-_KINDS: tuple[type[MiniBatch], ...] = (FileMiniBatch, TextMiniBatch, RowGroupMiniBatch, PartMiniBatch)
+    input: int
+
+    @property
+    def items(self) -> int | None:
+        return None
+
+    @property
+    def detail(self) -> str:
+        """What it holds, in a few words, for logs."""
+        return "the SQL query"
+
+
+class FrameMiniBatch(NamedTuple):
+    """Rows that were in memory: ``data`` is what ``datasets.frames.to_bytes`` makes of them.
+
+    ``first`` is the number of its first row in the dataset; ``known_items`` how many there are.
+    """
+
+    input: int
+    data: bytes
+    first: int
+    known_items: int
+
+    @property
+    def items(self) -> int | None:
+        return self.known_items
+
+    @property
+    def detail(self) -> str:
+        """What it holds, in a few words, for logs."""
+        return f"rows {self.first}..{self.first + self.known_items}"
+
+    def __repr__(self) -> str:
+        return f"FrameMiniBatch(input={self.input}, {self.detail}, {len(self.data)} bytes)"
+
+
+MiniBatch: TypeAlias = (
+    FileMiniBatch | TextMiniBatch | RowGroupMiniBatch | PartMiniBatch | QueryMiniBatch | FrameMiniBatch
+)
+
+_KINDS: tuple[type[MiniBatch], ...] = (
+    FileMiniBatch,
+    TextMiniBatch,
+    RowGroupMiniBatch,
+    PartMiniBatch,
+    QueryMiniBatch,
+    FrameMiniBatch,
+)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
 _MAKE: tuple[Callable[[Iterable[Any]], MiniBatch], ...] = tuple(kind._make for kind in _KINDS)
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from prs_dask.engine.submission import BATCH, BATCHES_AHEAD, Submission
-from prs_dask.mini_batches import FileMiniBatch, decode
+from prs_dask.engine.submission import BATCH, BATCHES_AHEAD, BYTES_AHEAD, TAKEN_BYTES, Submission
+from prs_dask.mini_batches import FileMiniBatch, FrameMiniBatch, decode
 
 
 def mini_batches(count=None):
@@ -75,6 +75,33 @@ def test_an_endless_listing_stays_a_bounded_distance_ahead(submit):
         time.sleep(0.01)
     time.sleep(0.1)
     assert drawn <= first + 2 * BATCH
+
+
+def test_large_descriptors_stay_a_bounded_number_of_bytes_ahead_and_go_by_bounded_rounds(submit):
+    drawn = 0
+
+    def endless():
+        nonlocal drawn
+        for number in itertools.count():
+            drawn += 1
+            yield FrameMiniBatch(0, bytes(3 << 20), number, 1)
+
+    submission = submit(endless())
+    time.sleep(0.3)
+    taken, last = [], drawn
+    assert last * (3 << 20) <= BYTES_AHEAD + (6 << 20)
+    for _ in range(8):
+        taken.append(submission.take(100))
+        time.sleep(0.1)
+    assert all(sum(len(data) for _, _, data in one) <= TAKEN_BYTES for one in taken)
+    assert [number for one in taken for number, _, _ in one] == list(range(sum(map(len, taken))))
+    assert sum(map(len, taken)) > last
+    assert (drawn - sum(map(len, taken))) * (3 << 20) <= BYTES_AHEAD + TAKEN_BYTES + (9 << 20)
+
+
+def test_one_that_is_larger_than_a_round_still_goes(submit):
+    submission = submit(FrameMiniBatch(0, bytes(TAKEN_BYTES + 1), number, 1) for number in range(3))
+    assert [number for number, _, _ in take_all(submission)] == [0, 1, 2]
 
 
 def test_take_does_not_wait_for_a_slow_listing(submit):

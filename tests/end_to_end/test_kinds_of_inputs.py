@@ -1,0 +1,108 @@
+"""Inputs that are no files, several inputs, and side inputs: as entry scripts see them."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import dask.dataframe as dd
+import pandas as pd
+import pytest
+from distributed import Client
+
+from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, StepRun, TabularDataset
+
+IDS = """
+def run(mini_batch, context):
+    return [f"{context.dataset} {number} {text}" for number, text in zip(mini_batch["id"], mini_batch["text"])]
+"""
+
+
+@pytest.fixture(scope="module")
+def client() -> Any:
+    with Client(n_workers=2, threads_per_worker=1, dashboard_address=None, set_as_default=False) as client:
+        yield client
+
+
+def completed(folder: Path, client: Client, script: str, inputs: Any, **more: Any) -> StepRun:
+    settings = {key: more.pop(key) for key in ("mini_batch_size", "run_max_try") if key in more}
+    path = folder / "script.py"
+    path.write_text(script)
+    config = ParallelRunConfig(entry_script=path, output_action="append_row", error_threshold=0, **settings)
+    step = ParallelRunStep("kinds", config, inputs, folder / "output", **more)
+    run = step.submit(run_folder=folder / "run", compute_target=client)
+    assert run.wait_for_completion(timeout_seconds=60) == "Completed"
+    return run
+
+
+def rows(run: StepRun) -> list[str]:
+    assert run.output_file is not None
+    return sorted(run.output_file.read_text().splitlines(), key=lambda row: (row.split()[0], int(row.split()[1])))
+
+
+def table(first: int, count: int) -> pd.DataFrame:
+    return pd.DataFrame({"id": range(first, first + count), "text": [f"t{n}" for n in range(first, first + count)]})
+
+
+def test_tables_of_every_kind_together_each_row_once(tmp_path: Path, client: Client) -> None:
+    table(0, 100).to_csv(tmp_path / "a.csv", index=False)
+    table(100, 100).to_parquet(tmp_path / "b.parquet")
+    table(200, 100).to_json(tmp_path / "c.jsonl", orient="records", lines=True)
+    connection = sqlite3.connect(tmp_path / "d.db")
+    table(300, 100).to_sql("t", connection, index=False)
+    connection.close()
+    inputs = [
+        TabularDataset.from_delimited_files(tmp_path / "a.csv").as_named_input("csv"),
+        TabularDataset.from_parquet_files(tmp_path / "b.parquet").as_named_input("parquet"),
+        TabularDataset.from_json_lines_files(tmp_path / "c.jsonl"),
+        TabularDataset.from_sql_query(f"sqlite:///{tmp_path}/d.db", "select * from t").as_named_input("sql"),
+        TabularDataset.from_pandas(table(400, 100)).as_named_input("pandas"),
+        TabularDataset.from_dask(dd.from_pandas(table(500, 100), npartitions=3)).as_named_input("dask"),
+    ]
+    run = completed(tmp_path, client, IDS, inputs, mini_batch_size=300)
+    names = ["csv", "parquet", "2", "sql", "pandas", "dask"]
+    expected = [f"{names[n // 100]} {n} t{n}" for n in range(600)]
+    assert rows(run) == sorted(expected, key=lambda row: (row.split()[0], int(row.split()[1])))
+    assert run.summary().items == 600
+
+
+def test_the_same_dataset_twice_is_read_twice_and_names_tell_which(tmp_path: Path, client: Client) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.txt").touch()
+    files = FileDataset.from_files(tmp_path / "*.txt")
+    script = """
+import os
+def run(mini_batch, context):
+    return [f"{context.dataset} {os.path.basename(path)[0]} {context.minibatch_index}" for path in mini_batch]
+"""
+    inputs = [files.as_named_input("left"), files.as_named_input("right"), files]
+    run = completed(tmp_path, client, script, inputs, mini_batch_size=2)
+    found = [row.split() for row in rows(run)]
+    assert [row[:2] for row in found] == [[name, str(n)] for name in ("2", "left", "right") for n in range(5)]
+    first_id = {"left": 0, "right": 3, "2": 6}  # ids count on from one input to the next
+    assert all(int(row[2]) == first_id[row[0]] + int(row[1]) // 2 for row in found)
+
+
+def test_many_megabytes_in_memory_pass_through_small_windows(tmp_path: Path, client: Client) -> None:
+    frame = pd.DataFrame({"id": range(200), "text": ["x" * 200_000] * 200})
+    script = """
+def run(mini_batch):
+    return [f"a {n}" for n, text in zip(mini_batch["id"], mini_batch["text"]) if len(text) == 200_000]
+"""
+    run = completed(tmp_path, client, script, TabularDataset.from_pandas(frame), mini_batch_size="1MB")
+    assert rows(run) == [f"a {n}" for n in range(200)]
+    assert run.summary().mini_batches == 40
+
+
+def test_a_retried_mini_batch_in_memory_gets_a_fresh_frame(tmp_path: Path, client: Client) -> None:
+    script = """
+def run(mini_batch, context):
+    assert "spoilt" not in mini_batch
+    mini_batch["spoilt"] = 1
+    if context.attempt < 3:
+        raise ValueError("again")
+    return [f"a {n}" for n in mini_batch["id"]]
+"""
+    run = completed(tmp_path, client, script, TabularDataset.from_pandas(table(0, 10)), run_max_try=3)
+    assert rows(run) == [f"a {n}" for n in range(10)]
