@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 __all__ = ["HIDDEN", "Redactor", "redact_settings", "redact_text", "salted_hash"]
 
@@ -25,6 +26,8 @@ HIDDEN = "***"
 """Stands where a secret stood."""
 
 _SECRET_MAPPINGS = ("storage_options", "environment_variables")
+# Options of stores that tell where one is: hiding them would make the paths in every message unreadable.
+_PLACES = frozenset({"account_name", "account_host", "endpoint_url", "region_name", "profile", "project", "host"})
 _ROUNDS = 100_000
 _SECRET_NAME = re.compile(
     r"(?:^|[_\-.])(?:pass|passwd|password|passphrase|pwd|secret|token|credential|credentials|sas|signature|sig)"
@@ -149,11 +152,17 @@ def _secrets(value: Any, within: bool) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             named = bool(_SECRET_NAME.search(str(name)))
-            yield from _secrets(inner, within or named or name == "storage_options")
+            if named or name not in _PLACES:
+                yield from _secrets(inner, within or named or name == "storage_options")
     elif isinstance(value, list | tuple | set | frozenset):
         for inner in value:
             yield from _secrets(inner, within)
     elif within and isinstance(value, str):
         yield value
+        if "=" in value:  # a connection string, a query: what stands in it may come alone
+            for part in re.split("[;&?]", value):
+                name, mark, text = part.partition("=")
+                if mark and _SECRET_NAME.search(name):
+                    yield from (text, unquote(text))
     elif within and isinstance(value, bytes):
         yield value.decode("utf-8", "replace")

@@ -94,7 +94,7 @@ def _range(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[
     from prs_dask.datasets.records_as_lines import LOOK_BEHIND, are_records_lines, check_lines
     from prs_dask.datasets.text_file import PlainText, to_utf8
 
-    _, path, start, stop, _ = mini_batch
+    path, start, stop = mini_batch.path, mini_batch.start, mini_batch.stop
     before = min(start, LOOK_BEHIND) if are_records_lines(spec) else 0
     with PlainText(path) as text:
         size = text.size

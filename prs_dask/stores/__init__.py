@@ -1,1 +1,57 @@
-"""Stores of files beyond this machine, and the node's cache of their files."""
+"""Stores of files beyond this machine, through fsspec, and the node's cache of their files.
+
+::
+
+    urls, options      what a user wrote, without its secrets
+    store              info, read_at, open, list, download
+      client             one request each:  s3  azure  web  any_file_system
+      retries, failures  what passes by itself, and what people are told of the rest
+    cache, eviction, range_locks, file_names     the node's cache
+
+Importing it imports no fsspec: the worker process does, and must be ready soon. Local files never come here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prs_dask.stores.failures import AccessRefused, StoreFailed
+    from prs_dask.stores.file_info import FileInfo, size_in
+    from prs_dask.stores.options import StorageOptions, merged
+    from prs_dask.stores.store import Store, store_of
+    from prs_dask.stores.urls import is_url, without_credentials
+
+__all__ = [
+    "AccessRefused",
+    "FileInfo",
+    "StorageOptions",
+    "Store",
+    "StoreFailed",
+    "is_url",
+    "merged",
+    "size_in",
+    "store_of",
+    "without_credentials",
+]
+
+_HOMES = {
+    "AccessRefused": "failures",
+    "FileInfo": "file_info",
+    "StorageOptions": "options",
+    "Store": "store",
+    "StoreFailed": "failures",
+    "is_url": "urls",
+    "merged": "options",
+    "size_in": "file_info",
+    "store_of": "store",
+    "without_credentials": "urls",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,59 @@
+"""What a store's client has to do: three requests, none of them tried again here.
+
+One module for each kind of store: `s3`, `azure`, `web` (HTTP), and `any_file_system` for whatever else fsspec
+knows. Paths are what stands behind ``://`` in a URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+__all__ = ["CALL_SECONDS", "Client", "Found", "Page", "awaited"]
+
+CALL_SECONDS = 30.0
+"""So long one request may take; it reads 8 MiB at most."""
+
+T = TypeVar("T")
+
+
+class Found(NamedTuple):
+    """A file: path, bytes (-1 where unknown), and what tells its version."""
+
+    path: str
+    size: int
+    identity: str
+
+
+class Page(NamedTuple):
+    """Some files of a listing in order, and where the next page begins; None: this is the last."""
+
+    files: list[Found]
+    following: Any
+
+
+class Client(Protocol):
+    """One store, through one fsspec file system. Threads may share it."""
+
+    def info(self, path: str) -> Found:
+        """A file; FileNotFoundError where there is none of this name, also where a folder has it."""
+        ...
+
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        """Bytes of a file, fewer at its end; b"" behind it."""
+        ...
+
+    def page(self, prefix: str, start: Any) -> Page:
+        """Files whose paths begin with ``prefix``, in the order of their UTF-8 bytes; from ``start``, None at first."""
+        ...
+
+
+def awaited(file_system: Any, ask: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+    """The result of a coroutine on fsspec's event loop; a TimeoutError after `CALL_SECONDS`."""
+    from fsspec.asyn import sync
+
+    result: T = sync(file_system.loop, ask, *arguments, timeout=CALL_SECONDS)
+    return result
