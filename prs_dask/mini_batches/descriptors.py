@@ -60,6 +60,7 @@ class TextMiniBatch(NamedTuple):
     of the file; the header line is never inside. ``stop`` -1 means: to the end of the file,
     which is decompressed and decoded as a whole; ``start`` then counts bytes of its text as UTF-8,
     and is -1 (the first row) where the file could not be opened when the descriptor was made.
+    ``version`` is the file's when it was cut (see ``stores.FileInfo``); empty where nothing was known of it.
     """
 
     input: int
@@ -67,6 +68,7 @@ class TextMiniBatch(NamedTuple):
     start: int
     stop: int
     known_items: int | None = None
+    version: str = ""
 
     @property
     def items(self) -> int | None:
@@ -81,7 +83,7 @@ class TextMiniBatch(NamedTuple):
 class RowGroupMiniBatch(NamedTuple):
     """Row groups ``first <= index < stop`` of one Parquet file.
 
-    ``stop`` -1 means all: the file could not be opened when the descriptor was made.
+    ``stop`` -1 means all: the file could not be opened when the descriptor was made. ``version`` as above.
     """
 
     input: int
@@ -89,6 +91,7 @@ class RowGroupMiniBatch(NamedTuple):
     first: int
     stop: int
     known_items: int | None = None
+    version: str = ""
 
     @property
     def items(self) -> int | None:
