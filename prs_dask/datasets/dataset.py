@@ -43,6 +43,8 @@ class Dataset(ABC):
         Given by ``as_named_input``; None otherwise.
     path_on_compute
         Where ``as_mount`` or ``as_download`` asked for the data on the node; None otherwise.
+    left_out
+        Files that are no items: the ``MLTable`` file of an MLTable folder.
     """
 
     kind: ClassVar[Literal["file", "tabular"]]
@@ -55,6 +57,7 @@ class Dataset(ABC):
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
     name: str | None = None
     path_on_compute: str | None = None
+    left_out: frozenset[str] = field(default=frozenset(), repr=False)
 
     def __post_init__(self) -> None:
         if self.storage_options is not None:  # a copy: what the caller does with theirs changes nothing here
@@ -74,7 +77,8 @@ class Dataset(ABC):
 
     def files(self) -> Iterator[str]:
         """The dataset's files, lazily: each folder's sorted by their bytes, then its folders in turn."""
-        return list_files(self.paths, self.include_hidden)
+        found = list_files(self.paths, self.include_hidden)
+        return (path for path in found if path not in self.left_out) if self.left_out else found
 
     def check(self) -> None:
         """See that there is something to read; stops at the first file of each path.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from prs_dask.datasets.cutting import cut_files
-from prs_dask.datasets.dataset import Dataset, Paths, absolute_paths, check_size, refuse_unsupported
+from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths, check_size, refuse_unsupported
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.mini_batches import MiniBatch
@@ -75,6 +76,25 @@ class FileDataset(Dataset):
             mode=mode,
             storage_options=storage_options,
         )
+
+    @classmethod
+    def from_mltable(cls, folder: PathLike, *, storage_options: Mapping[str, Any] | None = None) -> FileDataset:
+        """The files that an MLTable folder of Azure Machine Learning lists, where its file ``MLTable`` reads no table.
+
+        Parameters
+        ----------
+        folder, storage_options
+            As for ``TabularDataset.from_mltable``.
+        """
+        from prs_dask.datasets.mltable import read_mltable
+
+        dataset = read_mltable(folder, storage_options)
+        if not isinstance(dataset, FileDataset):
+            found = f"an MLTable file that reads a table, in {os.fspath(folder)!r}"
+            raise SettingsError(
+                [Fault("from_mltable", found, "one without read_...", "TabularDataset.from_mltable(...)")]
+            )
+        return dataset
 
     def reader(self) -> ReadSpec:
         return ReadSpec("files")

@@ -46,6 +46,8 @@ class ReadSpec(NamedTuple):
         Whether a first column ``Path`` tells the file.
     query
         The SQL query (``datasets.query.Query``) where that is what the rows come from.
+    changes
+        What is done to the columns of each mini-batch in the end (``datasets.columns.ColumnChange``).
     """
 
     kind: Kind
@@ -57,3 +59,4 @@ class ReadSpec(NamedTuple):
     dtype: Mapping[str, Any] | Any = None
     include_path: bool = False
     query: Any = None
+    changes: tuple[Any, ...] = ()

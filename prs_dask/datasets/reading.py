@@ -69,6 +69,10 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
         if PATH_COLUMN in frame:
             raise ReadError(f"{mini_batch.path}: has a column {PATH_COLUMN!r} of its own; set include_path=False")
         frame.insert(0, PATH_COLUMN, mini_batch.path)
+    if spec.changes:
+        from prs_dask.datasets.columns import changed
+
+        return changed(frame, spec.changes, mini_batch.path)
     return frame
 
 

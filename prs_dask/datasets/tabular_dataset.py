@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from prs_dask.datasets.cutting import READ_FAULTS, FilesWithHeader, cut_parquet, cut_text
-from prs_dask.datasets.dataset import Dataset, Paths, absolute_paths, check_size, refuse_unsupported
+from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths, check_size, refuse_unsupported
 from prs_dask.datasets.leading_text import LeadingText, column_names, leading_text, open_quote, unreadable
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote
@@ -246,6 +247,36 @@ class TabularDataset(Dataset):
         from prs_dask.datasets.frame_dataset import dask_dataset
 
         return dask_dataset(ddf)
+
+    @classmethod
+    def from_mltable(cls, folder: PathLike, *, storage_options: Mapping[str, Any] | None = None) -> TabularDataset:
+        """The table that an MLTable folder of Azure Machine Learning describes.
+
+        Understood in the file ``MLTable``: ``paths`` (``file``, ``folder``, ``pattern``, relative to the folder);
+        ``read_delimited``, ``read_json_lines`` or ``read_parquet`` with their options;
+        ``extract_columns_from_partition_format``, ``keep_columns``, ``drop_columns`` and ``convert_column_types`` (int,
+        float, string, boolean, datetime with formats). Anything else is refused.
+
+        Parameters
+        ----------
+        folder
+            The folder, or the file ``MLTable`` in it.
+        storage_options
+            For the stores of its paths.
+
+        Raises
+        ------
+        SettingsError
+            Everything in the file that is not understood, at once; or it reads no table (``FileDataset.from_mltable``).
+        """
+        from prs_dask.datasets.mltable import read_mltable
+
+        dataset = read_mltable(folder, storage_options)
+        if not isinstance(dataset, TabularDataset):
+            found = f"an MLTable file without a reader, in {os.fspath(folder)!r}"
+            allowed = "read_delimited, read_json_lines or read_parquet among its transformations"
+            raise SettingsError([Fault("from_mltable", found, allowed, "FileDataset.from_mltable(...)")])
+        return dataset
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
         check_size(mini_batch_size)
