@@ -13,8 +13,6 @@ long as the shortest limit: quick mini-batches cost no look at a clock.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import select
 import time
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from prs_dask.attempts.chunks import MAX_CHUNK
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category
+from prs_dask.engine.bell import Bell
 from prs_dask.engine.outbox import Outbox, sendable
 from prs_dask.engine.process import LaneProcess
 from prs_dask.worker_process.family import ProcessFamily, describe_status
@@ -66,7 +65,7 @@ class Lane:
         self.index = index
         self._supervisor = supervisor
         self._limits = supervisor.settings.limits
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = Bell()
         self._family: ProcessFamily | None = None
         self._process: LaneProcess | None = None
         self._call: Future[dict[str, Any]] | None = None
@@ -129,7 +128,7 @@ class Lane:
             "keep": keep,
         }
         self._call = self._supervisor.begin_call("lane", **arguments)
-        self._call.add_done_callback(lambda _: os.eventfd_write(self._wake, 1))
+        self._call.add_done_callback(lambda _: self._wake.ring())
 
     def _finish_call(self) -> dict[str, Any]:
         call, self._call, self._asking = self._call, None, False
@@ -202,7 +201,7 @@ class Lane:
         self._end_process()
         if self._family is not None:
             self._family.close()
-        os.close(self._wake)
+        self._wake.close()
 
     # ---------------------------------------------------------------- one chunk
 
@@ -298,16 +297,15 @@ class Lane:
         if self._sent and not paused:
             wake_at = min(wake_at, self._look_at)
         poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        poll.register(self._wake.descriptor, select.POLLIN)
         if process is not None:
             poll.register(process.control, select.POLLIN)
             events = (0 if paused else select.POLLIN) | (select.POLLOUT if process.unsent else 0)
             if events:
                 poll.register(process.socket, events)
         ready = dict(poll.poll(max(0.0, min(wake_at - now, 1.0)) * 1000))
-        if self._wake in ready:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
+        if self._wake.descriptor in ready:
+            self._wake.hush()
         if process is None:
             return
         if paused:

@@ -402,11 +402,9 @@ class StepRun:
             self._journal.sync()
         self._journal.close()
         if cluster is not None:
-            owned = cluster.owned
             with contextlib.suppress(Exception):  # nothing that goes wrong here changes the result
                 cluster.close()
-            if owned:
-                sweep_abandoned()
+            sweep_abandoned()  # what workers of this machine left that were killed
         digest = self._tree.errors.digest(str(self.log_dir)) if verdict.state != "Completed" else ""
         self._state = verdict.state
         self.error = "\n".join(text for text in (verdict.cause, digest) if text) or None

@@ -294,18 +294,21 @@ def test_rows_come_once_while_a_process_is_killed_every_second(task, tmp_path, n
 @pytest.mark.slow
 def test_rows_come_once_while_a_dask_worker_is_killed_every_two_seconds(tmp_path, no_leaks):
     task = file_task(tmp_path / "data", kinds_of(1000, 6, **{"raise": 10, "hang": 2, "segfault": 2}))
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Killer(lambda: running_workers(cluster), 2.0, seed=11) as killer,
-    ):
-        run = submit(task, tmp_path, pause=0.005, compute_target=cluster)
-        assert run.wait_for_completion(timeout_seconds=90) == "Completed"
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        run = submit(task, tmp_path, pause=0.02, compute_target=cluster)
+
+        def victims() -> list[int]:
+            # None at the very end: the folder of a worker that dies then stays until another one comes.
+            return running_workers(cluster) if run.summary().rows < 900 else []
+
+        with Killer(victims, 2.0, seed=11) as killer:
+            assert run.wait_for_completion(timeout_seconds=90) == "Completed"
     check(task, run, workers_die=True)
     assert len(killer.killed) >= 3
 
