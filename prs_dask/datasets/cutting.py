@@ -9,18 +9,29 @@ from __future__ import annotations
 
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Literal, TypeAlias
 
 from prs_dask.datasets.leading_text import check_first_line, leading_text, open_quote, record_starts, unreadable
-from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.datasets.path_keys import Group
+from prs_dask.datasets.read_spec import Kind, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote, RecordStarts
 from prs_dask.datasets.records_as_lines import are_records_lines
 from prs_dask.datasets.text_file import PlainText, can_be_cut, open_stream, utf8_stream
-from prs_dask.mini_batches import FileMiniBatch, MiniBatch, RowGroupMiniBatch, TextMiniBatch
+from prs_dask.mini_batches import FileMiniBatch, MiniBatch, PartMiniBatch, RowGroupMiniBatch, TextMiniBatch
 
-__all__ = ["READ_FAULTS", "FilesWithHeader", "blocks", "cut_files", "cut_parquet", "cut_text"]
+__all__ = [
+    "READ_FAULTS",
+    "FilesWithHeader",
+    "blocks",
+    "cut_file_groups",
+    "cut_files",
+    "cut_parquet",
+    "cut_table_groups",
+    "cut_text",
+    "start_of_the_header_file",
+]
 
 FilesWithHeader: TypeAlias = Literal["each", "first", "none"]
 
@@ -29,6 +40,7 @@ READ_FAULTS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 _UNPLANNED = -1
 _TO_THE_END = -1
+_NO_ROW = 1 << 62
 
 
 def cut_files(files: Iterable[str], size: int, input_index: int) -> Iterator[MiniBatch]:
@@ -36,6 +48,52 @@ def cut_files(files: Iterable[str], size: int, input_index: int) -> Iterator[Min
     rest = iter(files)
     while paths := tuple(islice(rest, size)):
         yield FileMiniBatch(input_index, paths)
+
+
+def cut_file_groups(groups: Iterable[Group], input_index: int) -> Iterator[MiniBatch]:
+    """The files of each combination of partition keys."""
+    for group in groups:
+        yield FileMiniBatch(input_index, group.paths, values=group.values)
+
+
+def cut_table_groups(
+    groups: Iterable[Group], input_index: int, kind: Kind, starts: Mapping[str, int]
+) -> Iterator[MiniBatch]:
+    """The files of each combination of partition keys, all of each; nothing of them is read before.
+
+    Parameters
+    ----------
+    starts
+        Where the first row is, of files that begin otherwise than the dataset's others.
+    """
+    for group in groups:
+        parts: tuple[TextMiniBatch | RowGroupMiniBatch, ...]
+        if kind == "parquet":
+            parts = tuple(RowGroupMiniBatch(input_index, path, 0, _TO_THE_END) for path in group.paths)
+        else:
+            parts = tuple(
+                TextMiniBatch(input_index, path, starts.get(path, _UNPLANNED), _TO_THE_END) for path in group.paths
+            )
+        yield PartMiniBatch(input_index, parts, group.values, group.types)
+
+
+def start_of_the_header_file(files: Iterable[str], spec: ReadSpec) -> dict[str, int]:
+    """Of the first file that is not empty, where its first row starts: the one file with a header.
+
+    Raises
+    ------
+    InputError
+        A file before it, or itself, cannot be read.
+    """
+    for path in files:
+        try:
+            if leading_text(path, spec) is not None:
+                return {path: next((start for start, _ in _cut_nowhere(path, 0, spec, True)), _NO_ROW)}
+        except OpenQuote as error:
+            raise open_quote(path, error.offset, spec) from None
+        except READ_FAULTS as error:
+            raise unreadable(path, error) from error
+    return {}
 
 
 def cut_text(

@@ -14,11 +14,13 @@ from itertools import islice
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from prs_dask.datasets.listing import check_paths, list_files
+from prs_dask.datasets.path_format import PathFormat, check_format
+from prs_dask.datasets.path_keys import Group, find_path_format, group_files, key_faults
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, InputError, SettingsError
 from prs_dask.mini_batches import MiniBatch
 
-__all__ = ["Dataset", "PathLike", "Paths", "absolute_paths", "check_size", "refuse_unsupported"]
+__all__ = ["Dataset", "PathLike", "Paths", "absolute_paths", "check_size"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = PathLike | Sequence[PathLike]
@@ -39,6 +41,10 @@ class Dataset(ABC):
         default. Local files are always used where they lie.
     storage_options
         For the store; never shown.
+    partition_format
+        Where the paths tell keys; None: only hive folders may.
+    group_by
+        The keys of which each combination is one mini-batch; empty: ``mini_batch_size`` decides.
     name
         Given by ``as_named_input``; None otherwise.
     path_on_compute
@@ -50,11 +56,14 @@ class Dataset(ABC):
     kind: ClassVar[Literal["file", "tabular"]]
     item_word: ClassVar[str]
     default_mini_batch_size: ClassVar[int]
+    finds_hive_folders: ClassVar[bool] = False
 
     paths: tuple[str, ...]
     include_hidden: bool = False
     mode: str | None = None
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
+    partition_format: str | None = None
+    group_by: tuple[str, ...] = ()
     name: str | None = None
     path_on_compute: str | None = None
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
@@ -62,6 +71,8 @@ class Dataset(ABC):
     def __post_init__(self) -> None:
         if self.storage_options is not None:  # a copy: what the caller does with theirs changes nothing here
             object.__setattr__(self, "storage_options", dict(self.storage_options))
+        if self.partition_format is not None:
+            check_format(self.partition_format)
 
     def as_named_input(self, name: str) -> Self:
         """A copy with a name, by which the entry script can tell inputs apart."""
@@ -75,6 +86,55 @@ class Dataset(ABC):
         """A copy whose files are brought to ``path`` on the node, or to a place of the engine's choice."""
         return replace(self, mode="download", path_on_compute=path)
 
+    def grouped_by(self, partition_keys: Sequence[str]) -> Self:
+        """A copy of which each occurring combination of these keys is one mini-batch, over files and folders.
+
+        ``ParallelRunConfig.partition_keys`` does this for the inputs of a step.
+
+        Parameters
+        ----------
+        partition_keys
+            Some or all of ``self.partition_keys``; empty: none. Whether the paths have them is seen by ``check()``.
+
+        Raises
+        ------
+        InputError
+            The dataset has no paths: its rows come from a query or from memory.
+        """
+        if partition_keys and not self.paths:
+            raise InputError(key_faults(partition_keys, None, self.paths, table=self.kind == "tabular"))
+        return replace(self, group_by=tuple(partition_keys))
+
+    @property
+    def partition_keys(self) -> tuple[str, ...]:
+        """The keys that the files' paths tell, in the order of the path; looks at the first 1000 files.
+
+        Those of ``partition_format``, or where there is none those of hive folders (``Store=2/``).
+
+        Raises
+        ------
+        InputError
+            A path is missing, or does not fit ``partition_format``.
+        """
+        found = self._path_format(hive=True)
+        return found.keys if found else ()
+
+    def _path_format(self, *, hive: bool) -> PathFormat | None:
+        return find_path_format(self.paths, self.files(), self.partition_format, hive=hive)
+
+    def _keys(self) -> PathFormat | None:
+        """The keys that mini-batches and tables of this dataset have; InputError where ``group_by`` has others."""
+        found = self._path_format(hive=bool(self.group_by) or self.finds_hive_folders)
+        if faults := key_faults(self.group_by, found, self.paths, table=self.kind == "tabular"):
+            raise InputError(faults)
+        return found
+
+    def groups(self) -> Iterator[Group]:
+        """The files of each combination of ``group_by``, in the order of the first of each; lists them all first."""
+        found = self._keys()
+        assert found is not None  # noqa: S101 - _keys has seen to it
+        return group_files(self.files(), found, self.group_by)
+
     def files(self) -> Iterator[str]:
         """The dataset's files, lazily: each folder's sorted by their bytes, then its folders in turn."""
         found = list_files(self.paths, self.include_hidden)
@@ -86,9 +146,11 @@ class Dataset(ABC):
         Raises
         ------
         InputError
-            A path is missing, matches nothing or cannot be read; names every such path.
+            A path is missing, matches nothing or cannot be read (names every such path), its first files do
+            not fit ``partition_format``, or the paths tell no such keys as ``group_by``.
         """
         check_paths(self.paths, self.include_hidden)
+        self._keys()
 
     @abstractmethod
     def reader(self) -> ReadSpec:
@@ -101,7 +163,7 @@ class Dataset(ABC):
         Parameters
         ----------
         mini_batch_size
-            Files (FileDataset) or stored bytes (TabularDataset), at least 1.
+            Files (FileDataset) or stored bytes (TabularDataset), at least 1. Without effect with ``group_by``.
         input_index
             The dataset's place among the step's inputs.
 
@@ -157,12 +219,3 @@ def _absolute(path: str) -> str:
     if os.pardir in path.split(os.sep):  # behind a link, x/.. is not the folder x lies in
         return os.path.join(os.getcwd(), path)
     return os.path.abspath(path)
-
-
-def refuse_unsupported(**settings: Any) -> None:
-    """Raise SettingsError for settings that are known but not yet built, unless they are None."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    if given:
-        raise SettingsError(
-            Fault(name, repr(value), "nothing: not supported in this version") for name, value in given.items()
-        )

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from prs_dask.datasets.cutting import cut_files
-from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths, check_size, refuse_unsupported
+from prs_dask.datasets.cutting import cut_file_groups, cut_files
+from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths, check_size
+from prs_dask.datasets.path_keys import with_keys
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.mini_batches import MiniBatch
@@ -52,7 +53,9 @@ class FileDataset(Dataset):
             the list, a folder's sorted by the bytes of their names, then its folders'. A path given
             twice is read twice.
         partition_format
-            Not supported yet.
+            Where the files' paths below ``path`` tell partition keys, as ``"{user}/{season}/{genres}.wav"`` or
+            ``"{day:yyyy/MM/dd}/scan.png"``; every path must fit. It describes the end of a path, from a folder
+            or the file's name on; all but the keys is literal. Hive folders (``Store=2/``) need none.
         storage_options
             Options of the store; local files need none.
         mode
@@ -65,9 +68,8 @@ class FileDataset(Dataset):
         InputError
             ``path`` is no path. Whether there is something is looked at by ``check()``.
         SettingsError
-            A mode that does not exist.
+            A mode that does not exist, or a format that cannot work.
         """
-        refuse_unsupported(partition_format=partition_format)
         if mode is not None and mode not in _MODES:
             raise SettingsError([Fault("mode", repr(mode), ", ".join(map(repr, _MODES)), "mode='download'")])
         return cls(
@@ -75,6 +77,7 @@ class FileDataset(Dataset):
             include_hidden=include_hidden,
             mode=mode,
             storage_options=storage_options,
+            partition_format=partition_format,
         )
 
     @classmethod
@@ -97,11 +100,13 @@ class FileDataset(Dataset):
         return dataset
 
     def reader(self) -> ReadSpec:
-        return ReadSpec("files")
+        return ReadSpec("files", keys=self.group_by)
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
         check_size(mini_batch_size)
-        return cut_files(self.files(), mini_batch_size, input_index)
+        if self.group_by:
+            return cut_file_groups(self.groups(), input_index)
+        return cut_files(with_keys(self.files(), self._keys()), mini_batch_size, input_index)
 
     def to_dask(self, mini_batch_size: int | None = None) -> Bag:
         """A Dask Bag of paths with one partition per mini-batch."""

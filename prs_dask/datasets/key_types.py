@@ -3,16 +3,22 @@
 A key is a number where all of its texts are, and each just as Python writes that number: ``7`` is
 an int and ``1.5`` a float, ``007``, ``1.50`` and ``+1`` stay text. So two texts never become one
 value, and no text is lost: a key of versions with ``1.1`` and ``1.10`` is text.
+
+The type is decided from the forms of the texts alone, so a million files can be looked at one
+after the other without keeping their texts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from datetime import date, datetime
+from enum import IntEnum
+from functools import lru_cache
 from typing import Any, TypeAlias
 
-__all__ = ["KeyText", "key_type", "typed"]
+__all__ = ["Form", "KeyText", "form", "key_type", "type_of_forms", "typed"]
 
 KeyText: TypeAlias = str | datetime | None
 """A key's value as its path tells it; None: a missing value (hive)."""
@@ -20,29 +26,63 @@ KeyText: TypeAlias = str | datetime | None
 _INT = re.compile(r"-?[1-9][0-9]{0,18}|0")
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+][0-9]+)?")
 _INT64 = range(-(1 << 63), 1 << 63)
-_INFINITE = ("inf", "-inf")
+_EXACT_AS_FLOAT = range(-(1 << 53), (1 << 53) + 1)
 _TRUTH = {"True": True, "False": False}
+_INFINITE = ("inf", "-inf")
 
 
-def key_type(texts: Collection[KeyText]) -> str:
-    """The type of a key: ``int``, ``float``, ``datetime`` or ``str``, decided over all of its texts.
+class Form(IntEnum):
+    """What a text alone could be."""
 
-    Missing values fit every type.
+    MISSING = 0
+    INT = 1
+    LONG_INT = 2
+    """As a float it might not be told from its neighbour."""
+    FRACTION = 3
+    WHOLE_FLOAT = 4
+    """``1.0``: among ints it might be one of them."""
+    DATETIME = 5
+    TEXT = 6
 
-    >>> key_type({"1", "20"}), key_type({"1", "1.5"}), key_type({"1", "007"})
+
+_INTS = {Form.INT, Form.LONG_INT}
+_FLOATS = {Form.FRACTION, Form.WHOLE_FLOAT}
+_INTS_AND_FLOATS = {Form.INT, Form.FRACTION}
+
+
+@lru_cache(maxsize=4096)
+def form(text: KeyText) -> Form:
+    """What a text alone could be."""
+    if text is None:
+        return Form.MISSING
+    if isinstance(text, datetime):
+        return Form.DATETIME
+    if _INT.fullmatch(text) and (number := int(text)) in _INT64:
+        return Form.INT if number in _EXACT_AS_FLOAT else Form.LONG_INT
+    if _FLOAT.fullmatch(text) and repr(float(text)) == text and text != "-0.0":
+        return Form.WHOLE_FLOAT if float(text).is_integer() else Form.FRACTION
+    return Form.TEXT
+
+
+def type_of_forms(forms: AbstractSet[Form]) -> str:
+    """The one type for a key whose texts have these forms: ``int``, ``float``, ``datetime`` or ``str``."""
+    given = forms - {Form.MISSING}
+    if not given:
+        return "str"
+    if given <= _INTS:
+        return "int"
+    if given <= _FLOATS or given <= _INTS_AND_FLOATS:
+        return "float"
+    return "datetime" if given == {Form.DATETIME} else "str"
+
+
+def key_type(texts: Iterable[KeyText]) -> str:
+    """The type of a key, decided over all of its texts; missing values fit every type.
+
+    >>> key_type(["1", "20"]), key_type(["1", "1.5"]), key_type(["1", "007"])
     ('int', 'float', 'str')
     """
-    given = [text for text in texts if text is not None]
-    plain = [text for text in given if isinstance(text, str)]
-    if len(plain) < len(given):
-        return "datetime"
-    if not plain:
-        return "str"
-    if all(map(_is_int, plain)):
-        return "int"
-    if all(_is_int(text) or _is_float(text) for text in plain) and _distinct(plain):
-        return "float"
-    return "str"
+    return type_of_forms(set(map(form, texts)))
 
 
 def typed(text: KeyText, kind: str) -> Any:
@@ -57,9 +97,9 @@ def typed(text: KeyText, kind: str) -> Any:
         return text
     try:
         if kind == "int":
-            return int(text) if _is_int(text) else text
+            return int(text) if form(text) in _INTS else text
         if kind == "float":
-            return float(text) if _is_int(text) or _is_float(text) or text in _INFINITE else text
+            return float(text) if form(text) in _INTS | _FLOATS or text in (*_INFINITE, "-0.0") else text
         if kind == "date":
             return date.fromisoformat(text)
         if kind == "datetime":
@@ -67,17 +107,3 @@ def typed(text: KeyText, kind: str) -> Any:
     except ValueError:
         return text
     return _TRUTH.get(text, text)
-
-
-def _is_int(text: str) -> bool:
-    return _INT.fullmatch(text) is not None and int(text) in _INT64
-
-
-def _is_float(text: str) -> bool:
-    return _FLOAT.fullmatch(text) is not None and repr(float(text)) == text
-
-
-def _distinct(texts: Iterable[str]) -> bool:
-    """Whether different texts are different numbers: large integers may not be, as floats."""
-    different = set(texts)
-    return len({float(text) for text in different}) == len(different)

@@ -20,7 +20,7 @@ Hive folders are all folders with a ``=`` in their names. Key and value are deco
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
@@ -75,14 +75,15 @@ class PathFormat(NamedTuple):
     types: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
 
-    def texts_of(self) -> TextsOf:
+    def texts_of(self, required: Collection[str] = ()) -> TextsOf:
         """A function from a path to the texts of its keys, in the order of ``keys``; raises KeysNotFound.
 
-        Of hive folders only keys that are not among ``keys`` are an error; one that a path lacks is missing.
+        A path lacks its keys if it does not fit the template; with hive folders, if it has another key, or
+        none of the ``required`` ones: others that it lacks are missing values.
         """
         roots = frozenset(self.roots)
         if self.template is None:
-            return lambda path: self._in_folders(path, roots)
+            return lambda path: self._in_folders(path, roots, required)
         pattern, make = _compiled(self.template)
 
         def in_format(path: str) -> tuple[KeyText, ...]:
@@ -97,11 +98,13 @@ class PathFormat(NamedTuple):
 
         return in_format
 
-    def _in_folders(self, path: str, roots: frozenset[str]) -> tuple[KeyText, ...]:
+    def _in_folders(self, path: str, roots: frozenset[str], required: Collection[str]) -> tuple[KeyText, ...]:
         found = hive_pairs(path, path_below(path, roots))
-        if found.keys() - self.keys:
-            more = ", ".join(sorted(found.keys() - self.keys))
-            raise KeysNotFound(path, f"the key {more}", f"{', '.join(self.keys) or 'none'}, as the first files have")
+        if more := found.keys() - self.keys:
+            allowed = f"{', '.join(self.keys) or 'none'}, as the first files have"
+            raise KeysNotFound(path, f"the key {', '.join(sorted(more))}", allowed)
+        if lacking := [key for key in required if key not in found]:
+            raise KeysNotFound(path, f"no folder {lacking[0]}=...", "one in every path")
         return tuple(found.get(key) for key in self.keys)
 
 

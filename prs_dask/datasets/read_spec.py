@@ -7,9 +7,12 @@ mini-batch to the next is in its descriptor.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from prs_dask.errors import ReadError
+
+if TYPE_CHECKING:
+    from prs_dask.datasets.path_format import PathFormat
 
 __all__ = ["Kind", "ReadError", "ReadSpec", "UnsafeCut"]
 
@@ -48,6 +51,10 @@ class ReadSpec(NamedTuple):
         The SQL query (``datasets.query.Query``) where that is what the rows come from.
     changes
         What is done to the columns of each mini-batch in the end (``datasets.columns.ColumnChange``).
+    path_format
+        The keys in the files' paths, which are the last columns; None: none.
+    keys
+        The partition keys that mini-batches are made by; their ``values`` are in this order.
     """
 
     kind: Kind
@@ -60,3 +67,5 @@ class ReadSpec(NamedTuple):
     include_path: bool = False
     query: Any = None
     changes: tuple[Any, ...] = ()
+    path_format: PathFormat | None = None
+    keys: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from prs_dask.mini_batches import (
     FileMiniBatch,
     FrameMiniBatch,
     MiniBatch,
+    PartMiniBatch,
     QueryMiniBatch,
     RowGroupMiniBatch,
     TextMiniBatch,
@@ -57,22 +58,37 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
         from prs_dask.datasets.query import read_query
 
         return read_query(spec.query)
-    if isinstance(mini_batch, RowGroupMiniBatch):
+    if isinstance(mini_batch, PartMiniBatch):
+        from prs_dask.datasets.joining import joined
+
+        frames = [_read_part(part, spec, mini_batch.key_types) for part in mini_batch.parts]
+        keys = spec.path_format.keys if spec.path_format is not None else ()
+        return joined(frames, [part.path for part in mini_batch.parts], spec.kind, keys)
+    if not isinstance(mini_batch, RowGroupMiniBatch | TextMiniBatch):
+        raise TypeError(f"no reader for {type(mini_batch).__name__}")
+    return _read_part(mini_batch, spec, ())
+
+
+def _read_part(part: RowGroupMiniBatch | TextMiniBatch, spec: ReadSpec, key_types: tuple[str, ...]) -> pd.DataFrame:
+    """Rows of one file, with what its path tells of them."""
+    if isinstance(part, RowGroupMiniBatch):
         from prs_dask.datasets.parquet import read_row_groups
 
-        frame = read_row_groups(mini_batch.path, mini_batch.first, mini_batch.stop)
-    elif isinstance(mini_batch, TextMiniBatch):
-        frame = _read_text(mini_batch, spec)
+        frame = read_row_groups(part.path, part.first, part.stop)
     else:
-        raise TypeError(f"no reader for {type(mini_batch).__name__}")
+        frame = _read_text(part, spec)
+    if spec.path_format is not None:
+        from prs_dask.datasets.key_columns import add_key_columns
+
+        frame = add_key_columns(frame, part.path, spec.path_format, key_types)
     if spec.include_path:
         if PATH_COLUMN in frame:
-            raise ReadError(f"{mini_batch.path}: has a column {PATH_COLUMN!r} of its own; set include_path=False")
-        frame.insert(0, PATH_COLUMN, mini_batch.path)
+            raise ReadError(f"{part.path}: has a column {PATH_COLUMN!r} of its own; set include_path=False")
+        frame.insert(0, PATH_COLUMN, part.path)
     if spec.changes:
         from prs_dask.datasets.columns import changed
 
-        return changed(frame, spec.changes, mini_batch.path)
+        return changed(frame, spec.changes, part.path)
     return frame
 
 
@@ -89,6 +105,10 @@ def _read_text(mini_batch: TextMiniBatch, spec: ReadSpec) -> pd.DataFrame:
         return parse_json(data, mini_batch.path, first_line, spec)
     from prs_dask.datasets.delimited import Block, parse
 
+    if not data and mini_batch.start < 0:  # nothing of the file was read before: it may be empty
+        import pandas as pd
+
+        return pd.DataFrame()
     names = spec.names or _own_names(mini_batch.path, spec)
     return parse(Block(data, names, mini_batch.path, first_line), spec)
 

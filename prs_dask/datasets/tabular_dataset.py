@@ -9,12 +9,20 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from prs_dask.datasets.cutting import READ_FAULTS, FilesWithHeader, cut_parquet, cut_text
-from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths, check_size, refuse_unsupported
+from prs_dask.datasets.cutting import (
+    READ_FAULTS,
+    FilesWithHeader,
+    cut_parquet,
+    cut_table_groups,
+    cut_text,
+    start_of_the_header_file,
+)
+from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths, check_size
 from prs_dask.datasets.leading_text import LeadingText, column_names, leading_text, open_quote, unreadable
+from prs_dask.datasets.path_keys import column_faults, with_keys
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote
-from prs_dask.errors import Fault, SettingsError
+from prs_dask.errors import Fault, InputError, SettingsError
 from prs_dask.mini_batches import MiniBatch
 
 if TYPE_CHECKING:
@@ -95,7 +103,8 @@ class TabularDataset(Dataset):
             their mini-batch. Without it types are inferred once from the first 1 MiB, and where a
             block does not fit it is read with wider ones.
         partition_format
-            Not supported yet.
+            As for ``FileDataset.from_files``. Each key is a column, the last ones, typed by the paths of the
+            first 1000 files (with ``partition_keys`` by those of all): an int, float or datetime, else text.
         include_path
             Whether a first column ``Path`` tells each row's file.
         storage_options
@@ -106,7 +115,6 @@ class TabularDataset(Dataset):
         SettingsError
             Settings that cannot work, all at once.
         """
-        refuse_unsupported(partition_format=partition_format)
         faults = []
         if len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0':
             faults.append(Fault("separator", repr(separator), "one ASCII character, no quote or line break", "','"))
@@ -127,6 +135,7 @@ class TabularDataset(Dataset):
         return cls(
             paths=absolute_paths(path),
             storage_options=storage_options,
+            partition_format=partition_format,
             spec=spec,
             header=_HEADERS[header],
         )
@@ -148,12 +157,13 @@ class TabularDataset(Dataset):
         path, encoding, partition_format, include_path, storage_options
             As for ``from_delimited_files``.
         """
-        refuse_unsupported(partition_format=partition_format)
         faults: list[Fault] = []
         spec = ReadSpec("json_lines", encoding=_encoding(encoding, faults), include_path=include_path)
         if faults:
             raise SettingsError(faults)
-        return cls(paths=absolute_paths(path), storage_options=storage_options, spec=spec)
+        return cls(
+            paths=absolute_paths(path), storage_options=storage_options, partition_format=partition_format, spec=spec
+        )
 
     @classmethod
     def from_parquet_files(
@@ -166,14 +176,18 @@ class TabularDataset(Dataset):
     ) -> TabularDataset:
         """A dataset of the rows of Parquet files; a row group is never cut.
 
+        Keys of hive folders (``Store=2/Brand=a%2Fb/``) are columns, the last ones, as those of ``partition_format``
+        are; a column of that name in the files gives way to them.
+
         Parameters
         ----------
         path, partition_format, include_path, storage_options
             As for ``from_delimited_files``.
         """
-        refuse_unsupported(partition_format=partition_format)
         spec = ReadSpec("parquet", include_path=include_path)
-        return cls(paths=absolute_paths(path), storage_options=storage_options, spec=spec)
+        return cls(
+            paths=absolute_paths(path), storage_options=storage_options, partition_format=partition_format, spec=spec
+        )
 
     @classmethod
     def from_sql_query(
@@ -280,9 +294,17 @@ class TabularDataset(Dataset):
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
         check_size(mini_batch_size)
+        if self.group_by:
+            starts = start_of_the_header_file(self.files(), self.spec) if self.header == "first" else {}
+            return cut_table_groups(self.groups(), input_index, self.spec.kind, starts)
+        files = with_keys(self.files(), self._keys())
         if self.spec.kind == "parquet":
-            return cut_parquet(self.files(), mini_batch_size, input_index)
-        return cut_text(self.files(), mini_batch_size, input_index, self.spec, self.header)
+            return cut_parquet(files, mini_batch_size, input_index)
+        return cut_text(files, mini_batch_size, input_index, self.spec, self.header)
+
+    @property
+    def finds_hive_folders(self) -> bool:  # type: ignore[override]
+        return self.spec.kind == "parquet"
 
     def reader(self) -> ReadSpec:
         """What a worker process needs to read any mini-batch; reads the head of the first file with rows.
@@ -290,12 +312,17 @@ class TabularDataset(Dataset):
         Raises
         ------
         InputError
-            The column names of all files are to be taken from the first one, and it cannot be read.
+            The column names of all files are to be taken from the first one, and it cannot be read; a
+            key of the paths has the name of a column.
         """
+        spec = self.spec._replace(path_format=self._keys(), keys=self.group_by)
         if self.spec.kind == "parquet":
-            return self.spec
+            return spec
         names = self._names_for_all()
-        return self.spec._replace(names=names, column_types=self._column_types(names))
+        spec = spec._replace(names=names, column_types=self._column_types(names))
+        if spec.path_format is not None and (faults := column_faults(spec, spec.path_format)):
+            raise InputError(faults)
+        return spec
 
     def _names_for_all(self) -> tuple[str, ...] | None:
         if self.spec.kind == "json_lines" or self.header == "each":

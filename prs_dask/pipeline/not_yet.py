@@ -11,7 +11,6 @@ from prs_dask.errors import Fault
 __all__ = ["option_faults", "setting_faults", "side_input_faults"]
 
 _NOT_YET = (
-    "partition_keys",
     "environment",
     "on_failed_mini_batch",
     "processes_per_gpu",

@@ -119,7 +119,7 @@ class ParallelRunStep:
             With every fault at once.
         """
         faults: list[Fault] = []
-        for dataset in self.inputs:
+        for dataset in self.inputs_of(self.config.resolve()):
             try:
                 dataset.check()
             except SettingsError as error:
@@ -143,11 +143,16 @@ class ParallelRunStep:
             return [Fault("output", found, "a folder that can be written", "another output")]
         return []
 
+    def inputs_of(self, config: ParallelRunConfig) -> tuple[Dataset, ...]:
+        """The inputs, grouped by the config's ``partition_keys``."""
+        return tuple(dataset.grouped_by(config.partition_keys or ()) for dataset in self.inputs)
+
     def mini_batches(self, config: ParallelRunConfig) -> Iterator[MiniBatch]:
         """All mini-batches of all inputs, lazily, in the order of their ids."""
         files = self.inputs[0].kind == "file"
         size = config.files_per_mini_batch if files else config.bytes_per_mini_batch
-        return chain.from_iterable(dataset.mini_batches(size, index) for index, dataset in enumerate(self.inputs))
+        inputs = enumerate(self.inputs_of(config))
+        return chain.from_iterable(dataset.mini_batches(size, index) for index, dataset in inputs)
 
     def plan(self, n: int | None = None) -> list[MiniBatch]:
         """The first ``n`` mini-batches (None: all), without running any.
@@ -187,7 +192,7 @@ class ParallelRunStep:
             from prs_dask.clusters import check_target
 
             check_target(target)
-        preparation = prepare(config, self.options, self.inputs)
+        preparation = prepare(config, self.options, self.inputs_of(config))
         now, short_id = time.time(), uuid.uuid4().hex[:8]
         folder = RunFolder.create(Path(run_folder) if run_folder is not None else None, self.name, now, short_id)
         try:

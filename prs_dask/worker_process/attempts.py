@@ -20,7 +20,7 @@ from prs_dask.attempts.records import Category
 from prs_dask.datasets.read_spec import UnsafeCut
 from prs_dask.entry_script.context import MiniBatchContext
 from prs_dask.entry_script.failures import describe
-from prs_dask.mini_batches import MiniBatch, decode
+from prs_dask.mini_batches import MiniBatch, PartMiniBatch, decode
 from prs_dask.worker_process.frames import FRAME_HEADER, MAX_PIECE, FrameKind, pack_error, pack_outcome
 from prs_dask.worker_process.launch import EXIT_BROKEN, EXIT_SUPERVISOR_GONE
 from prs_dask.worker_process.phase import Phase
@@ -119,7 +119,9 @@ class Attempts:
             category = _EXCEPTION
             read_end = run_end = monotonic()
             page.write(sequence, _RUN, items, read_end)
-            if host.takes_context:
+            if not items and type(mini_batch) is PartMiniBatch:
+                result = []  # its files hold no row: there is nothing to run over
+            elif host.takes_context:
                 result = host.run_function(data, self._context(mini_batch, mini_batch_id, attempt))
             else:
                 result = host.run_function(data)
@@ -171,9 +173,9 @@ class Attempts:
     def _context(self, mini_batch: MiniBatch, mini_batch_id: int, attempt: int) -> MiniBatchContext:
         number = mini_batch.input
         name = self._input_names[number] if number < len(self._input_names) else str(number)
-        # Kinds of mini-batches without partition keys have no such field.
-        values: Any = getattr(mini_batch, "partition_key_value", ())
-        return MiniBatchContext(str(mini_batch_id), name, dict(values), attempt)
+        values: tuple[Any, ...] = getattr(mini_batch, "values", ())  # not every kind can have keys
+        keys = dict(zip(self._readers[number].keys, values, strict=True)) if values else {}
+        return MiniBatchContext(str(mini_batch_id), name, keys, attempt)
 
 
 def _leave_forked_child(how: BaseException | int) -> None:

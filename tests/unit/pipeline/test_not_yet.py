@@ -19,7 +19,6 @@ def step(folder: Path, settings: dict[str, Any] | None = None, **more: Any) -> P
 @pytest.mark.parametrize(
     "setting",
     [
-        {"partition_keys": ["store"]},
         {"environment": {"pandas": ">=2"}},
         {"on_failed_mini_batch": "bisect"},
         {"processes_per_gpu": 2},

@@ -1,0 +1,221 @@
+"""The partition keys of a dataset's paths: which there are, and the files of each combination.
+
+``find_path_format`` looks at a listing's head; ``with_keys`` sees that every path has its keys while
+the listing streams; ``group_files`` reads a listing to its end and groups it. All of it in the driver.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from prs_dask.datasets.glob_pattern import is_pattern
+from prs_dask.datasets.key_types import Form, KeyText, form, key_type, type_of_forms, typed
+from prs_dask.datasets.path_format import KeysNotFound, PathFormat, check_format, hive_pairs, outermost, path_below
+from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.errors import Fault, InputError
+
+__all__ = ["KEYS_FILE", "Group", "column_faults", "find_path_format", "group_files", "key_faults", "with_keys"]
+
+KEYS_FILE = "_partition_keys.json"
+"""Beside hive folders: the types of their keys, where the texts do not tell them."""
+
+_HEAD = 1000
+_SEPARATOR = b"\0"
+
+
+class Group(NamedTuple):
+    """The files of one combination of keys.
+
+    Parameters
+    ----------
+    values
+        Typed, in the order of the keys that were grouped by.
+    paths
+        In the order of the listing.
+    types
+        Of all keys, in the order of ``PathFormat.keys``.
+    """
+
+    values: tuple[Any, ...]
+    paths: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+def find_path_format(
+    paths: Sequence[str], files: Iterable[str], template: str | None, *, hive: bool
+) -> PathFormat | None:
+    """The keys of a dataset's paths, typed by those of the first 1000 files; None where there are none.
+
+    Parameters
+    ----------
+    paths
+        As the dataset was given them.
+    files
+        Its listing; not read beyond its head.
+    template
+        ``partition_format``; None: none was given.
+    hive
+        Whether to look for hive folders where there is no template.
+
+    Raises
+    ------
+    InputError
+        A path of the head does not have the keys that it should.
+    """
+    if template is None and not hive:
+        return None
+    roots = outermost(map(_root, paths))
+    head = list(islice(files, _HEAD))
+    if template is not None:
+        keys = check_format(template)
+    else:
+        below, found = frozenset(roots), dict[str, None]()
+        for path in head:
+            found |= dict.fromkeys(_or_refused(lambda path=path: hive_pairs(path, path_below(path, below)), None))  # type: ignore[misc]
+        keys = tuple(found)
+        if not keys:
+            return None
+    path_format = PathFormat(keys, roots, template)
+    texts_of = path_format.texts_of()
+    rows = [_or_refused(lambda path=path: texts_of(path), template) for path in head]  # type: ignore[misc]
+    types = tuple(key_type(column) for column in zip(*rows, strict=True)) or ("str",) * len(keys)
+    return _as_written(path_format._replace(types=types), paths)
+
+
+def _root(path: str) -> str:
+    """The folder below which a given path's files count."""
+    if not is_pattern(path) or ("://" not in path and os.path.lexists(path)):
+        return path
+    fixed: list[str] = []
+    for part in path.split("/"):
+        if is_pattern(part):
+            break
+        fixed.append(part)
+    return "/".join(fixed) + "/"
+
+
+def _as_written(path_format: PathFormat, paths: Sequence[str]) -> PathFormat:
+    """The same with the types that ``partition_by`` wrote down, if it made this dataset's only folder."""
+    if path_format.template is not None or len(paths) != 1 or "://" in paths[0]:
+        return path_format
+    try:
+        with open(os.path.join(paths[0], KEYS_FILE), encoding="utf-8") as file:
+            written = {key["name"]: key for key in json.load(file)["partition_keys"]}
+            types = tuple(str(written[name]["type"]) for name in path_format.keys)
+            return path_format._replace(types=types, dtypes=tuple(str(written[n]["dtype"]) for n in path_format.keys))
+    except (OSError, ValueError, KeyError, TypeError):
+        return path_format
+
+
+def _or_refused(look: Callable[[], Any], template: str | None) -> Any:
+    try:
+        return look()
+    except KeysNotFound as error:
+        raise _refusal(error, template) from None
+
+
+def _refusal(error: KeysNotFound, template: str | None) -> InputError:
+    found = f"{error.path!r} with {error.found}"
+    if template is None:
+        return InputError([Fault("partition_keys", found, error.allowed, "the same folders key=value for all files")])
+    return InputError([Fault("partition_format", found, error.allowed, "another format, or a path without this file")])
+
+
+def key_faults(
+    keys: Sequence[str], path_format: PathFormat | None, paths: Sequence[str], *, table: bool
+) -> list[Fault]:
+    """What is wrong with grouping the files of these paths by ``keys``; nothing where there are none."""
+    if not keys:
+        return []
+    write = f"TabularDataset.partition_by({list(keys)!r}, target) for columns of the table" if table else ""
+    if not paths:
+        found = f"{list(keys)!r}, but these rows have no paths that could tell keys"
+        return [Fault("partition_keys", found, "datasets of files", write)]
+    shown = f"{paths[0]!r}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+    if path_format is None:
+        found = f"{list(keys)!r}, but the paths in {shown} tell no keys"
+        allowed = "keys of partition_format, or of folders such as Store=2/"
+        return [
+            Fault("partition_keys", found, allowed, f'partition_format="{{{keys[0]}}}/..."{write and ", or "}{write}')
+        ]
+    known = ", ".join(path_format.keys)
+    return [
+        Fault("partition_keys", f"{key!r}, which the paths in {shown} do not tell", known, write)
+        for key in keys
+        if key not in path_format.keys
+    ]
+
+
+def column_faults(spec: ReadSpec, path_format: PathFormat) -> list[Fault]:
+    """A fault for each key that has the name of a column, as far as those are known from the files' head."""
+    columns = {*(name for name, _ in spec.column_types), *(spec.names or ())}
+    name = "partition_keys" if path_format.template is None else "partition_format"
+    allowed = "keys with other names than the columns: both would be columns of the table"
+    return [
+        Fault(name, f"the key {key!r}, which is a column of the files too", allowed)
+        for key in path_format.keys
+        if key in columns
+    ]
+
+
+def with_keys(files: Iterable[str], path_format: PathFormat | None) -> Iterator[str]:
+    """The files, each seen to have its keys; InputError for the first that does not."""
+    if path_format is None:
+        yield from files
+        return
+    texts_of = path_format.texts_of()
+    for path in files:
+        try:
+            texts_of(path)
+        except KeysNotFound as error:
+            raise _refusal(error, path_format.template) from None
+        yield path
+
+
+def group_files(files: Iterable[str], path_format: PathFormat, keys: Sequence[str]) -> Iterator[Group]:
+    """The files of each combination of ``keys``, in the order of the first file of each.
+
+    The listing is read to its end before the first group comes. Meanwhile the paths are kept as
+    bytes, one buffer for each group: some 10 bytes more than a path is long.
+
+    Raises
+    ------
+    InputError
+        A path does not have all keys.
+    """
+    texts_of = path_format.texts_of(keys)
+    places = [path_format.keys.index(key) for key in keys]
+    forms: list[set[Form]] = [set() for _ in path_format.keys]
+    groups: dict[tuple[KeyText, ...], bytearray] = {}
+    for path in files:
+        try:
+            texts = texts_of(path)
+        except KeysNotFound as error:
+            raise _refusal(error, path_format.template) from None
+        for text, known in zip(texts, forms, strict=True):
+            known.add(form(text))
+        combination = tuple([texts[place] for place in places])
+        paths = groups.get(combination)
+        if paths is None:
+            paths = groups[combination] = bytearray()
+        paths += path.encode("utf-8", "surrogatepass") + _SEPARATOR
+    types = path_format.types if path_format.dtypes else tuple(map(type_of_forms, forms))
+    yield from _typed_groups(groups, types, places)
+
+
+def _typed_groups(
+    groups: dict[tuple[KeyText, ...], bytearray], types: tuple[str, ...], places: Sequence[int]
+) -> Iterator[Group]:
+    """Groups as they are handed out; those of equal values (``1`` and ``1.0`` of a float) are one."""
+    combinations: dict[tuple[Any, ...], list[tuple[KeyText, ...]]] = {}
+    for texts in groups:
+        values = tuple(typed(text, types[place]) for text, place in zip(texts, places, strict=True))
+        combinations.setdefault(values, []).append(texts)
+    for values, same in combinations.items():
+        buffers = b"".join(groups.pop(texts) for texts in same)  # the memory of a group ends with it
+        paths = buffers[: -len(_SEPARATOR)].split(_SEPARATOR)
+        yield Group(values, tuple(path.decode("utf-8", "surrogatepass") for path in paths), types)
