@@ -135,6 +135,11 @@ class Dataset(ABC):
         assert found is not None  # noqa: S101 - _keys has seen to it
         return group_files(self.files(), found, self.group_by)
 
+    @property
+    def secrets(self) -> list[Any]:
+        """Values that no log may show."""
+        return list((self.storage_options or {}).values())
+
     def files(self) -> Iterator[str]:
         """The dataset's files, lazily: each folder's sorted by their bytes, then its folders in turn."""
         found = list_files(self.paths, self.include_hidden)

@@ -31,6 +31,10 @@ class QueryDataset(TabularDataset):
         query: Query = self.spec.query
         return query
 
+    @property
+    def secrets(self) -> list[Any]:
+        return [*self.query.secrets, *self.query.parameters.values()]
+
     def check(self) -> None:
         """Connect once, without running anything.
 

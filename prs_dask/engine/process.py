@@ -133,6 +133,7 @@ class LaneProcess:
             logging_level=settings.logging_level,
             import_paths=tuple(path for path in sys.path if path),
             input_names=settings.input_names,
+            input_paths=settings.input_paths,
         )
 
     def _wait_until_ready(self, until: float) -> StartProblem | None:

@@ -57,7 +57,7 @@ class WorkerSettings:
         cloudpickle of that object.
     source_digest
         Names the source archive; None without one.
-    arguments, readers, row_format, logging_level, input_names
+    arguments, readers, row_format, logging_level, input_names, input_paths
         See `prs_dask.worker_process.frames.ProcessSetup`.
     environment
         Set for every worker process before anything is imported. May hold secrets.
@@ -80,3 +80,4 @@ class WorkerSettings:
     memory_limit: int | None = None
     shared_output: str | None = None
     input_names: tuple[str, ...] = ()
+    input_paths: tuple[tuple[str, str], ...] = ()

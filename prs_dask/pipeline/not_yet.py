@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-
 from prs_dask.config import SETTINGS, EngineOptions, ParallelRunConfig
 from prs_dask.errors import Fault
 
-__all__ = ["option_faults", "setting_faults", "side_input_faults"]
+__all__ = ["option_faults", "setting_faults"]
 
 _NOT_YET = (
     "environment",
@@ -33,18 +30,3 @@ def option_faults(options: EngineOptions) -> list[Fault]:
     if options.profiling_module is None:
         return []
     return [Fault("arguments: --profiling_module", options.profiling_module, "nothing: not supported yet")]
-
-
-def side_input_faults(side_inputs: Sequence[object]) -> list[Fault]:
-    """Side inputs are paths that every process can read; anything else is a fault."""
-    faults = []
-    for one in side_inputs:
-        if not isinstance(one, (str, os.PathLike)):
-            faults.append(Fault("side_inputs", repr(one), "local paths; anything else is not supported yet"))
-        elif "://" in str(one):
-            faults.append(Fault("side_inputs", repr(str(one)), "local paths; remote stores are not supported yet"))
-        elif not os.path.exists(one):
-            faults.append(
-                Fault("side_inputs", f"{os.fspath(one)!r}, which does not exist", "an existing file or folder")
-            )
-    return faults

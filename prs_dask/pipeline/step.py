@@ -17,6 +17,7 @@ from prs_dask.errors import Fault, OutputError, SettingsError
 from prs_dask.pipeline import not_yet
 from prs_dask.pipeline.outputs import OutputFileDatasetConfig, output_path
 from prs_dask.pipeline.preparation import prepare
+from prs_dask.pipeline.side_inputs import Links, dataset_faults, named_places, place_of, side_input_faults
 
 if TYPE_CHECKING:
     from prs_dask.mini_batches import MiniBatch
@@ -41,7 +42,9 @@ class ParallelRunStep:
     output
         A folder, or an `OutputFileDatasetConfig`; None: ``output`` in the run folder.
     side_inputs
-        Local files or folders that every worker process may read whole.
+        Files or folders that every worker process may read whole: paths, or datasets of one file or one folder.
+        They lie where they are; ``as_mount(path)`` and ``as_download(path)`` make a link of that name for as
+        long as the step run lasts.
     arguments
         The entry script's command line. A dataset, side input or output in it becomes its local path.
     allow_reuse
@@ -90,10 +93,13 @@ class ParallelRunStep:
         faults += _input_faults(self.inputs)
         faults += self.config.file_faults()
         faults += not_yet.setting_faults(self.config)
-        faults += not_yet.side_input_faults(self.side_inputs)
+        faults += side_input_faults(self.side_inputs)
         try:
             self.options, self._arguments = split_arguments(list(arguments or ()))
             faults += not_yet.option_faults(self.options)
+            for one in self._arguments:
+                faults += dataset_faults("arguments", one) if isinstance(one, Dataset) else ()
+            faults += _place_faults(self.inputs, self._arguments)
         except SettingsError as error:
             faults += error.faults
         try:
@@ -194,8 +200,10 @@ class ParallelRunStep:
             check_target(target)
         preparation = prepare(config, self.options, self.inputs_of(config))
         now, short_id = time.time(), uuid.uuid4().hex[:8]
-        folder = RunFolder.create(Path(run_folder) if run_folder is not None else None, self.name, now, short_id)
+        links = Links(self.placed)
+        folder = None
         try:
+            folder = RunFolder.create(Path(run_folder) if run_folder is not None else None, self.name, now, short_id)
             output_folder = self._output_path or folder.output
             output = None
             if config.output_action == "append_row":
@@ -212,10 +220,19 @@ class ParallelRunStep:
                 output_folder=output_folder,
                 output=output,
                 compute_target=target,
+                input_paths=named_places((*self.inputs, *self.placed)),
+                links=links,
             )
         except BaseException:
-            folder.discard()
+            links.remove()
+            if folder is not None:
+                folder.discard()
             raise
+
+    @property
+    def placed(self) -> tuple[object, ...]:
+        """Everything that may have a place of its own on the node: side inputs, and datasets among the arguments."""
+        return (*self.side_inputs, *(one for one in self._arguments if isinstance(one, Dataset)))
 
     def _local_arguments(self, output_folder: Path) -> tuple[str, ...]:
         """The arguments as text; datasets and outputs as their local paths."""
@@ -224,7 +241,7 @@ class ParallelRunStep:
             if isinstance(argument, OutputFileDatasetConfig):
                 texts.append(str(output_path(argument) or output_folder))
             elif isinstance(argument, Dataset):
-                texts += argument.paths
+                texts.append(place_of(argument))
             else:
                 texts.append(os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument))
         return tuple(texts)
@@ -253,3 +270,14 @@ def _input_faults(inputs: Sequence[Dataset]) -> list[Fault]:
     names = [item.name for item in inputs if item.name]
     twice = sorted({name for name in names if names.count(name) > 1})
     return [Fault("inputs", f"the name {name!r} twice", "a name of its own for each") for name in twice]
+
+
+def _place_faults(inputs: Sequence[Dataset], arguments: Sequence[object]) -> list[Fault]:
+    """Inputs that ask for a place of their own on the node, where nothing would lead to it."""
+    asking = [one for one in inputs if isinstance(one, Dataset) and one.path_on_compute is not None]
+    allowed = "no path: its files are handed out where they lie; side inputs and arguments may have one"
+    return [
+        Fault("inputs", f"as_mount({one.path_on_compute!r})", allowed, "as_mount()")
+        for one in asking
+        if one not in arguments
+    ]

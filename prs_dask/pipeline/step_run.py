@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from prs_dask.attempts.judge import Verdict
 from prs_dask.attempts.progress import ProgressMeter
+from prs_dask.datasets import Dataset
 from prs_dask.engine.results import Results
 from prs_dask.engine.run_settings import RunSettings, WorkerSettings
 from prs_dask.engine.spool import sweep_abandoned
@@ -42,6 +43,7 @@ from prs_dask.output.order_file import OrderFile
 from prs_dask.output.piece_store import PieceStore
 from prs_dask.pipeline.preparation import Preparation, fingerprint, settings_for_people
 from prs_dask.pipeline.recording import TreeRecorder
+from prs_dask.pipeline.side_inputs import Links, place_of
 from prs_dask.quantities import format_seconds
 from prs_dask.redaction import Redactor
 
@@ -81,6 +83,8 @@ class StepRun:
         output_folder: Path,
         output: AppendFile | None,
         compute_target: Any,
+        input_paths: tuple[tuple[str, str], ...] = (),
+        links: Links | None = None,
     ) -> None:
         self.id = run_id
         self.name = step.name
@@ -96,6 +100,8 @@ class StepRun:
         self._folder = run_folder
         self._output = output
         self._compute_target = compute_target
+        self._input_paths = input_paths
+        self._links = links
         self._submitted = time.monotonic()
         self._state, self._stage = "Running", "preparing"
         self._situation = Situation()
@@ -106,7 +112,8 @@ class StepRun:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         settings = settings_for_people(config)
-        self._tree = LogTree(run_folder.logs, Redactor(settings))
+        secrets = [dataset.secrets for dataset in (*step.inputs, *step.placed) if isinstance(dataset, Dataset)]
+        self._tree = LogTree(run_folder.logs, Redactor([settings, {"storage_options": secrets}]))
         try:
             self._journal = self._start_files(settings)
         except BaseException:
@@ -128,6 +135,7 @@ class StepRun:
             "output": str(self.output_dir),
             "arguments": list(self._arguments),
             "inputs": [repr(dataset) for dataset in step.inputs],
+            "side_inputs": [place_of(one) for one in step.side_inputs],
         }
         self._folder.write_settings({**about, "settings": settings})
         if preparation.source is not None:
@@ -339,6 +347,7 @@ class StepRun:
             memory_limit=config.memory_limit_per_process,
             shared_output=str(self.output_dir),
             input_names=preparation.input_names,
+            input_paths=self._input_paths,
         )
         settings = RunSettings(
             run_id=self.id,
@@ -405,6 +414,8 @@ class StepRun:
             with contextlib.suppress(Exception):  # nothing that goes wrong here changes the result
                 cluster.close()
             sweep_abandoned()  # what workers of this machine left that were killed
+        if self._links is not None:
+            self._links.remove()
         digest = self._tree.errors.digest(str(self.log_dir)) if verdict.state != "Completed" else ""
         self._state = verdict.state
         self.error = "\n".join(text for text in (verdict.cause, digest) if text) or None

@@ -106,3 +106,35 @@ def run(mini_batch, context):
 """
     run = completed(tmp_path, client, script, TabularDataset.from_pandas(table(0, 10)), run_max_try=3)
     assert rows(run) == [f"a {n}" for n in range(10)]
+
+
+def test_side_inputs_are_found_by_arguments_and_by_name(tmp_path: Path, client: Client) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("42")
+    labels = FileDataset.from_files(tmp_path / "labels.txt").as_named_input("labels")
+    model = FileDataset.from_files(tmp_path / "model").as_download(str(tmp_path / "placed" / "model"))
+    script = """
+import sys
+from pathlib import Path
+from azureml.core import Run
+
+def init():
+    global labels, weights
+    labels = Path(sys.argv[2]).read_text().split()
+    weights = Path(sys.argv[4], "weights").read_text()
+    assert Run.get_context().input_datasets["labels"] == sys.argv[2]
+
+def run(mini_batch):
+    return [f"a {n} {labels[n % 2]} {weights}" for n in mini_batch["id"]]
+"""
+    run = completed(
+        tmp_path,
+        client,
+        script,
+        TabularDataset.from_pandas(table(0, 4)),
+        side_inputs=[labels, model],
+        arguments=["--labels", labels, "--model", model],
+    )
+    assert rows(run) == ["a 0 cat 42", "a 1 dog 42", "a 2 cat 42", "a 3 dog 42"]
+    assert list((tmp_path / "placed").iterdir()) == []

@@ -36,16 +36,3 @@ def test_a_setting_that_would_do_nothing_is_refused(setting: dict[str, Any], tmp
 def test_so_is_an_option_of_the_engine(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--profiling_module: found cProfile.*not supported yet"):
         step(tmp_path, arguments=["--profiling_module", "cProfile"])
-
-
-@pytest.mark.parametrize(
-    ("side_input", "told"),
-    [("s3://bucket/labels", "not supported yet"), ("nowhere", "does not exist"), (3, "local paths")],
-)
-def test_a_side_input_that_no_process_could_read_is_refused(side_input: object, told: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=f"side_inputs: found .*{told}"):
-        step(tmp_path, side_inputs=[side_input])
-
-
-def test_defaults_and_local_side_inputs_pass(tmp_path: Path) -> None:
-    assert step(tmp_path, side_inputs=[tmp_path]).side_inputs == (tmp_path,)

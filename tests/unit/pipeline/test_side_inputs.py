@@ -1,0 +1,117 @@
+"""Side inputs and datasets among the arguments: their places, and what has none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SettingsError, TabularDataset
+from prs_dask.pipeline.side_inputs import Links, named_places, place_of
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Any:
+    (tmp_path / "script.py").write_text("def run(mini_batch): return mini_batch\n")
+    (tmp_path / "items").mkdir()
+    (tmp_path / "items" / "one").touch()
+    (tmp_path / "labels.txt").write_text("a\n")
+    config = ParallelRunConfig(entry_script=tmp_path / "script.py", output_action="append_row", error_threshold=0)
+
+    def make(inputs: Any = None, **more: Any) -> ParallelRunStep:
+        return ParallelRunStep("sides", config, inputs or FileDataset.from_files(tmp_path / "items"), **more)
+
+    return make
+
+
+def arguments(step: ParallelRunStep) -> tuple[str, ...]:
+    return step._local_arguments(Path("/output"))
+
+
+def test_a_dataset_of_one_file_or_folder_becomes_its_path(step: Any, tmp_path: Path) -> None:
+    file = FileDataset.from_files(tmp_path / "labels.txt").as_named_input("labels")
+    folder = FileDataset.from_files(tmp_path / "items").as_download()
+    made = step(side_inputs=[file, tmp_path], arguments=["--labels", file, "--items", folder.as_mount(), 3])
+    assert arguments(made) == ("--labels", str(tmp_path / "labels.txt"), "--items", str(tmp_path / "items"), "3")
+
+
+def test_a_relative_path_is_made_absolute(step: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = step(side_inputs=["labels.txt"], arguments=[FileDataset.from_files("labels.txt")])
+    monkeypatch.chdir("/")
+    assert arguments(made) == (str(tmp_path / "labels.txt"),)
+    assert place_of(tmp_path / "labels.txt") == str(tmp_path / "labels.txt")
+
+
+@pytest.mark.parametrize("setting", ["side_inputs", "arguments"])
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda here: FileDataset.from_files([here / "items", here / "labels.txt"]), "a dataset of 2 paths"),
+        (lambda here: FileDataset.from_files(here / "*.txt"), "the folder instead of a pattern"),
+        (lambda here: FileDataset.from_files(here / "nowhere"), "does not exist"),
+        (lambda here: TabularDataset.from_pandas(pd.DataFrame({"a": [1]})), "a PandasDataset, which has no path"),
+        (lambda here: FileDataset.from_files(here / "items").as_mount("x/y"), "an absolute path"),
+        (lambda here: FileDataset.from_files(here / "items").as_mount(str(here)), "where something else lies"),
+    ],
+)
+def test_what_has_no_one_place_is_refused(step: Any, tmp_path: Path, setting: str, make: Any, told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as caught:
+        step(**{setting: [make(tmp_path)]})
+    assert caught.value.faults[0].name == setting
+
+
+@pytest.mark.parametrize(
+    ("side_input", "told"),
+    [("s3://bucket/labels", "local paths, or a FileDataset"), ("nowhere", "does not exist"), (3, "found 3")],
+)
+def test_a_side_input_that_no_process_could_read_is_refused(step: Any, side_input: object, told: str) -> None:
+    with pytest.raises(SettingsError, match=f"side_inputs: found .*{told}|side_inputs: {told}"):
+        step(side_inputs=[side_input])
+
+
+def test_an_input_with_a_place_that_nothing_leads_to_is_refused(step: Any, tmp_path: Path) -> None:
+    mounted = FileDataset.from_files(tmp_path / "items").as_mount(str(tmp_path / "there"))
+    with pytest.raises(SettingsError, match="inputs: found as_mount"):
+        step(mounted)
+    assert arguments(step(mounted, arguments=[mounted])) == (str(tmp_path / "there"),)
+
+
+def test_links_lead_to_the_data_and_are_removed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    link = tmp_path / "deep" / "link"
+    dataset = FileDataset.from_files(data).as_mount(str(link))
+    links = Links([dataset, dataset, "x"])
+    assert os.path.samefile(link, data)
+    links.remove()
+    assert not os.path.lexists(link)
+    links.remove()
+
+
+def test_what_lay_there_before_stays(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (tmp_path / "link").symlink_to(data)
+    Links([FileDataset.from_files(data).as_mount(str(tmp_path / "link"))]).remove()
+    Links([FileDataset.from_files(data).as_mount(str(data))]).remove()
+    assert (tmp_path / "link").is_symlink()
+    assert data.is_dir()
+
+
+def test_a_link_that_cannot_be_made_is_told_and_the_others_are_removed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.touch()
+    good = FileDataset.from_files(data).as_mount(str(tmp_path / "good"))
+    with pytest.raises(SettingsError, match="side_inputs: found as_mount"):
+        Links([good, FileDataset.from_files(data).as_mount(str(data / "below"))])
+    assert not (tmp_path / "good").exists()
+
+
+def test_names_lead_to_places(tmp_path: Path) -> None:
+    data = FileDataset.from_files(tmp_path).as_named_input("data")
+    several = FileDataset.from_files([tmp_path, tmp_path]).as_named_input("several")
+    assert named_places([data, several, "x", FileDataset.from_files(tmp_path)]) == (("data", str(tmp_path)),)
