@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from prs_dask.pipeline.side_inputs import Links, dataset_faults, named_places, p
 
 if TYPE_CHECKING:
     from prs_dask.mini_batches import MiniBatch
+    from prs_dask.pipeline.plan import StepPlan
     from prs_dask.pipeline.step_run import StepRun
 
 __all__ = ["ParallelRunStep"]
@@ -160,15 +161,36 @@ class ParallelRunStep:
         inputs = enumerate(self.inputs_of(config))
         return chain.from_iterable(dataset.mini_batches(size, index) for index, dataset in inputs)
 
-    def plan(self, n: int | None = None) -> list[MiniBatch]:
-        """The first ``n`` mini-batches (None: all), without running any.
+    def plan(self, n: int | None = None, *, seconds: float = 10.0) -> StepPlan:
+        """The first ``n`` mini-batches (None: all), and what the inputs hold; nothing is run.
+
+        Parameters
+        ----------
+        n
+            How many mini-batches are kept.
+        seconds
+            The listing goes on behind them for at most so long, to count the rest.
 
         Raises
         ------
-        InputError
-            An input is missing or cannot be cut as told.
+        SettingsError
+            As from `submit`: an input is missing or cannot be cut as told, the output exists.
         """
-        return list(islice(self.mini_batches(self.config.resolve()), n))
+        from prs_dask.pipeline.plan import made_plan
+
+        self.check()
+        config = self.config.resolve()
+        inputs = self.inputs_of(config)
+        for dataset in inputs:
+            dataset.reader()
+        return made_plan(
+            inputs,
+            self.mini_batches(config),
+            n,
+            seconds,
+            mini_batch_size=None if config.partition_keys else _shown_size(config, inputs[0].kind),
+            partition_keys=config.partition_keys or (),
+        )
 
     # ---------------------------------------------------------------- a run
 
@@ -248,6 +270,11 @@ class ParallelRunStep:
 
     def __repr__(self) -> str:
         return f"ParallelRunStep(name={self.name!r}, inputs={list(self.inputs)!r}, output={self.output!r})"
+
+
+def _shown_size(config: ParallelRunConfig, kind: str) -> int:
+    """Files, or bytes."""
+    return config.files_per_mini_batch if kind == "file" else config.bytes_per_mini_batch
 
 
 def _make(folder: Path) -> None:

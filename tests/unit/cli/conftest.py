@@ -13,6 +13,7 @@ import pytest
 
 from prs_dask.errors import PrsError
 from prs_dask.mini_batches.descriptors import FileMiniBatch
+from prs_dask.pipeline.plan import StepPlan, made_plan
 
 
 @dataclass
@@ -99,15 +100,17 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
 
     class ParallelRunStep:
         def __init__(self, **settings: Any) -> None:
+            self.name = settings["name"]
             stage.steps.append(settings)
 
         def check(self) -> None:
             if stage.check_error:
                 raise stage.check_error
 
-        def plan(self, n: int | None = None) -> list[FileMiniBatch]:
-            number = stage.mini_batches if n is None else min(n, stage.mini_batches)
-            return [FileMiniBatch(0, (f"scans/\x1b[31m{index}.png",)) for index in range(number)]
+        def plan(self, n: int | None = None, *, seconds: float = 10.0) -> StepPlan:
+            inputs = stage.steps[-1]["inputs"]
+            all_of_them = [FileMiniBatch(0, (f"scans/\x1b[31m{index}.png",)) for index in range(stage.mini_batches)]
+            return made_plan(inputs, all_of_them, n, seconds, mini_batch_size=1)
 
         def submit(self, run_folder: Any = None, compute_target: Any = None) -> FakeStepRun:
             stage.submitted.append(run_folder)
