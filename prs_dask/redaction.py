@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["HIDDEN", "Redactor", "redact_settings", "redact_text", "salted_hash"]
+__all__ = ["HIDDEN", "Redactor", "is_secret_name", "redact_settings", "redact_text", "salted_hash"]
 
 HIDDEN = "***"
 """Stands where a secret stood."""
@@ -86,6 +86,15 @@ def redact_text(text: str) -> str:
         if sign in text:
             text = pattern.sub(replacement, text)
     return text
+
+
+def is_secret_name(name: str) -> bool:
+    """Does a setting of this name hold a secret?
+
+    >>> is_secret_name("account_key"), is_secret_name("account_name")
+    (True, False)
+    """
+    return bool(_SECRET_NAME.search(name))
 
 
 def salted_hash(value: Any, salt: bytes) -> str:

@@ -14,12 +14,11 @@ from typing import Any
 
 import click
 
+from prs_dask.cli.input_description import INPUT_FORMATS
 from prs_dask.config import SETTINGS, SHORT_CALL_DEFAULTS, Setting
 from prs_dask.errors import Fault, SettingsError
 
-__all__ = ["INPUT_FORMATS", "StepCommand", "as_flags", "settings_from_flags", "step_flags"]
-
-INPUT_FORMATS = ("files", "delimited", "jsonlines", "parquet")
+__all__ = ["StepCommand", "as_flags", "settings_from_flags", "step_flags"]
 
 _SCRIPT_ARGUMENTS = "prs_dask.script_arguments"
 
@@ -56,10 +55,26 @@ def step_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--input-format",
             type=click.Choice(INPUT_FORMATS),
-            help="What the inputs are. Default: files, each an item; in the others each row is one.",
+            help="What the inputs are. Default: files, each an item; in the others each row is one. With sql an input "
+            "is a connection's URL.",
+        ),
+        click.option(
+            "--input-option",
+            "input_options",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Option of the inputs' datasets: separator, header, encoding, support_multi_line, include_path, "
+            "dtype, partition_format, mode, include_hidden, query, ... May be given several times.",
+        ),
+        click.option(
+            "--storage-option",
+            "storage_options",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Option of the inputs' store. Secrets come from the environment: 'account_key=${env:SALES_KEY}'.",
         ),
         click.option("--output", metavar="FOLDER", help="Folder of the output file. Default: in the run folder."),
-        click.option("--side-input", "side_inputs", multiple=True, metavar="PATH", help="Given whole to every node."),
+        click.option("--side-input", "side_inputs", multiple=True, metavar="[NAME=]PATH", help="Given whole."),
         *(_option(setting) for setting in SETTINGS.values() if setting.flag),
     ]
     for option in reversed(options):

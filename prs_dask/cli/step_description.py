@@ -3,12 +3,9 @@
 A step file holds the settings of ``ParallelRunConfig`` by their names, and::
 
     name: score
-    inputs:                         # a path, or a list of paths and mappings
-      - path: data/*.csv
-        format: delimited           # files (default), delimited, jsonlines, parquet
-        separator: ";"              # and the options of the dataset of that format
+    inputs: [scans]                 # a path, or a list of paths and mappings: see input_description
     output: scores
-    side_inputs: [labels]
+    side_inputs: {labels: labels.txt}   # or a list of paths
     arguments: [--threshold, 0.5]
 
 Relative paths in it are relative to its folder. Flags win over the file.
@@ -16,15 +13,21 @@ Relative paths in it are relative to its folder. Flags win over the file.
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prs_dask.cli.flags import INPUT_FORMATS, as_flags, settings_from_flags
+from prs_dask.cli.flags import as_flags, settings_from_flags
+from prs_dask.cli.input_description import (
+    INPUT_FORMATS,
+    InputDescription,
+    input_from_file,
+    made_dataset,
+    options_from_flags,
+)
 from prs_dask.config import SETTINGS, SHORT_CALL_DEFAULTS, ParallelRunConfig, yaml_files
 from prs_dask.config.settings import unknown_names
 from prs_dask.errors import Fault, SettingsError
@@ -32,27 +35,11 @@ from prs_dask.errors import Fault, SettingsError
 if TYPE_CHECKING:
     from prs_dask.pipeline.step import ParallelRunStep
 
-__all__ = ["InputDescription", "StepDescription", "build_step", "describe"]
+__all__ = ["StepDescription", "build_step", "describe"]
 
 T = TypeVar("T")
 
 _STEP_KEYS = ("name", "inputs", "input_format", "output", "side_inputs", "arguments")
-
-_FACTORIES = {
-    "files": ("FileDataset", "from_files"),
-    "delimited": ("TabularDataset", "from_delimited_files"),
-    "jsonlines": ("TabularDataset", "from_json_lines_files"),
-    "parquet": ("TabularDataset", "from_parquet_files"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class InputDescription:
-    """One input: its paths, its format, and the options of its dataset."""
-
-    paths: tuple[str, ...]
-    format: str = "files"
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +50,7 @@ class StepDescription:
     name: str | None = None
     inputs: tuple[InputDescription, ...] = ()
     output: str | None = None
-    side_inputs: tuple[str, ...] = ()
+    side_inputs: tuple[tuple[str, str], ...] = ()
     arguments: tuple[object, ...] = ()
     from_file: bool = False
 
@@ -88,13 +75,15 @@ def describe(step_file: str | None, flags: Mapping[str, Any]) -> StepDescription
         inputs = tuple(InputDescription((path,)) for path in flags["inputs"])
     if flags["input_format"]:
         inputs = tuple(replace(one, format=flags["input_format"]) for one in inputs)
+    if options := options_from_flags(flags["input_options"], flags["storage_options"]):
+        inputs = tuple(replace(one, options={**one.options, **options}) for one in inputs)
     return replace(
         described,
         settings=settings,
         inputs=inputs,
         name=flags["name"] or described.name,
         output=flags["output"] or described.output,
-        side_inputs=tuple(flags["side_inputs"]) or described.side_inputs,
+        side_inputs=tuple(map(_named_path, flags["side_inputs"])) or described.side_inputs,
         arguments=(*described.arguments, *flags["script_arguments"]),
     )
 
@@ -107,10 +96,8 @@ def _read_file(path: str) -> StepDescription:
     arguments = _checked(content, "arguments", _is_list, "a list of texts and numbers", faults) or []
     name = _checked(content, "name", _is_text, "a text", faults)
     output = _checked(content, "output", _is_text, "a folder's path", faults)
-    side_inputs = _listed(content.get("side_inputs"))
-    if not all(_is_text(one) for one in side_inputs):
-        faults.append(Fault("side_inputs", repr(content["side_inputs"]), "a list of paths"))
-    inputs = [_input(one, default_format or "files", folder, faults) for one in _listed(content.get("inputs"))]
+    side_inputs = _side_inputs(content.get("side_inputs"), faults)
+    inputs = [input_from_file(one, default_format or "files", folder, faults) for one in _listed(content.get("inputs"))]
     if faults:
         raise SettingsError(faults)
     settings = {key: value for key, value in content.items() if key in SETTINGS}
@@ -119,10 +106,32 @@ def _read_file(path: str) -> StepDescription:
         name=name,
         inputs=tuple(one for one in inputs if one is not None),
         output=None if output is None else _placed(output, folder),
-        side_inputs=tuple(_placed(one, folder) for one in side_inputs),
+        side_inputs=tuple((key, _placed(path, folder)) for key, path in side_inputs),
         arguments=tuple(arguments),
         from_file=True,
     )
+
+
+def _side_inputs(given: Any, faults: list[Fault]) -> list[tuple[str, str]]:
+    """(name, path) of each; the name is empty where there is none."""
+    pairs = list(given.items()) if isinstance(given, Mapping) else [("", one) for one in _listed(given)]
+    if all(isinstance(name, str) and _is_text(path) for name, path in pairs):
+        return pairs
+    faults.append(Fault("side_inputs", repr(given), "a list of paths, or a mapping from names to paths"))
+    return []
+
+
+def _named_path(given: str) -> tuple[str, str]:
+    name, equals, path = given.partition("=")
+    return (name, path) if equals and name.isidentifier() and not os.path.exists(given) else ("", given)
+
+
+def _side_input(name: str, path: str) -> Any:
+    if not name:
+        return path
+    from prs_dask import FileDataset
+
+    return FileDataset.from_files(path).as_named_input(name)
 
 
 def _is_list(value: object) -> bool:
@@ -153,20 +162,6 @@ def _placed(path: str, folder: str) -> str:
     return path if "://" in path else os.path.join(folder, path)
 
 
-def _input(entry: object, default_format: str, folder: str, faults: list[Fault]) -> InputDescription | None:
-    options = dict(entry) if isinstance(entry, Mapping) else {"path": entry}
-    paths = _listed(options.pop("path", None))
-    kind = options.pop("format", default_format)
-    if not paths or not all(_is_text(path) for path in paths):
-        example = "{path: data/*.csv, format: delimited}"
-        faults.append(Fault("inputs", repr(entry), "a path, or a mapping with path and format", example))
-    elif kind not in INPUT_FORMATS:
-        faults.append(Fault("inputs: format", repr(kind), " or ".join(INPUT_FORMATS)))
-    else:
-        return InputDescription(tuple(_placed(path, folder) for path in paths), kind, options)
-    return None
-
-
 def build_step(description: StepDescription) -> ParallelRunStep:
     """Make the step.
 
@@ -179,7 +174,7 @@ def build_step(description: StepDescription) -> ParallelRunStep:
 
     faults: list[Fault] = []
     config = _or_faults(lambda: ParallelRunConfig(**description.settings), faults)
-    inputs = [_or_faults(lambda one=one: _dataset(one), faults) for one in description.inputs]  # type: ignore[misc]
+    inputs = [_or_faults(lambda one=one: made_dataset(one), faults) for one in description.inputs]  # type: ignore[misc]
     if not inputs:
         example = "inputs: [data]" if description.from_file else "--input data"
         faults.append(Fault("inputs", "nothing", "at least one file, folder or pattern", example))
@@ -197,7 +192,7 @@ def build_step(description: StepDescription) -> ParallelRunStep:
         parallel_run_config=config,
         inputs=[one for one in inputs if one is not None],
         output=description.output,
-        side_inputs=list(description.side_inputs) or None,
+        side_inputs=[_side_input(*one) for one in description.side_inputs] or None,
         arguments=list(description.arguments),
     )
 
@@ -208,17 +203,6 @@ def _or_faults(make: Callable[[], T], faults: list[Fault]) -> T | None:
     except SettingsError as error:
         faults += error.faults
         return None
-
-
-def _dataset(described: InputDescription) -> Any:
-    import prs_dask
-
-    class_name, method = _FACTORIES[described.format]
-    factory = getattr(getattr(prs_dask, class_name), method)
-    known = [name for name in inspect.signature(factory).parameters if name != "path"]
-    if faults := unknown_names(described.options, known):
-        raise SettingsError([Fault(f"inputs: {fault.name}", fault.found, fault.allowed) for fault in faults])
-    return factory(described.paths[0] if len(described.paths) == 1 else list(described.paths), **described.options)
 
 
 def _name_from(script: Path | None) -> str:

@@ -167,7 +167,8 @@ class TestBadInput:
         lines = self.lines("step.yml")
         assert lines[0] == "error: 5 settings cannot be used:"
         assert "  - entry_scrip: found a setting that does not exist; allowed: did you mean entry_script?" in lines
-        assert "  - input_format: found 'xml'; allowed: files or delimited or jsonlines or parquet" in lines
+        known = "files or delimited or jsonlines or parquet or mltable or sql"
+        assert f"  - input_format: found 'xml'; allowed: {known}" in lines
         assert "  - name: found 3; allowed: a text" in lines
 
     def test_an_unknown_option_of_an_input_is_refused(self, stage: Any) -> None:
