@@ -17,6 +17,7 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeAlias
 
 from prs_dask.attempts.chunks import MeanCost, box_seconds, chunk_size, queue_target
@@ -68,6 +69,8 @@ class Grant:
         What has not ended yet, by id.
     careful
         Alone on its worker.
+    gives_back
+        May the lane be asked for what it has not begun, when another lane is idle?
     permit, since
         The permit it was claimed with; when the lane claimed it or last told of an attempt.
     headers
@@ -81,6 +84,7 @@ class Grant:
     box: float
     open: dict[int, _MiniBatch] = field(default_factory=dict)
     careful: bool = False
+    gives_back: bool = False
     permit: int = 0
     since: float = 0.0
     headers: dict[int, bytes] = field(default_factory=dict)
@@ -88,10 +92,16 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a claim gets: a grant, or the advice to ask again soon (``pause``), or to stop."""
+    """What a claim gets: a grant, or the advice to ask again soon (``pause``), or to stop.
+
+    ``ask``: a lane that has to be asked for what it has not begun. ``soon``: descriptors of what this node will
+    be given next, where that is known.
+    """
 
     grant: Grant | None = None
     pause: bool = False
+    ask: LaneKey | None = None
+    soon: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,12 +327,17 @@ class Judge:
         *,
         others_wait: bool = False,
         keep: Container[int] = (),
+        hoards: bool = False,
     ) -> Answer:
         """A lane with a permit and a ready process asks for its next chunk.
 
         Whatever is still open in the lane's last grant was never begun, and goes back; but for
         ``keep``, which the process has been given already: a lane may ask while it runs the
         last ones. Those go on under the new grant, or under the old one where there is none.
+
+        A lane that ``hoards`` asks as soon as it has begun the last of a chunk, because the files of the next
+        have to be fetched. It gets that as long as every other lane would find something too; and when one finds
+        nothing, a hoarding lane is asked to give back (``Answer.ask``).
         """
         permit = self.places.permits.get(number)
         last = self._by_lane.get(lane)
@@ -334,19 +349,27 @@ class Judge:
             return Answer()  # one that has to run alone, now or next
         if permit.began is None:
             permit.began = now
-        elif self.places.slice_is_over(permit, now, others_wait=others_wait):
+        elif self.places.slice_is_over(permit, now, others_wait=others_wait, long=hoards and permit.working):
             return Answer()
         self._wake_delayed(now)
-        chosen, careful = self._choose(lane, process, now)
+        if hoards and permit.working:
+            chosen, careful = self._choose_ahead(), False
+        else:
+            chosen, careful = self._choose(lane, process, now)
+        if hoards and permit.working and not chosen:
+            return Answer(soon=self._soon())
         if not chosen:
-            more = self._total is None or bool(self._careful or self._retries)
-            return Answer(pause=more)
+            ask = None if permit.working else self._who_gives_back(lane)
+            more = self._total is None or bool(self._careful or self._retries or ask)
+            return Answer(pause=more, ask=ask)
         permit.working = True
         if self.first_run is None:
             self.first_run = now
         self._last_token += 1
         box = box_seconds(self.places.lanes)
-        grant = Grant(self._last_token, lane, process, [], box, careful=careful, permit=number, since=now)
+        grant = Grant(
+            self._last_token, lane, process, [], box, careful=careful, gives_back=hoards, permit=number, since=now
+        )
         for mini_batch in chosen:
             mini_batch.state = after(mini_batch.state, Event.CLAIM)
             grant.open[mini_batch.number] = mini_batch
@@ -380,6 +403,31 @@ class Judge:
                 del self._retries[place]
                 return [mini_batch], False
         return self._queue.chunk(chunk_size(self.mean, max(1, self.places.lanes), self._remaining())), False
+
+    def _choose_ahead(self) -> list[_MiniBatch]:
+        """For a lane that has work: only what leaves something for every lane."""
+        size = chunk_size(self.mean, max(1, self.places.lanes), self._remaining())
+        return self._queue.chunk(min(size, self.claimable - self.places.lanes))
+
+    def _soon(self) -> tuple[bytes, ...]:
+        """What will be claimed next, and surely on this node where there is no other."""
+        if len(self.places.nodes_in_use) > 1:
+            return ()
+        return tuple(mini_batch.descriptor for mini_batch in islice(self._queue, self.places.lanes))
+
+    def _who_gives_back(self, idle: LaneKey) -> LaneKey | None:
+        """The lane that has most it has not begun, one of the idle lane's node before others; each grant once."""
+        hoards = [grant for grant in self._grants.values() if grant.gives_back and len(grant.open) > 1]
+        if not hoards:
+            return None
+        node = self._node_of(idle)
+        most = max(hoards, key=lambda grant: (self._node_of(grant.lane) == node, len(grant.open), grant.since))
+        most.gives_back = False
+        return most.lane
+
+    def _node_of(self, lane: LaneKey) -> int | None:
+        worker = self.places.workers.get(lane[0])
+        return worker.node if worker is not None else None
 
     def _close(self, grant: Grant) -> None:
         del self._grants[grant.token], self._by_lane[grant.lane]

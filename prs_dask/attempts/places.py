@@ -17,6 +17,8 @@ __all__ = ["SLICE_SECONDS", "Permit", "Places", "Worker"]
 SLICE_SECONDS = 1.0
 """After so long a lane returns its thread to Dask where somebody waits for it."""
 
+LONG_SLICE_SECONDS = 5.0
+"""The same for a lane whose next files are fetched meanwhile."""
 
 _NONE: Mapping[str, int] = {}
 
@@ -225,9 +227,12 @@ class Places:
         if permit is not None:
             del self.workers[permit.worker].permits[number]
 
-    def slice_is_over(self, permit: Permit, now: float, *, others_wait: bool) -> bool:
-        """Must this permit return its thread? Only to a spare permit, or to others' tasks."""
-        if permit.began is None or now - permit.began < SLICE_SECONDS:
+    def slice_is_over(self, permit: Permit, now: float, *, others_wait: bool, long: bool = False) -> bool:
+        """Must this permit return its thread? Only to a spare permit, or to others' tasks.
+
+        ``long``: for a lane whose next files are fetched while it works, which a return interrupts.
+        """
+        if permit.began is None or now - permit.began < (LONG_SLICE_SECONDS if long else SLICE_SECONDS):
             return False
         worker = self.workers[permit.worker]
         return others_wait or len(worker.permits) > worker.lanes

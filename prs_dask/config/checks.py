@@ -37,6 +37,7 @@ __all__ = [
     "optional",
     "partition_keys",
     "seconds",
+    "size",
     "text",
 ]
 
@@ -171,6 +172,10 @@ def memory_limit(value: object) -> int:
     if number < SMALLEST_MEMORY_LIMIT:
         raise Refused("which no Python process can start in")
     return number
+
+
+def size(value: object) -> int:
+    return parse_memory_size(value)
 
 
 def file_name(value: object) -> str:

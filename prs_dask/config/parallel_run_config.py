@@ -74,6 +74,7 @@ class ParallelRunConfig:
     retry_on: tuple[str, ...] | None
     no_retry_on: tuple[str, ...] | None
     memory_limit_per_process: int | None
+    input_cache_size: int | None
     processes_per_gpu: int
     surplus_gpu_processes: str
     speculative_attempts: bool
@@ -108,6 +109,7 @@ class ParallelRunConfig:
             retry_on: Sequence[str] | None = None,
             no_retry_on: Sequence[str] | None = None,
             memory_limit_per_process: int | str | None = None,
+            input_cache_size: int | str | None = None,
             processes_per_gpu: int = 1,
             surplus_gpu_processes: str = "unset",
             speculative_attempts: bool = False,

@@ -374,6 +374,16 @@ _ROWS: tuple[Setting, ...] = (
         metavar="SIZE",
     ),
     Setting(
+        "input_cache_size",
+        checks.optional(checks.size),
+        None,
+        "bytes, or a number with KB, MB, GB or TB; or None: half of what is free on the node's disk at the start",
+        '"20GB"',
+        "How much of the input's files in a store a node keeps on its disk at a time. What a mini-batch needs is "
+        "brought even where it alone is more.",
+        metavar="SIZE",
+    ),
+    Setting(
         "processes_per_gpu",
         checks.at_least(1, 10_000),
         1,

@@ -55,6 +55,11 @@ class ReadSpec(NamedTuple):
         The keys in the files' paths, which are the last columns; None: none.
     keys
         The partition keys that mini-batches are made by; their ``values`` are in this order.
+    storage
+        Options of the store, never shown; None: it needs none.
+    mode
+        ``"download"``: files of a store reach ``run()`` as local paths, ``"direct"``: as URLs; None: nothing
+        lies in a store.
     """
 
     kind: Kind
@@ -69,3 +74,10 @@ class ReadSpec(NamedTuple):
     changes: tuple[Any, ...] = ()
     path_format: PathFormat | None = None
     keys: tuple[str, ...] = ()
+    storage: Any = None
+    mode: Literal["download", "direct"] | None = None
+
+    @property
+    def in_cache(self) -> bool:
+        """Do its files reach ``run()`` by the node's cache?"""
+        return self.kind == "files" and self.mode == "download"

@@ -7,16 +7,22 @@ scheduler. So limits hold also while an answer is awaited, and the process compu
 The process is given about 50 ms of work ahead; the rest of a chunk stays here. All of it that has not
 been begun goes back to the scheduler when the chunk's box of time is over, or when one mini-batch is
 far slower than those before it, so nobody waits behind a slow one.
+Where files of the input have to be fetched from a store, the lane asks for its next chunk as soon as it has handed
+over the last of this one, and the node's fetcher is told of every chunk. The scheduler asks it to give
+back what it has not begun when another lane is idle.
+
 What the process is doing is read from the shared page, only when nothing has come for as
 long as the shortest limit: quick mini-batches cost no look at a clock.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 import select
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +58,9 @@ SLOW_SECONDS = 0.05
 ASK_AGAIN_SECONDS = 0.05
 """Where there was none, it asks again after this, or when it has ended all."""
 
+HOARD_AGAIN_SECONDS = 0.25
+"""The same for a lane that asks ahead because of the fetching, also while one mini-batch takes long."""
+
 PAUSE_BYTES = 8 << 20
 """Unreported rows above which the process is not read from until the scheduler has answered."""
 
@@ -59,12 +68,13 @@ FOREVER = 3600.0
 
 
 class Lane:
-    """See the module's docstring. Used by one thread at a time but for `out_of_memory`."""
+    """See the module's docstring. Used by one thread at a time but for `out_of_memory` and `give_back`."""
 
     def __init__(self, supervisor: Supervisor, index: int) -> None:
         self.index = index
         self._supervisor = supervisor
         self._limits = supervisor.settings.limits
+        self._hoards = supervisor.fetch_ahead is not None
         self._wake = Bell()
         self._family: ProcessFamily | None = None
         self._process: LaneProcess | None = None
@@ -74,6 +84,9 @@ class Lane:
         self._pending: deque[tuple[int, int, bytes]] = deque()
         self._sent: dict[int, tuple[int, int]] = {}
         self._asking = False
+        self._asked_back = False
+        self._box_ends = 0.0
+        self._flush_at = 0.0
         self._ask_at = 0.0
         self._piece_bytes = 0
         self._header: bytes | None = None
@@ -126,6 +139,7 @@ class Lane:
             "report": self._outbox.take() if self._outbox else None,
             "claim": claim,
             "keep": keep,
+            "hoards": self._hoards,
         }
         self._call = self._supervisor.begin_call("lane", **arguments)
         self._call.add_done_callback(lambda _: self._wake.ring())
@@ -134,6 +148,7 @@ class Lane:
         call, self._call, self._asking = self._call, None, False
         reply = call.result() if call is not None else {}
         self._header = reply.get("header", self._header)
+        self._fetch_ahead(reply.get("soon", ()))
         if reply.get("void") or reply.get("closed"):
             self._abandon()
         if "work" in reply:
@@ -189,6 +204,11 @@ class Lane:
             self._killed_for_memory = used
             process.kill()
 
+    def give_back(self) -> None:
+        """Another thread asks for what has not been begun."""
+        self._asked_back = True
+        self._wake.ring()
+
     def stop(self, *, orderly: bool, seconds: float) -> None:
         """End the process, with shutdown() where ``orderly``; when no task holds the lane."""
         if self._process is not None:
@@ -210,40 +230,74 @@ class Lane:
         if self._process is None:
             return  # it was abandoned by the very answer that brought the grant
         self._outbox.process = self._process.number
-        self._pending.extend(grant["work"])
         begun = time.monotonic()
-        box_ends, flush_at = begun + grant["box"], begun + FLUSH_SECONDS
         self._look_later(begun)
+        self._flush_at = begun + FLUSH_SECONDS
+        self._take(grant, begun)
         while (self._sent or self._pending or self._asking) and self._process is not None:
             if self._supervisor.stopping == "kill":
                 self._abandon()
                 return
             if self._pending:
                 self._top_up(self._process)
-            others_wait = len(self._sent) + len(self._pending) > 1
-            until = min(box_ends, self._slow_at()) if others_wait else None
-            self._pump(permit, until=until, flush_at=flush_at)
+            if self._hoards and self._call is None:  # the next files can be fetched from now on
+                self._ask_ahead(permit, time.monotonic())
+            self._pump(permit, until=self._look_again_at(), flush_at=self._flush_at)
             now = time.monotonic()
-            if now >= min(box_ends, self._slow_at()):
+            if self._asked_back or now >= self._give_back_at():
                 self._give_back_rest()
             if self._call is not None and self._call.done():
                 reply = self._finish_call()
-                flush_at = now + FLUSH_SECONDS
+                self._flush_at = now + FLUSH_SECONDS
                 if "work" in reply and self._process is not None:
-                    self._pending.extend(reply["work"])
-                    box_ends, self._ask_at = now + reply["box"], now
-            if self._call is None:
-                if self._may_ask_ahead(now):
-                    self._ask_at = now + ASK_AGAIN_SECONDS
-                    self._begin_call(permit, claim=True, keep=tuple(number for number, _ in self._sent.values()))
-                elif self._outbox and (now >= flush_at or self._outbox.size > FLUSH_BYTES or self._outbox.back):
-                    if self._sent or self._pending:
-                        self._begin_call(permit, claim=False)
-                    flush_at = now + FLUSH_SECONDS
+                    self._take(reply, now)
+                    self._ask_at = now
+            if self._call is None and not self._ask_ahead(permit, now):
+                self._flush(permit, now)
+
+    def _take(self, grant: dict[str, Any], now: float) -> None:
+        """More work, and so much time for it."""
+        self._pending.extend(grant["work"])
+        self._asked_back = False
+        # What a hoarding lane has got ahead of time waits as long as nobody else is idle.
+        self._box_ends = math.inf if self._hoards else now + grant["box"]
+        self._fetch_ahead([work[2] for work in grant["work"]])
+
+    def _fetch_ahead(self, descriptors: Sequence[bytes]) -> None:
+        if descriptors and self._supervisor.fetch_ahead is not None:
+            self._supervisor.fetch_ahead.expect(descriptors)
+
+    def _look_again_at(self) -> float | None:
+        """When there is something to decide although nothing has come."""
+        if len(self._sent) + len(self._pending) > 1:
+            return self._give_back_at()
+        return self._ask_at if self._hoards else None
+
+    def _give_back_at(self) -> float:
+        """When what has not been begun goes back."""
+        return min(self._box_ends, self._slow_at())
 
     def _slow_at(self) -> float:
         """When the mini-batch under way is far slower than those before: nobody shall wait behind it."""
+        if self._hoards and self._mean is None:
+            return math.inf  # there is none before it
         return self._heard_at + SLOW_FACTOR * (self._mean or 0.0) + SLOW_SECONDS
+
+    def _ask_ahead(self, permit: int, now: float) -> bool:
+        """Ask for the next chunk before this one is over, where it is time for that."""
+        may = self._may_hoard(now) if self._hoards else self._may_ask_ahead(now)
+        if may:
+            self._ask_at = now + (HOARD_AGAIN_SECONDS if self._hoards else ASK_AGAIN_SECONDS)
+            kept = [number for number, _ in self._sent.values()] + [work[0] for work in self._pending]
+            self._begin_call(permit, claim=True, keep=tuple(kept))
+        return may
+
+    def _flush(self, permit: int, now: float) -> None:
+        """Tell what has ended, where it is time for that; at the end of a chunk the next claim does so."""
+        if self._outbox and (now >= self._flush_at or self._outbox.size > FLUSH_BYTES or self._outbox.back):
+            if self._sent or self._pending:
+                self._begin_call(permit, claim=False)
+            self._flush_at = now + FLUSH_SECONDS
 
     def _may_ask_ahead(self, now: float) -> bool:
         """Will the process be idle soon? Then its next chunk is asked for while it runs the last ones."""
@@ -252,6 +306,12 @@ class Lane:
         if now - self._heard_at > ASK_AHEAD_SECONDS:
             return False  # the one under way is slow: what comes next is better off elsewhere
         return len(self._sent) <= MAX_CHUNK and len(self._sent) * self._mean <= ASK_AHEAD_SECONDS
+
+    def _may_hoard(self, now: float) -> bool:
+        """Has the process all there is, and is no slow one under way? Then the files of the next are fetched."""
+        if self._pending or not self._sent or self._piece_bytes or now < self._ask_at:
+            return False
+        return now < self._slow_at()
 
     def _top_up(self, process: LaneProcess) -> None:
         """Give the process about 50 ms of work ahead, one frame for all of it."""
@@ -267,7 +327,8 @@ class Lane:
         process.send(FrameKind.WORK, pickle.dumps(work, 5))
 
     def _give_back_rest(self) -> None:
-        """The box is over: what has not been begun goes back, uncharged."""
+        """What has not been begun goes back, uncharged: it has waited too long, or another lane is idle."""
+        self._asked_back = False
         self._outbox.back.extend(work[0] for work in self._pending)
         self._pending.clear()
         waiting = list(self._sent)[1:]

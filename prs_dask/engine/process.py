@@ -134,6 +134,8 @@ class LaneProcess:
             import_paths=tuple(path for path in sys.path if path),
             input_names=settings.input_names,
             input_paths=settings.input_paths,
+            cache_folder=None if supervisor.cache_folder is None else str(supervisor.cache_folder),
+            cache_bound=settings.input_cache_size,
         )
 
     def _wait_until_ready(self, until: float) -> StartProblem | None:

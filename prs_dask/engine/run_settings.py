@@ -63,6 +63,8 @@ class WorkerSettings:
         Set for every worker process before anything is imported. May hold secrets.
     memory_limit
         Bytes a process may use; None: the worker's limit shared among its lanes; 0: none.
+    input_cache_size
+        Bytes of files of stores that a node keeps; None: half of its free disk space.
     shared_output
         The step's output folder where workers see it; None: a folder of each process.
     """
@@ -78,6 +80,7 @@ class WorkerSettings:
     limits: RunLimits
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     memory_limit: int | None = None
+    input_cache_size: int | None = None
     shared_output: str | None = None
     input_names: tuple[str, ...] = ()
     input_paths: tuple[tuple[str, str], ...] = ()

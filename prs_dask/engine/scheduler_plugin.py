@@ -264,6 +264,7 @@ class RunPlugin(SchedulerPlugin):
         report: Reply | None = None,
         claim: bool = False,
         keep: tuple[int, ...] = (),
+        hoards: bool = False,
     ) -> Reply:
         """A lane's report of what has ended, and its claim of the next chunk.
 
@@ -274,7 +275,7 @@ class RunPlugin(SchedulerPlugin):
         key = (worker, lane)
         last = self._replies.get(key)
         if last is None or last[0] != number:
-            call = self._lane_call(key, process, permit, token, report, claim, frozenset(keep))
+            call = self._lane_call(key, process, permit, token, report, claim, frozenset(keep), hoards)
             last = self._replies[key] = (number, asyncio.create_task(call))
         return await last[1]
 
@@ -287,6 +288,7 @@ class RunPlugin(SchedulerPlugin):
         report: Reply | None,
         claim: bool,
         keep: frozenset[int],
+        hoards: bool,
     ) -> Reply:
         worker = key[0]
         self._judge.heard(worker, time.monotonic())
@@ -295,7 +297,7 @@ class RunPlugin(SchedulerPlugin):
             reply["void"] = True
         await self._room.wait()
         if claim:
-            reply |= await self._claim(key, process, permit, keep)
+            reply |= await self._claim(key, process, permit, keep, hoards)
         if self._judge.header is not None:
             reply["header"] = self._judge.header
         return reply
@@ -322,18 +324,26 @@ class RunPlugin(SchedulerPlugin):
         self._news.set()  # what was given back wants another lane, and that a permit
         return accepted is not None
 
-    async def _claim(self, key: LaneKey, process: int, permit: int, keep: frozenset[int]) -> Reply:
+    async def _claim(self, key: LaneKey, process: int, permit: int, keep: frozenset[int], hoards: bool) -> Reply:
         until = time.monotonic() + CLAIM_WAIT_SECONDS
         while True:
             now = time.monotonic()
             answer = self._judge.claim(
-                permit, key, self._identity(key[0], process), now, others_wait=self._others_wait(key[0]), keep=keep
+                permit,
+                key,
+                self._identity(key[0], process),
+                now,
+                others_wait=self._others_wait(key[0]),
+                keep=keep,
+                hoards=hoards,
             )
+            if answer.ask is not None:
+                self._say(answer.ask[0], "give_back", lane=answer.ask[1])
             self._news.set()
             if answer.grant is not None:
                 return _grant_reply(answer.grant)
             if keep:
-                return {}
+                return {"soon": list(answer.soon)} if answer.soon else {}
             if not answer.pause or now >= until:
                 self._judge.places.end(permit)
                 return {"stop": True}
@@ -482,11 +492,14 @@ class RunPlugin(SchedulerPlugin):
         self._room.set()
         self._supplied.set()
         for worker in list(self._live):
-            if worker in self._scheduler.stream_comms:
-                message = {"op": OP, "run": self._settings.run_id, "call": "stop", "orderly": orderly}
-                self._scheduler.worker_send(worker, message)
+            self._say(worker, "stop", orderly=orderly)
         self._news.set()
         return {"live": len(self._live)}
+
+    def _say(self, worker: str, call: str, **arguments: Any) -> None:
+        """A message to a worker's plugin."""
+        if worker in self._scheduler.stream_comms:
+            self._scheduler.worker_send(worker, {"op": OP, "run": self._settings.run_id, "call": call, **arguments})
 
     async def on_remove(self) -> Reply:
         """Forget the step run; only the inert op stays."""

@@ -3,6 +3,8 @@
     <temporary folder>/prs-dask-<user>/<run id>/
         lock                  every supervisor of the node holds it shared
         source-<digest>/      the source, unpacked once a node
+        cache/                files of stores, see `prs_dask.stores.cache`
+        fetcher.*             see `prs_dask.engine.fetch_ahead`
         worker-<pid>-<x>/     one supervisor: a folder a process, spool files of its output
 
 A folder whose lock nobody holds is abandoned: the next supervisor, or the driver at the end of
@@ -77,6 +79,16 @@ class NodeFolder:
                     break
                 self._lock.close()
         self.own = Path(tempfile.mkdtemp(prefix=f"worker-{os.getpid()}-", dir=self._folder))
+
+    @property
+    def path(self) -> Path:
+        """What all supervisors of the node share."""
+        return self._folder
+
+    @property
+    def cache(self) -> Path:
+        """The node's cache; it is made by the first who uses it."""
+        return self._folder / "cache"
 
     def unpack_source(self, digest: str, archive: bytes) -> Path:
         """The folder with the source; the first supervisor of the node unpacks it."""

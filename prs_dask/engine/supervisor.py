@@ -11,6 +11,7 @@ import hashlib
 import os
 import pickle
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -19,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.attempts.records import AttemptError
+from prs_dask.engine.fetch_ahead import FetchAhead
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.log_shipping import SpoolFile
 from prs_dask.engine.run_settings import OP, WorkerSettings
 from prs_dask.engine.spool import NodeFolder
+from prs_dask.worker_process.frames import FetcherSetup
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -55,6 +58,8 @@ class Supervisor:
         Empty while the step run goes on; then ``"orderly"`` or ``"kill"``.
     node
         Number of this node; ``folder``: this supervisor's own; ``source``: the unpacked source.
+    cache_folder, fetch_ahead
+        The node's cache of files of stores, and who fetches them ahead; None where no input needs them.
     """
 
     settings: WorkerSettings
@@ -66,6 +71,8 @@ class Supervisor:
         self.node = -1
         self.source: Path | None = None
         self.memory_limit = 0
+        self.cache_folder: Path | None = None
+        self.fetch_ahead: FetchAhead | None = None
         self._worker = worker
         self._loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop  # type: ignore[attr-defined]
         self._node_folder: NodeFolder | None = None
@@ -106,6 +113,7 @@ class Supervisor:
     async def _prepare(self) -> None:
         self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id)
         self.folder = folder.own
+        self._prepare_cache(folder)
         digest = self.settings.source_digest
         if digest is None:
             return
@@ -117,6 +125,14 @@ class Supervisor:
             if hashlib.sha256(archive).hexdigest() != digest:
                 raise RuntimeError("the source archive did not arrive as it was sent")
             self.source = await asyncio.to_thread(folder.unpack_source, digest, archive)
+
+    def _prepare_cache(self, folder: NodeFolder) -> None:
+        settings = self.settings
+        if any(reader.in_cache for reader in settings.readers):
+            self.cache_folder = folder.cache
+            paths = tuple(path for path in sys.path if path)
+            setup = FetcherSetup(settings.readers, str(folder.cache), settings.input_cache_size, paths)
+            self.fetch_ahead = FetchAhead(folder.path, setup, self.environment())
 
     def stop(self, *, orderly: bool) -> None:
         """The scheduler ends the step run: end the processes, ship the last logs, say so."""
@@ -158,6 +174,8 @@ class Supervisor:
         for lane in self._lanes:
             lane.close()
         self._lanes.clear()
+        if self.fetch_ahead is not None:
+            self.fetch_ahead.close()
 
     async def close(self) -> None:
         """The plugin is taken away: leave nothing behind."""
@@ -238,16 +256,20 @@ class Supervisor:
                 self._free.append(lane)
                 self._busy -= 1
 
-    def environment(self, process: int) -> dict[str, str]:
-        """Environment variables of a worker process."""
-        return {
-            **os.environ,
-            "AZUREML_RUN_ID": self.run_id,
-            "AZUREML_BI_OUTPUT_PATH": self.settings.shared_output
-            or str(self.folder / f"process{process:03d}" / "output"),
-            **self.settings.environment,
-            "PYTHONUNBUFFERED": "1",
-        }
+    def environment(self, process: int | None = None) -> dict[str, str]:
+        """Environment variables of a worker process, or of a process that runs no user code."""
+        own = {} if process is None else {"AZUREML_BI_OUTPUT_PATH": self._output_folder(process)}
+        fixed = {"AZUREML_RUN_ID": self.run_id, **own}
+        return {**os.environ, **fixed, **self.settings.environment, "PYTHONUNBUFFERED": "1"}
+
+    def _output_folder(self, process: int) -> str:
+        return self.settings.shared_output or str(self.folder / f"process{process:03d}" / "output")
+
+    def give_back(self, lane: int) -> None:
+        """The scheduler asks a lane for what it has not begun: another one is idle."""
+        for one in list(self._lanes):
+            if one.index == lane:
+                one.give_back()
 
     # ---------------------------------------------------------------- beats
 

@@ -58,7 +58,7 @@ async def _begin(supervisor: Supervisor) -> None:
 
 
 class _Receiver:
-    """The permanent op on a worker's stream: the scheduler plugin's only message is ``stop``."""
+    """The permanent op on a worker's stream: the scheduler plugin says ``stop``, or ``give_back`` to a lane."""
 
     def __init__(self, worker: Worker) -> None:
         self.supervisors = _supervisors.setdefault(worker, {})
@@ -67,6 +67,8 @@ class _Receiver:
         supervisor = self.supervisors.get(run)
         if supervisor is not None and call == "stop":
             supervisor.stop(orderly=bool(arguments.get("orderly")))
+        elif supervisor is not None and call == "give_back":
+            supervisor.give_back(arguments["lane"])
 
 
 def run_permit(run_id: str, permit: int) -> None:

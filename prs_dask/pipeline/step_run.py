@@ -345,6 +345,7 @@ class StepRun:
             limits=preparation.limits,
             environment=dict(config.environment_variables),
             memory_limit=config.memory_limit_per_process,
+            input_cache_size=config.input_cache_size,
             shared_output=str(self.output_dir),
             input_names=preparation.input_names,
             input_paths=self._input_paths,

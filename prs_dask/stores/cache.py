@@ -36,10 +36,12 @@ from typing import NamedTuple
 
 from prs_dask.errors import ReadError
 from prs_dask.stores.eviction import Entry, victims
+from prs_dask.stores.file_info import FileInfo
 from prs_dask.stores.file_names import cache_key, local_names
 from prs_dask.stores.range_locks import RangeLocks
+from prs_dask.stores.urls import shown
 
-__all__ = ["CachedFile", "Download", "NodeCache"]
+__all__ = ["Download", "NodeCache"]
 
 Download = Callable[[Path], None]
 """Writes the whole file under this path."""
@@ -49,6 +51,7 @@ STANDSTILL_SECONDS = 5.0
 
 LOOK_SECONDS = 0.005
 DAMAGED_TRIES = 3
+HIGH_DESCRIPTOR = 900
 SPARE_PART = 16
 """Where room has to be made, a sixteenth of the bound more is freed, so that not every file looks for some."""
 
@@ -56,29 +59,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 _ENTRY, _NEW, _FETCH, _LEDGER = ".entry", ".new-", ".fetch", "ledger"
 _COUNTS = struct.Struct("<qq")
-
-
-class CachedFile(NamedTuple):
-    """A file of a store, in the version that was listed.
-
-    Parameters
-    ----------
-    url
-        With ``://``.
-    version
-        Text that changes when the file does.
-    size
-        Bytes; None where the store does not tell.
-    """
-
-    url: str
-    version: str = ""
-    size: int | None = None
-
-    @property
-    def key(self) -> str:
-        """What it is called in the cache."""
-        return cache_key(self.url, self.version)
 
 
 class NodeCache:
@@ -95,13 +75,13 @@ class NodeCache:
     def __init__(self, folder: Path, bound: int | None = None) -> None:
         self.folder = folder
         self._bound = bound
-        self._held = self._new_locks()
+        self._held = self._new_locks(HIGH_DESCRIPTOR)
         with self._ledger():
             pass  # the bound stands there now
 
     # ---------------------------------------------------------------- what users of it ask
 
-    def hold(self, file: CachedFile, download: Download) -> str:
+    def hold(self, file: FileInfo, download: Download) -> str:
         """Its local path, downloaded where it is missing. It stays until `let_go`.
 
         Raises
@@ -111,39 +91,45 @@ class NodeCache:
         OSError
             The disk is full, although everything unused was removed; and whatever ``download`` raises.
         """
-        self._held.share(file.key)
         for _ in range(DAMAGED_TRIES):
-            if path := self._find(file.key, use=True):
+            if path := self.hold_present(file):
                 return path
             with self._new_locks() as own:
-                self._await_turn(own, file.key)
-                if self._find(file.key) is None:
+                self._await_turn(own, _key(file))
+                if self._find(_key(file)) is None:
                     self._download(own, file, download, must=True)
-        if path := self._find(file.key, use=True):
+        if path := self.hold_present(file):
             return path
-        raise OSError(errno.EIO, f"{file.url} was downloaded {DAMAGED_TRIES} times, and each time something changed it")
+        raise OSError(
+            errno.EIO, f"{shown(file.path)} was downloaded {DAMAGED_TRIES} times, and each time something changed it"
+        )
+
+    def hold_present(self, file: FileInfo) -> str | None:
+        """The same where it is there already; None where it has to be downloaded."""
+        self._held.share(_key(file))
+        return self._find(_key(file), use=True)
 
     def let_go(self) -> None:
         """Of all files that are held: they may be removed now."""
         self._held.let_go()
 
-    def fetch_ahead(self, file: CachedFile, download: Download) -> bool:
+    def fetch_ahead(self, file: FileInfo, download: Download) -> bool:
         """Download it, if it is missing, nobody is at it and there is room; False where there is none."""
         with self._new_locks() as own:
-            own.share(file.key)
-            if self._find(file.key) is not None or not own.take(file.key + _FETCH):
+            own.share(_key(file))
+            if self._find(_key(file)) is not None or not own.take(_key(file) + _FETCH):
                 return True
-            return self._find(file.key) is not None or self._download(own, file, download, must=False)
+            return self._find(_key(file)) is not None or self._download(own, file, download, must=False)
 
     def close(self) -> None:
         """Let go of everything; the files stay."""
         self._held.close()
 
-    def _new_locks(self) -> RangeLocks:
+    def _new_locks(self, lowest: int = 0) -> RangeLocks:
         """An owner of locks; also where user code has removed the whole folder."""
         with suppress(FileExistsError):
             self.folder.mkdir(mode=0o700)
-        return RangeLocks(str(self.folder / "locks"))
+        return RangeLocks(str(self.folder / "locks"), lowest)
 
     # ---------------------------------------------------------------- looking
 
@@ -188,9 +174,9 @@ class NodeCache:
 
     # ---------------------------------------------------------------- downloading
 
-    def _download(self, own: RangeLocks, file: CachedFile, download: Download, *, must: bool) -> bool:
+    def _download(self, own: RangeLocks, file: FileInfo, download: Download, *, must: bool) -> bool:
         """Bring it; False where there is no room for it, unless it ``must`` be brought."""
-        room = file.size or 0
+        room = max(0, file.size)
         if not self._make_room(room, must=must):
             return False
         counted = 0
@@ -205,10 +191,10 @@ class NodeCache:
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            needed = "" if file.size is None else f" of {file.size:,} bytes"
+            needed = "" if file.size < 0 else f" of {file.size:,} bytes"
             raise OSError(
                 error.errno,
-                f"no space left on this node's disk for {file.url}{needed}, although every unused file was "
+                f"no space left on this node's disk for {shown(file.path)}{needed}, although every unused file was "
                 f"removed from its cache in {self.folder}; free some space there, or set TMPDIR of the workers",
             ) from error
         finally:
@@ -216,9 +202,9 @@ class NodeCache:
                 ledger.used = max(0, ledger.used + counted - room)
         return True
 
-    def _bring(self, own: RangeLocks, file: CachedFile, download: Download) -> int:
+    def _bring(self, own: RangeLocks, file: FileInfo, download: Download) -> int:
         """Download, check, and give it its name; returns its bytes."""
-        name = f"{file.key}.{file.size or 0}{_NEW}{secrets.token_hex(6)}"
+        name = f"{_key(file)}.{max(0, file.size)}{_NEW}{secrets.token_hex(6)}"
         own.take(name)
         workplace = self.folder / name
         workplace.mkdir(mode=0o700)
@@ -226,9 +212,9 @@ class NodeCache:
             target = workplace / "file"
             download(target)
             size = target.stat().st_size
-            if file.size is not None and size != file.size:
+            if file.size >= 0 and size != file.size:
                 raise ReadError(
-                    f"{file.url}: found {size:,} bytes, {file.size:,} when it was listed: the file was changed"
+                    f"{shown(file.path)}: found {size:,} bytes, {file.size:,} when it was listed: the file was changed"
                 )
             # A second ago: whatever is written to it from now on gives it another time.
             past = time.time_ns() - 1_000_000_000
@@ -238,12 +224,12 @@ class NodeCache:
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
 
-    def _publish(self, file: CachedFile, target: Path, workplace: Path) -> None:
-        folder = self.folder / file.key
+    def _publish(self, file: FileInfo, target: Path, workplace: Path) -> None:
+        folder = self.folder / _key(file)
         if not folder.is_dir() or folder.is_symlink():  # user code may have left anything there
             _remove_any(folder)
         folder.mkdir(mode=0o700, exist_ok=True)
-        for name in local_names(file.url):
+        for name in local_names(file.path):
             path = folder / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -254,10 +240,10 @@ class NodeCache:
                 if error.errno not in _BAD_NAME:
                     raise
         else:
-            raise OSError(errno.EINVAL, f"no file name for {file.url} that the disk of {self.folder} takes")
+            raise OSError(errno.EINVAL, f"no file name for {shown(file.path)} that the disk of {self.folder} takes")
         told = workplace / "entry"
         told.write_bytes(_Told(False, _identity(str(path)) or (0, 0, 0), os.fsencode(name)).pack())
-        os.replace(told, self.folder / (file.key + _ENTRY))
+        os.replace(told, self.folder / (_key(file) + _ENTRY))
 
     # ---------------------------------------------------------------- room
 
@@ -330,6 +316,11 @@ class NodeCache:
             (self.folder / (key + _ENTRY)).unlink(missing_ok=True)
             _remove_any(self.folder / key)
             return True
+
+
+def _key(file: FileInfo) -> str:
+    """What it is called in the cache: another name for another version."""
+    return cache_key(file.path, file.version)
 
 
 class _Ledger:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from hashlib import blake2b
 
 __all__ = ["RangeLocks"]
@@ -26,10 +27,18 @@ class RangeLocks:
     ----------
     path
         The file of the locks; made where it is missing.
+    lowest
+        The descriptor gets a number of at least this, as far as the process may have such: out of the way of what
+        user code closes.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lowest: int = 0) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if lowest:
+            with suppress(OSError):
+                high = fcntl.fcntl(self._descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)
+                os.close(self._descriptor)
+                self._descriptor = high
 
     def share(self, name: str) -> None:
         """Hold it together with others; waits for who has it alone."""

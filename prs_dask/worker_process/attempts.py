@@ -85,6 +85,12 @@ class Attempts:
         from prs_dask.output import rows
 
         self._read, self._rows = read, rows
+        self._cached = None
+        if setup.cache_folder is not None:
+            from prs_dask.worker_process.cached_inputs import CachedInputs
+
+            self._cached = CachedInputs(setup.cache_folder, setup.cache_bound)
+            self._read = self._cached.read
         self._sock, self._page, self._host, self._stacks = sock, page, host, stacks
         self._readers, self._input_names = setup.readers, setup.input_names
         self._row_format = setup.row_format
@@ -169,6 +175,8 @@ class Attempts:
         )
         self._cpu = cpu
         send(self._sock, _OUTCOME_FRAME, sequence, header + payload)
+        if self._cached is not None:
+            self._cached.let_go()
 
     def _context(self, mini_batch: MiniBatch, mini_batch_id: int, attempt: int) -> MiniBatchContext:
         number = mini_batch.input

@@ -15,6 +15,11 @@ A frame is a header (kind, sequence, payload length) and its payload, over a soc
                             SKIPPED       ``sequence`` had been revoked before it was begun
                             GOODBYE       shutdown() has returned (payload: packed error if it raised)
 
+and between the supervisors of a node and its fetcher, one way only::
+
+    supervisor -> fetcher   SETUP     pickled FetcherSetup, once on each connection
+                            WORK      pickled list of descriptors: soon to be read on this node
+
 The process writes an OUTCOME before it begins the next mini-batch and never waits for an answer.
 It reads only when it has nothing to run: a supervisor that writes WORK must go on reading meanwhile.
 ROWS are void when the OUTCOME of their sequence is an error (``str()`` of a late element raised).
@@ -37,6 +42,7 @@ __all__ = [
     "FRAME_HEADER",
     "MAX_PIECE",
     "OUTCOME_SIZE",
+    "FetcherSetup",
     "FrameKind",
     "OutcomeHeader",
     "ProcessSetup",
@@ -127,6 +133,9 @@ class ProcessSetup(NamedTuple):
     input_names
         Name of each input of the step, as ``mini_batch_context.dataset`` tells it; an input
         without one is called by its number.
+    cache_folder, cache_bound
+        The node's cache of files of stores and its bound in bytes, see `prs_dask.stores.cache`; no folder where
+        no input needs it.
     input_paths, models
         Pairs (name, local path) for ``Run.get_context().input_datasets`` and ``Model.get_model_path``.
     """
@@ -145,8 +154,19 @@ class ProcessSetup(NamedTuple):
     logging_level: str
     import_paths: tuple[str, ...] = ()
     input_names: tuple[str, ...] = ()
+    cache_folder: str | None = None
+    cache_bound: int | None = None
     input_paths: tuple[tuple[str, str], ...] = ()
     models: tuple[tuple[str, str], ...] = ()
+
+
+class FetcherSetup(NamedTuple):
+    """What a fetcher needs to know; the fields are those of `ProcessSetup`."""
+
+    readers: tuple[Any, ...]
+    cache_folder: str
+    cache_bound: int | None
+    import_paths: tuple[str, ...]
 
 
 def pack_error(error: AttemptError) -> bytes:

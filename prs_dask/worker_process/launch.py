@@ -15,7 +15,7 @@ import _signal  # type: ignore[import-not-found]  # signal makes enums, which ta
 import os
 import sys
 
-__all__ = ["EXIT_BROKEN", "EXIT_LOAD_FAILED", "EXIT_SUPERVISOR_GONE", "STACK_SIGNAL", "command"]
+__all__ = ["EXIT_BROKEN", "EXIT_LOAD_FAILED", "EXIT_SUPERVISOR_GONE", "STACK_SIGNAL", "command", "fetcher_command"]
 
 STACK_SIGNAL: int = getattr(_signal, "SIGRTMIN", _signal.SIGUSR2 - 5) + 5
 """A real-time signal that hardly any library uses; SIGUSR2 where there are none (macOS)."""
@@ -29,7 +29,7 @@ EXIT_SUPERVISOR_GONE = 71
 # of sys.path, or has the place there that it had before.
 _BOOTSTRAP = (
     "import sys; sys.path.insert(0, {folder!r}); import prs_dask; sys.path.remove({folder!r}); "
-    "from prs_dask.worker_process.main import main; main(*map(int, sys.argv[1:]))"
+    "from prs_dask.worker_process.{module} import main; main(*map(int, sys.argv[1:]))"
 )
 
 
@@ -47,6 +47,14 @@ def command(socket_descriptor: int, page_descriptor: int, stack_descriptor: int 
     parent
         Process id of the parent-to-be: with another one the process leaves at once. 0: not checked.
     """
+    return _python("main", socket_descriptor, page_descriptor, stack_descriptor, parent)
+
+
+def fetcher_command(socket_descriptor: int) -> list[str]:
+    """Command line of a node's fetcher, which listens on this socket."""
+    return _python("fetcher", socket_descriptor)
+
+
+def _python(module: str, *numbers: int) -> list[str]:
     folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    numbers = (socket_descriptor, page_descriptor, stack_descriptor, parent)
-    return [sys.executable, "-P", "-c", _BOOTSTRAP.format(folder=folder), *map(str, numbers)]
+    return [sys.executable, "-P", "-c", _BOOTSTRAP.format(folder=folder, module=module), *map(str, numbers)]

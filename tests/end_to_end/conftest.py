@@ -333,6 +333,12 @@ def wait() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def living() -> Callable[[str], list[psutil.Process]]:
+    """``living(run_id)``: every process that was started within a step run and lives."""
+    return processes_of
+
+
+@pytest.fixture
 def command(tmp_path: Path) -> Iterator[Command]:
     folder = tmp_path / "here"
     folder.mkdir()

@@ -101,6 +101,7 @@ BAD = {
     "retry_on": [[], "ValueError", ["not a name"], [ValueError]],
     "no_retry_on": [[], "ValueError"],
     "memory_limit_per_process": ["2 foos", 0, -1, "1KB", 1.5, True],
+    "input_cache_size": ["2 foos", 0, -1, 1.5, True],
     "processes_per_gpu": [0, "1", None],
     "surplus_gpu_processes": ["show", None],
     "speculative_attempts": [1, "True", None],
@@ -127,6 +128,7 @@ GOOD = {
     "retry_backoff": [0, 1.5, (1, 2, 60), [0, 1, 0]],
     "retry_on": [None, ["ValueError", "requests.exceptions.Timeout"]],
     "memory_limit_per_process": [None, "2GB", 2**30, "1.5GiB"],
+    "input_cache_size": [None, "20GB", 1, "1kb"],
 }
 
 

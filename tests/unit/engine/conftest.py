@@ -68,6 +68,8 @@ class FakeSupervisor:
         self.stopping = ""
         self.node = 0
         self.memory_limit = 0
+        self.cache_folder: Path | None = None
+        self.fetch_ahead: Any = None
         self.told: list[tuple[str, int, str]] = []
         self.load_errors: list[AttemptError] = []
         self.lane_calls: list[dict[str, Any]] = []

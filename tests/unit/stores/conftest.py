@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from prs_dask.stores.cache import CachedFile, NodeCache
+from prs_dask.stores.cache import NodeCache
+from prs_dask.stores.file_info import FileInfo
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -36,18 +37,18 @@ class FakeStore:
         self.seconds = seconds
         self.hook: Callable[[str], None] = lambda _: None
 
-    def file(self, name: str, version: str = "1") -> CachedFile:
-        return CachedFile(f"fake://box/{name}", version, self.size)
+    def file(self, name: str, version: str = "1") -> FileInfo:
+        return FileInfo(f"fake://box/{name}", self.size, version)
 
     def content(self, name: str) -> bytes:
         return (name.encode() * self.size)[: self.size]
 
-    def download(self, file: CachedFile) -> Callable[[Path], None]:
+    def download(self, file: FileInfo) -> Callable[[Path], None]:
         def write(target: Path) -> None:
             with self.journal.open("a") as journal:
-                journal.write(f"{file.url} {os.getpid()}\n")
+                journal.write(f"{file.path} {os.getpid()}\n")
             self.hook("begun")
-            content = self.content(file.url.rpartition("/")[2])
+            content = self.content(file.path.rpartition("/")[2])
             with target.open("wb") as out:
                 for part in range(10):
                     time.sleep(self.seconds / 10)

@@ -14,7 +14,8 @@ import pytest
 
 from prs_dask.errors import ReadError
 from prs_dask.stores import cache as module
-from prs_dask.stores.cache import CachedFile, NodeCache
+from prs_dask.stores.cache import NodeCache
+from prs_dask.stores.file_info import FileInfo
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -43,7 +44,7 @@ def test_a_file_is_downloaded_once_and_called_as_in_its_url(new_cache, store):
 def test_equal_names_and_other_versions_never_meet(new_cache, store):
     cache = new_cache()
     paths = {
-        cache.hold(CachedFile(url, version, store.size), store.download(CachedFile(url, version, store.size)))
+        cache.hold(FileInfo(url, store.size, version), store.download(FileInfo(url, store.size, version)))
         for url in ("fake://a/x.csv", "fake://b/x.csv")
         for version in "12"
     }
@@ -55,14 +56,14 @@ def test_equal_names_and_other_versions_never_meet(new_cache, store):
     "name", ["x" * 255, "ä" * 300 + ".csv", "new\nline", " ", "a.new-b.entry", "raw\udcff", "*?[x]"]
 )
 def test_odd_names_are_kept_as_far_as_the_disk_takes_them(new_cache, tmp_path, name):
-    file = CachedFile("fake://box/" + name, "1", 3)
+    file = FileInfo("fake://box/" + name, 3, "1")
     path = new_cache().hold(file, lambda target: target.write_bytes(b"abc") and None)
     assert Path(path).read_bytes() == b"abc"
     assert os.path.basename(path) == name or len(os.fsencode(name)) > 255
 
 
 def test_a_file_whose_size_is_not_known_is_taken_as_it_comes(new_cache, store, folder):
-    file = CachedFile("fake://box/a", "")
+    file = FileInfo("fake://box/a")
     assert Path(new_cache(50).hold(file, store.download(file))).stat().st_size == store.size
 
 
