@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
@@ -83,7 +84,9 @@ class PathFormat(NamedTuple):
         """
         roots = frozenset(self.roots)
         if self.template is None:
-            return lambda path: self._in_folders(path, roots, required)
+            # The files of a folder come one after the other: its name is looked at once.
+            in_folder = lru_cache(maxsize=1)(lambda folder: self._in_folders(folder, roots, required))
+            return lambda path: in_folder(path[: path.rfind("/") + 1])
         pattern, make = _compiled(self.template)
 
         def in_format(path: str) -> tuple[KeyText, ...]:
@@ -98,13 +101,13 @@ class PathFormat(NamedTuple):
 
         return in_format
 
-    def _in_folders(self, path: str, roots: frozenset[str], required: Collection[str]) -> tuple[KeyText, ...]:
-        found = hive_pairs(path, path_below(path, roots))
+    def _in_folders(self, folder: str, roots: frozenset[str], required: Collection[str]) -> tuple[KeyText, ...]:
+        found = hive_pairs(folder, path_below(folder, roots))
         if more := found.keys() - self.keys:
             allowed = f"{', '.join(self.keys) or 'none'}, as the first files have"
-            raise KeysNotFound(path, f"the key {', '.join(sorted(more))}", allowed)
+            raise KeysNotFound(folder, f"the key {', '.join(sorted(more))}", allowed)
         if lacking := [key for key in required if key not in found]:
-            raise KeysNotFound(path, f"no folder {lacking[0]}=...", "one in every path")
+            raise KeysNotFound(folder, f"no folder {lacking[0]}=...", "one in every path")
         return tuple(found.get(key) for key in self.keys)
 
 

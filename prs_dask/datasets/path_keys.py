@@ -75,13 +75,13 @@ def find_path_format(
     else:
         below, found = frozenset(roots), dict[str, None]()
         for path in head:
-            found |= dict.fromkeys(_or_refused(lambda path=path: hive_pairs(path, path_below(path, below)), None))  # type: ignore[misc]
+            found |= dict.fromkeys(_or_refused(path, lambda path: hive_pairs(path, path_below(path, below)), None))
         keys = tuple(found)
         if not keys:
             return None
     path_format = PathFormat(keys, roots, template)
     texts_of = path_format.texts_of()
-    rows = [_or_refused(lambda path=path: texts_of(path), template) for path in head]  # type: ignore[misc]
+    rows = [_or_refused(path, texts_of, template) for path in head]
     types = tuple(key_type(column) for column in zip(*rows, strict=True)) or ("str",) * len(keys)
     return _as_written(path_format._replace(types=types), paths)
 
@@ -111,15 +111,15 @@ def _as_written(path_format: PathFormat, paths: Sequence[str]) -> PathFormat:
         return path_format
 
 
-def _or_refused(look: Callable[[], Any], template: str | None) -> Any:
+def _or_refused(path: str, look: Callable[[str], Any], template: str | None) -> Any:
     try:
-        return look()
+        return look(path)
     except KeysNotFound as error:
-        raise _refusal(error, template) from None
+        raise _refusal(path, error, template) from None
 
 
-def _refusal(error: KeysNotFound, template: str | None) -> InputError:
-    found = f"{error.path!r} with {error.found}"
+def _refusal(path: str, error: KeysNotFound, template: str | None) -> InputError:
+    found = f"{path!r} with {error.found}"
     if template is None:
         return InputError([Fault("partition_keys", found, error.allowed, "the same folders key=value for all files")])
     return InputError([Fault("partition_format", found, error.allowed, "another format, or a path without this file")])
@@ -172,7 +172,7 @@ def with_keys(files: Iterable[str], path_format: PathFormat | None) -> Iterator[
         try:
             texts_of(path)
         except KeysNotFound as error:
-            raise _refusal(error, path_format.template) from None
+            raise _refusal(path, error, path_format.template) from None
         yield path
 
 
@@ -191,17 +191,20 @@ def group_files(files: Iterable[str], path_format: PathFormat, keys: Sequence[st
     places = [path_format.keys.index(key) for key in keys]
     forms: list[set[Form]] = [set() for _ in path_format.keys]
     groups: dict[tuple[KeyText, ...], bytearray] = {}
+    before: tuple[KeyText, ...] | None = None
+    paths = bytearray()
     for path in files:
         try:
             texts = texts_of(path)
         except KeysNotFound as error:
-            raise _refusal(error, path_format.template) from None
-        for text, known in zip(texts, forms, strict=True):
-            known.add(form(text))
-        combination = tuple([texts[place] for place in places])
-        paths = groups.get(combination)
-        if paths is None:
-            paths = groups[combination] = bytearray()
+            raise _refusal(path, error, path_format.template) from None
+        if texts is not before:
+            before = texts
+            for text, known in zip(texts, forms, strict=True):
+                known.add(form(text))
+            combination = tuple([texts[place] for place in places])
+            found = groups.get(combination)
+            paths = groups[combination] = bytearray() if found is None else found
         paths += path.encode("utf-8", "surrogatepass") + _SEPARATOR
     types = path_format.types if path_format.dtypes else tuple(map(type_of_forms, forms))
     yield from _typed_groups(groups, types, places)

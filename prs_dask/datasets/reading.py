@@ -162,9 +162,25 @@ def _whole(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[
         has_header = spec.kind == "delimited" and spec.names is None
         first = records.after(first) if first is not None and has_header else first
         start = len(data) if first is None else first
+    if spec.kind == "delimited" and spec.multi_line and b'"' in data:
+        _check_end(path, data, spec)
     if are_records_lines(spec):
         check_lines(path, data, 0, 0, lambda place: 1 + data.count(b"\n", 0, place), spec, is_last=True)
     return data[start:], lambda: 1 + data.count(b"\n", 0, start)
+
+
+def _check_end(path: str, data: bytes, spec: ReadSpec) -> None:
+    """Refuse a quote that is never closed: the parser would take all that follows for one field."""
+    from prs_dask.datasets.leading_text import record_starts, slices
+    from prs_dask.datasets.record_starts import OpenQuote
+
+    try:
+        record_starts(slices(data), spec).after(len(data))
+    except OpenQuote as error:
+        raise ReadError(
+            f"{path}, byte {error.offset} of its text: a quote that is never closed; mend the file there, or set "
+            "support_multi_line=False"
+        ) from None
 
 
 def _own_names(path: str, spec: ReadSpec) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -366,6 +366,44 @@ class TabularDataset(Dataset):
 
         own = names or column_names(head.first, self.spec.separator)
         return infer_types(Block(rows, own, path, lambda: 1), self.spec)
+
+    def partition_by(
+        self, partition_keys: Sequence[str], target: str | os.PathLike[str], name: str | None = None
+    ) -> TabularDataset:
+        """Write the table as Parquet, in a folder for each combination of some columns (``Store=2/Brand=a%2Fb/``).
+
+        Built on a Dask DataFrame: the current Dask client does the work if there is one (its workers must share
+        the target's file system), else threads of this process. Partitions of 64 MB are in memory, never the
+        table. The target has its name only when all is written.
+
+        Parameters
+        ----------
+        partition_keys
+            Names of columns, at least one and not all: whole numbers, floats, truth values, texts, dates and dates
+            with times (to the microsecond). Missing values are a value of their own.
+        target
+            A local folder that does not exist or is empty.
+        name
+            As ``as_named_input`` gives it to the new dataset.
+
+        Returns
+        -------
+        TabularDataset
+            Over the target, with these keys in its paths and as its last columns; their dtypes are kept in
+            ``_partition_keys.json`` there. Ready for ``ParallelRunConfig.partition_keys``.
+
+        Raises
+        ------
+        SettingsError
+            Keys that are no columns, a target that is not empty, a table without rows.
+        ReadError
+            A partition cannot be read, or has values of which no folder's name can be made (other types, more than
+            some 250 bytes). Nothing of the target is left.
+        """
+        from prs_dask.datasets.partition_by import write_partitioned
+
+        written = TabularDataset.from_parquet_files(write_partitioned(self, partition_keys, target))
+        return written if name is None else written.as_named_input(name)
 
     def to_dask(self, mini_batch_size: int | None = None) -> dd.DataFrame:
         """A Dask DataFrame with one partition per mini-batch: the frame that ``run()`` would get.

@@ -173,7 +173,7 @@ def test_rows_without_paths_are_refused_keys():
 
 def test_a_path_without_the_folder_of_a_key_is_refused_when_grouping(tmp_path):
     folder = make(tmp_path / "data", {"Store=1/x": "", "y": ""})
-    with pytest.raises(InputError, match=r"/y'.*no folder Store="):
+    with pytest.raises(InputError, match=r"/data/y'.*no folder Store="):
         FileDataset.from_files(folder).grouped_by(["Store"]).plan()
 
 
@@ -281,6 +281,15 @@ def test_json_lines_are_grouped_too_and_a_column_that_a_file_lacks_is_missing(tm
     (table,) = tables(dataset.grouped_by(["k"]))
     assert table.columns.tolist() == ["n", "m", "k"]
     assert table["m"].isna().tolist() == [True, False]
+
+
+def test_a_quote_that_is_never_closed_fails_its_combination(tmp_path):
+    folder = make(tmp_path / "d", {"k=1/a.csv": 'n,m\n1,"x\n2,y\n', "k=2/b.csv": 'n,m\n1,"x\n2,y"\n'})
+    dataset = TabularDataset.from_delimited_files(folder).grouped_by(["k"])
+    bad, good = dataset.plan()
+    with pytest.raises(ReadError, match=r"a.csv, byte 6 of its text: a quote that is never closed"):
+        read(bad, dataset.reader())
+    assert len(read(good, dataset.reader())) == 1
 
 
 def test_files_of_one_combination_with_different_columns_are_an_error_that_names_both(tmp_path):
