@@ -9,8 +9,9 @@ import csv
 import io
 from typing import NamedTuple
 
+from prs_dask.datasets.quotes import unclosed_in_line
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
-from prs_dask.datasets.record_starts import OpenQuote, ReadAt, RecordStarts, unclosed_in_line
+from prs_dask.datasets.record_starts import OpenQuote, ReadAt, RecordStarts
 from prs_dask.datasets.records_as_lines import are_records_lines
 from prs_dask.datasets.text_file import open_stream, utf8_stream
 from prs_dask.errors import Fault, InputError

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from prs_dask.datasets.quotes import unclosed_in_line
 from prs_dask.datasets.read_spec import ReadError, ReadSpec, UnsafeCut
-from prs_dask.datasets.record_starts import unclosed_in_line
 
 __all__ = ["LOOK_BEHIND", "are_records_lines", "check_lines"]
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prs_dask.datasets.record_starts import OpenQuote, RecordStarts, unclosed_in_line
+from prs_dask.datasets.quotes import unclosed_in_line
+from prs_dask.datasets.record_starts import OpenQuote, RecordStarts
 
 TEXTS = st.text(alphabet=st.sampled_from('ab,"\r\n '), max_size=60).map(str.encode)
 
