@@ -13,6 +13,7 @@ import io
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ _NULLS = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
 )  # fmt: skip
+
+_NOTHING = re.compile(rb"[\r\n]*")
 
 _told: set[tuple[str, str]] = set()
 
@@ -149,10 +152,27 @@ def _read(
     skip_ragged: bool = False,
 ) -> pa.Table:
     import pyarrow as pa
+
+    if _NOTHING.fullmatch(block.data):
+        return pa.table({name: pa.array([], types.get(name, pa.string())) for name in only or block.names})
+    if len(types) == len(block.names) and not any(map(_is_text, types.values())):
+        # Numbers only: a missing value with a name is rarely met, and looking for names costs a sixth.
+        with suppress(pa.ArrowInvalid):
+            return _read_csv(block, spec, types, [""], only, skip_ragged)
+    return _read_csv(block, spec, types, _NULLS, only, skip_ragged)
+
+
+def _read_csv(
+    block: Block,
+    spec: ReadSpec,
+    types: Mapping[str, pa.DataType],
+    nulls: Sequence[str],
+    only: Sequence[str],
+    skip_ragged: bool,
+) -> pa.Table:
+    import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    if not block.data.strip(b"\r\n"):
-        return pa.table({name: pa.array([], types.get(name, pa.string())) for name in only or block.names})
     return arrow_csv.read_csv(
         pa.BufferReader(block.data),
         # One piece: pyarrow loses bytes of a quoted CRLF that lies across two of its own.
@@ -165,13 +185,17 @@ def _read(
         convert_options=arrow_csv.ConvertOptions(
             column_types=types,
             include_columns=list(only),
-            null_values=_NULLS,
+            null_values=nulls,
             true_values=["True", "TRUE", "true"],
             false_values=["False", "FALSE", "false"],
             strings_can_be_null=True,
             quoted_strings_can_be_null=True,
         ),
     )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return "string" in str(kind)
 
 
 def _next_kind(block: Block, spec: ReadSpec, name: str, kind: str) -> str:

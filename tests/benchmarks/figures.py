@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.inputs import plan_as_lines, read_csv, scan_quotes, small_files
 from tests.benchmarks.ours import SCRIPTS, run_step, two_workers
 from tests.benchmarks.peers import client_map, pool_imap, windowed_client_map
 from tests.benchmarks.workloads import Synthetic, list_schedule, lognormal_seconds, slow_stretch_seconds
@@ -226,5 +227,9 @@ FIGURES: dict[str, Callable[[float], Figure]] = {
         csv_scoring,
         first_row,
         stuck_process,
+        scan_quotes,
+        plan_as_lines,
+        read_csv,
+        small_files,
     )
 }

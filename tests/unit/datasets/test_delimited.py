@@ -1,0 +1,47 @@
+"""Values and types of delimited text: those of ``pandas.read_csv``, where both are defined."""
+
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prs_dask.datasets.delimited import _NULLS, Block, infer_types, parse
+from prs_dask.datasets.read_spec import ReadSpec
+
+NAMES = ("a", "b")
+INTEGERS = st.integers(-(2**63), 2**63 - 1).map(str)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False).map(repr)
+WORDS = st.text(st.sampled_from('xyz é,"\n'), min_size=1, max_size=5)
+NULLS = st.sampled_from(_NULLS)
+CELLS = [INTEGERS, FLOATS, WORDS, st.sampled_from(["True", "False", "TRUE", "false"]), st.sampled_from(["2024-01-02", "007", "1e3", "inf", "-Infinity"])]  # fmt: skip
+
+
+@st.composite
+def columns(draw, count: int) -> list[str]:
+    """Mostly of one kind; now and then another, or a missing value."""
+    kind = draw(st.sampled_from(CELLS))
+    cell = st.one_of(kind, kind, kind, NULLS, draw(st.sampled_from([kind, *CELLS])))
+    return draw(st.lists(cell, min_size=count, max_size=count))
+
+
+@st.composite
+def texts(draw) -> bytes:
+    count = draw(st.integers(1, 6))
+    rows = zip(*[draw(columns(count)) for _ in NAMES], strict=True)
+    frame = pd.DataFrame(list(rows), columns=NAMES)
+    return frame.to_csv(header=False, index=False).encode()
+
+
+@settings(deadline=None, max_examples=400)
+@given(texts())
+def test_a_block_read_by_itself_has_the_values_and_types_that_pandas_gives(data):
+    spec = ReadSpec("delimited", names=NAMES)
+    block = Block(data, NAMES, "t.csv", lambda: 1)
+    found = parse(block, spec._replace(column_types=infer_types(block, spec)))
+    expected = pd.read_csv(io.BytesIO(data), names=NAMES, header=None)
+    for name in found.columns[found.dtypes == object]:  # truth values and missing ones: None or NaN, both are missing
+        found[name] = found[name].where(found[name].notna(), float("nan"))
+    pd.testing.assert_frame_equal(found, expected)
