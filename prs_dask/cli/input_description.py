@@ -69,8 +69,10 @@ def input_from_file(entry: object, default_format: str, folder: str, faults: lis
         return None
     if kind == "sql":
         connection = options.get("connection")
-        if isinstance(connection, str) and connection.startswith(_SQLITE) and not connection.startswith(f"{_SQLITE}/"):
-            options["connection"] = f"{_SQLITE}{os.path.join(folder, connection.removeprefix(_SQLITE))}"
+        if isinstance(connection, str) and connection.startswith(_SQLITE):
+            database = connection.removeprefix(_SQLITE)
+            if not database.startswith(("${env:", "file:")):
+                options["connection"] = f"{_SQLITE}{os.path.join(folder, database)}"
         return InputDescription((), kind, options)
     given = options.pop("path", None)
     paths: list[Any] = given if isinstance(given, list) else [given]
