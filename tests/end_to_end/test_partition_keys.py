@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from prs_dask import FileDataset, SettingsError, TabularDataset, parallel_run
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "run-by-partition-keys.md"
 
 VALUES = """
 import json
@@ -184,3 +188,24 @@ def test_the_command_finds_hive_folders(command):
     assert code == 0, err
     rows = (command.folder / "out" / "parallel_run_step.txt").read_text().splitlines()
     assert sorted(json.loads(row)[:2] for row in rows) == [[["Store"], [1]], [["Store"], [2]]]
+
+
+def test_the_page_on_partition_keys_works_as_it_is_written(command):
+    blocks = re.findall(r"^```(sh|python|yaml)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 6
+    for language, block in blocks:
+        if language == "sh":
+            subprocess.run(["bash", "-euc", block], cwd=command.folder, check=True)
+        else:
+            (command.folder / block.splitlines()[0].removeprefix("# ")).write_text(block)
+    code, out, err = command("songs.py", python=True)
+    assert code == 0, err
+    assert out.splitlines()[:2] == ["('user', 'season', 'genre')", "4 mini-batches"]
+    code, _, err = command("run", "songs.yml")
+    assert code == 0, err
+    counts = [(command.folder / name / "parallel_run_step.txt").read_text() for name in ("counts", "counts-again")]
+    expected = sorted(f"{user} {season}: 2 songs" for user in ("ann", "ben") for season in (2022, 2023) for _ in "12")
+    assert [sorted(text.splitlines()) for text in counts] == [expected, expected]
+    code, out, err = command("sales.py", python=True)
+    assert code == 0, err
+    assert sorted(out.split("\n")) == ["", "", "1 x 3", "1 y/z 4", "2 x 11", "2 x 11"]
