@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from distributed import Client, get_task_stream
 
 from prs_dask import FileDataset, SettingsError, TabularDataset, parallel_run
 
@@ -157,13 +158,14 @@ def test_the_command_takes_partition_keys(command, songs):
         "partition_keys: [user]\noutput_action: append_row\nerror_threshold: -1\noutput: out\n"
         "process_count_per_node: 2\n"
     )
+    code, out, err = command("plan", step_file)
+    assert code == 0, err
+    assert "2 mini-batches" in out
+    assert "[user=a]" in out
     code, _, err = command("run", step_file, "--run-folder", "run")
     assert code == 0, err
     rows = (command.folder / "out" / "parallel_run_step.txt").read_text().splitlines()
     assert sorted(json.loads(row)[1] for row in rows) == [["a"], ["b"]]
-    code, out, err = command("plan", step_file)
-    assert code == 0, err
-    assert "2 mini-batches" in out
     code, _, err = command("run", step_file, "--partition-keys", "user,genre", "--run-folder", "run2")
     assert code == 2
     assert "'genre'" in err
@@ -209,3 +211,20 @@ def test_the_page_on_partition_keys_works_as_it_is_written(command):
     code, out, err = command("sales.py", python=True)
     assert code == 0, err
     assert sorted(out.split("\n")) == ["", "", "1 x 3", "1 y/z 4", "2 x 11", "2 x 11"]
+
+
+def test_partition_by_is_the_current_clients_work(cluster, sales, tmp_path):
+    table = TabularDataset.from_delimited_files(sales, include_path=True)
+    with Client(cluster.address) as client, get_task_stream(client) as tasks:
+        written = table.partition_by(["n"], tmp_path / "by")
+    assert len(tasks.data) >= len(table.plan())  # one for each partition, on the cluster's workers
+    assert written.to_pandas()["n"].sort_values().tolist() == list(range(1200))
+
+
+def test_one_combination_may_hold_very_many_files(job, tmp_path):
+    folder = tmp_path / "data" / "k=1"
+    folder.mkdir(parents=True)
+    for number in range(30_000):
+        (folder / f"{number:0100}").touch()
+    done = job(VALUES, inputs=FileDataset.from_files(tmp_path / "data"), mini_batch_size=None, partition_keys=["k"])
+    assert done.rows == [json.dumps([["k"], [1], "0", 30_000])]

@@ -36,7 +36,8 @@ def inputs() -> tuple[FileDataset, TabularDataset]:
     FileDataset.from_files("scans")
     FileDataset.from_files(Path("scans"))
     files = FileDataset.from_files(["a.png", Path("b.png")], include_hidden=True)
-    TabularDataset.from_json_lines_files("rows.jsonl")
+    FileDataset.from_files("songs", partition_format="{user}/{song}.wav").grouped_by(["user"]).check()
+    TabularDataset.from_json_lines_files("rows.jsonl").partition_by(["store"], Path("by_store"), name="sales")
     TabularDataset.from_parquet_files("rows.parquet")
     table = TabularDataset.from_delimited_files("rows.csv", separator=";", header="no_headers")
     return files, table
