@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.datasets.dataset import check_size
@@ -72,8 +74,7 @@ class DaskDataset(TabularDataset):
 
     def _cut(self, size: int, input_index: int) -> Iterator[MiniBatch]:
         row = 0
-        for partition in self.frame.to_delayed():
-            frame = _computed(partition)
+        for frame in _computed(self.frame.to_delayed()):
             yield from _mini_batches(frame, size, input_index, row)
             row += len(frame)
 
@@ -110,21 +111,32 @@ def _rows(frame: pd.DataFrame, first: int, stop: int) -> pd.DataFrame:
     return frame.iloc[first:stop]
 
 
-def _computed(partition: Any) -> pd.DataFrame:
-    """One partition, on the current client's cluster if there is one, else in threads of this process."""
+def _computed(partitions: list[Any]) -> Iterator[pd.DataFrame]:
+    """The partitions in order: from the current client's cluster if there is one, else from threads of this process.
+
+    A cluster computes some ahead, one for each of its threads and two at least; they wait there.
+    """
     import distributed
 
     try:
         client = distributed.default_client()
     except ValueError:
-        frame: pd.DataFrame = partition.compute(scheduler="threads")
-        return frame
-    future = client.compute(partition)
+        for partition in partitions:
+            yield partition.compute(scheduler="threads")
+        return
+    left = iter(partitions)
+    ahead: deque[Any] = deque()
     try:
-        computed: pd.DataFrame = future.result()
-        return computed
+        while True:
+            wanted = max(2, sum(client.nthreads().values()))
+            ahead.extend(client.compute(partition) for partition in islice(left, wanted - len(ahead)))
+            if not ahead:
+                return
+            yield ahead[0].result()
+            ahead.popleft().release()
     finally:
-        future.release()
+        for future in ahead:
+            future.release()
 
 
 def pandas_dataset(frame: Any) -> PandasDataset:

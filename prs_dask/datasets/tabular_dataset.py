@@ -249,9 +249,9 @@ class TabularDataset(Dataset):
         """A dataset of the partitions of a Dask DataFrame, in order.
 
         A partition is one mini-batch, or several where it has more than ``mini_batch_size`` bytes (in Arrow's
-        form); empty ones give none. Partitions are computed one after the other as the step run needs
-        them, on the cluster of the current client if there is one, else in this process: never all
-        are in memory.
+        form); empty ones give none. Partitions are computed as the step run needs them, on the cluster of the
+        current client if there is one, some ahead, else one after the other in this process: never all are
+        in memory.
 
         Parameters
         ----------

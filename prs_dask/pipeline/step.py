@@ -294,7 +294,7 @@ def _input_faults(inputs: Sequence[Dataset]) -> list[Fault]:
         return [Fault("inputs", repr(item), allowed, "FileDataset.from_files(...)") for item in strange]
     if len({item.kind for item in inputs}) > 1:
         return [Fault("inputs", "files and tables together", "all FileDataset or all TabularDataset", "two steps")]
-    names = [item.name for item in inputs if item.name]
+    names = [item.name or str(number) for number, item in enumerate(inputs)]  # as mini_batch_context.dataset tells them
     twice = sorted({name for name in names if names.count(name) > 1})
     return [Fault("inputs", f"the name {name!r} twice", "a name of its own for each") for name in twice]
 

@@ -9,6 +9,7 @@ from typing import Any
 import dask.dataframe as dd
 import pandas as pd
 import pytest
+from dask import delayed
 from distributed import Client
 
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, StepRun, TabularDataset
@@ -138,3 +139,21 @@ def run(mini_batch):
     )
     assert rows(run) == ["a 0 cat 42", "a 1 dog 42", "a 2 cat 42", "a 3 dog 42"]
     assert list((tmp_path / "placed").iterdir()) == []
+
+
+def test_partitions_are_computed_on_the_cluster_that_runs_the_step(tmp_path: Path, no_leaks: None) -> None:
+    """With the one thread of its one worker taken by the step run most of the time."""
+
+    def part(number: int) -> pd.DataFrame:
+        import distributed
+
+        distributed.get_worker()  # not in this process
+        return table(10 * number, 10)
+
+    parts = [delayed(part)(number) for number in range(6)]
+    frame = dd.from_delayed(parts, meta=table(0, 1), verify_meta=False)
+    with Client(n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        script = "def run(mini_batch):\n    return [f'a {n}' for n in mini_batch['id']]"
+        run = completed(tmp_path, client, script, TabularDataset.from_dask(frame))
+    assert rows(run) == [f"a {n}" for n in range(60)]
+    assert run.summary().mini_batches == 6

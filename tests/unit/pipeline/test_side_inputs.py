@@ -115,3 +115,9 @@ def test_names_lead_to_places(tmp_path: Path) -> None:
     data = FileDataset.from_files(tmp_path).as_named_input("data")
     several = FileDataset.from_files([tmp_path, tmp_path]).as_named_input("several")
     assert named_places([data, several, "x", FileDataset.from_files(tmp_path)]) == (("data", str(tmp_path)),)
+
+
+def test_a_name_may_not_be_the_number_of_another_input(step: Any, tmp_path: Path) -> None:
+    files = FileDataset.from_files(tmp_path / "items")
+    with pytest.raises(SettingsError, match="inputs: found the name '1' twice"):
+        step([files.as_named_input("1"), files])
