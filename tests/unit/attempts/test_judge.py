@@ -1073,3 +1073,83 @@ class TestAskingAhead:
         kept = list(other.open)[-1:]
         assert b.judge.claim(number, ("b", 0), b.processes["b", 0], b.now, keep=kept) == Answer()
         assert b.report(other, [b.success(kept[0])]) is not None
+
+
+class TestHoarding:
+    """A lane whose next files have to be fetched asks as soon as it has begun the last of a chunk."""
+
+    def claim(self, b, address, keep=()):
+        number = b.permit(address)
+        return b.judge.claim(number, (address, 0), b.processes[address, 0], b.now, keep=keep, hoards=True)
+
+    def begun(self, bench, count, total=None):
+        """Two lanes, of two nodes, that run 0 and 1, of ``count`` mini-batches."""
+        b = two(bench)
+        b.judge.mean.add(1, 1.0, 0)
+        b.supply(*range(count), total=total)
+        return b, self.claim(b, "a").grant, self.claim(b, "b").grant
+
+    def test_it_gets_more_while_every_lane_would_find_something(self, bench):
+        b, first, _ = self.begun(bench, 6)
+        second = self.claim(b, "a", keep=list(first.open)).grant
+        assert list(second.open) == [0, 2]
+        third = self.claim(b, "b", keep=[1]).grant
+        assert list(third.open) == [1, 3]
+        assert self.claim(b, "a", keep=[0, 2]).grant is None
+        assert b.report(second, [b.success(0), b.success(2)]) is not None
+
+    def test_who_has_nothing_to_do_has_another_asked_once(self, bench):
+        b, first, other = self.begun(bench, 5, total=5)
+        held = self.claim(b, "a", keep=[0]).grant
+        assert list(held.open) == [0, 2]
+        b.report(other, [b.success(1)])
+        for number in (3, 4):
+            b.report(self.claim(b, "b").grant, [b.success(number)])
+        asked = self.claim(b, "b")
+        assert (asked.grant, asked.pause, asked.ask) == (None, True, ("a", 0))
+        assert self.claim(b, "b").ask is None
+        b.report(held, [], back=[2])
+        assert list(self.claim(b, "b").grant.open) == [2]
+        assert first.token != held.token
+
+    def test_one_that_only_runs_is_not_asked(self, bench):
+        b, _, other = self.begun(bench, 2, total=2)
+        b.report(other, [b.success(1)])
+        assert self.claim(b, "b") == Answer()
+
+    def test_lanes_that_do_not_hoard_are_not_asked(self, bench):
+        b = two(bench)
+        b.judge.mean.add(1, 0.05, 0)
+        b.supply(*range(20), total=20)
+        assert len(b.grant("a").open) > 1
+        b.judge._queue.clear()
+        assert b.claim("b").ask is None
+
+    def test_retries_are_left_to_who_has_nothing_to_do(self, bench):
+        b, _, other = self.begun(bench, 3)
+        b.report(other, [b.failure(1)])
+        assert self.claim(b, "a", keep=[0]).grant is None
+        assert list(self.claim(b, "b").grant.open) == [2]
+
+    def test_what_a_single_node_gets_next_is_known_before(self, bench):
+        b = bench()
+        b.join("a", threads=2)
+        b.judge.mean.add(1, 1.0, 0)
+        b.supply(*range(3))
+        first = self.claim(b, "a").grant
+        assert self.claim(b, "a", keep=list(first.open)).soon == (b"1", b"2")
+
+    def test_of_several_nodes_nobody_knows(self, bench):
+        b, first, _ = self.begun(bench, 4)
+        assert self.claim(b, "a", keep=list(first.open)) == Answer()
+
+    def test_its_slice_is_longer_while_it_has_work(self, bench):
+        b, _, _ = self.begun(bench, 20)
+        number = b.permit("a")
+        process = b.processes["a", 0]
+        b.now += 2
+        held = b.judge.claim(number, ("a", 0), process, b.now, others_wait=True, keep=[0], hoards=True).grant
+        assert held is not None
+        b.now += 4
+        kept = list(held.open)
+        assert b.judge.claim(number, ("a", 0), process, b.now, others_wait=True, keep=kept, hoards=True) == Answer()

@@ -144,6 +144,7 @@ class JudgeMachine(RuleBasedStateMachine):
         self.bad_items = already.failed_items
         self.ledger: list[AttemptRecord] = []
         self.output: dict[int, bytes] = {}
+        self.hoarded = self.asked = 0
         for address, threads in workers.items():
             self.worker_joins(address, threads, ready=True)
         if count:
@@ -380,22 +381,28 @@ class JudgeMachine(RuleBasedStateMachine):
                 self.held[lane] = free[0]
         return self.held.get(lane)
 
-    @rule(index=INDEX, others_wait=st.booleans(), patient=st.booleans(), keep=st.sampled_from([0, 0, 1, 3]))
-    def lane_claims(self, index, others_wait, patient, keep=0):
+    @rule(
+        index=INDEX,
+        others_wait=st.booleans(),
+        patient=st.booleans(),
+        keep=st.sampled_from([0, 0, 1, 3]),
+        hoards=st.booleans(),
+    )
+    def lane_claims(self, index, others_wait, patient, keep=0, hoards=False):
         lane = self.pick([lane for lane in self.lanes() if lane in self.processes], index)
         if lane is not None and self.take_permit(lane) is None:
             self.ask_for_permits()
         if lane is not None and self.take_permit(lane) is not None:
-            self.claim(lane, self.held[lane], others_wait=others_wait, patient=patient, keep=keep)
+            self.claim(lane, self.held[lane], others_wait=others_wait, patient=patient, keep=keep, hoards=hoards)
 
-    @rule(most=st.integers(1, 4))
-    def idle_lanes_claim(self, most):
+    @rule(most=st.integers(1, 4), hoards=st.booleans())
+    def idle_lanes_claim(self, most, hoards=False):
         """The usual: whoever is ready and idle asks."""
         self.ask_for_permits()
         idle = [lane for lane in self.lanes() if lane in self.processes and self.grant_of(lane) is None]
         for lane in idle[:most]:
             if self.take_permit(lane) is not None:
-                self.claim(lane, self.held[lane], patient=True)
+                self.claim(lane, self.held[lane], patient=True, hoards=hoards)
 
     @rule(outcomes=st.lists(OUTCOMES, min_size=1, max_size=12), seconds=st.sampled_from([0.1, 1.1]))
     def busy_lanes_report_all(self, outcomes, seconds):
@@ -412,7 +419,14 @@ class JudgeMachine(RuleBasedStateMachine):
             assert not self.claim(lane, number)
 
     def claim(
-        self, lane: Lane, number: int, *, others_wait: bool = False, patient: bool = False, keep: int = 0
+        self,
+        lane: Lane,
+        number: int,
+        *,
+        others_wait: bool = False,
+        patient: bool = False,
+        keep: int = 0,
+        hoards: bool = False,
     ) -> bool:
         """Whether something was handed out, and everything that must be true of it.
 
@@ -428,7 +442,14 @@ class JudgeMachine(RuleBasedStateMachine):
             else:
                 self.requeue(self.void(before))
         process = self.processes[lane]
-        answer = self.judge.claim(number, lane, process, self.now, others_wait=others_wait, keep=kept)
+        answer = self.judge.claim(number, lane, process, self.now, others_wait=others_wait, keep=kept, hoards=hoards)
+        if answer.ask is not None:
+            asked = self.grant_of(answer.ask)
+            assert answer.grant is None
+            assert not kept
+            assert asked is not None
+            assert len(asked.open) > 1
+            self.asked += 1
         grant = answer.grant
         if grant is None and kept:
             return False
@@ -438,6 +459,10 @@ class JudgeMachine(RuleBasedStateMachine):
             return False
         assert self.running
         assert number in self.permits
+        assert grant.gives_back == hoards
+        if hoards and kept:
+            assert self.judge.claimable >= self.judge.places.lanes, "every lane finds something, too"
+            self.hoarded += 1
         assert (grant.lane, grant.process) == (lane, process)
         assert all(grant.token > token for token in self.grants)
         numbers = [mini_batch for mini_batch, _, _ in grant.work]
@@ -892,6 +917,7 @@ class Walk:
             "most": lambda: chance.randint(1, 4),
             "outcomes": lambda: chance.choices(OUTCOME_NAMES, k=chance.randint(1, 12 if many else 4)),
             "back": lambda: chance.choice([0, 0, 1, 3]),
+            "hoards": lambda: chance.random() < 0.4,
             "keep": lambda: chance.choice([0, 1, 3]),
             "headers": lambda: chance.choices([None, *HEADERS], k=4) if chance.random() < 0.2 else [],
             "pieces": lambda: {chance.randint(0, 3)} if chance.random() < 0.2 else set(),
@@ -921,3 +947,5 @@ def test_the_long_histories_meet_what_they_are_for():
     assert {machine.judge.verdict.state for machine in machines} == {"Completed", "Failed"}
     assert sum(grant.careful for machine in machines for grant in machine.old_grants) > 100
     assert len(records) > 3000
+    assert sum(machine.hoarded for machine in machines) > 20
+    assert any(machine.asked for machine in machines)

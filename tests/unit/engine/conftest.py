@@ -16,7 +16,7 @@ from prs_dask.attempts.records import AttemptError, AttemptRecord, unpack
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.run_settings import WorkerSettings
-from prs_dask.mini_batches import FileMiniBatch, encode
+from prs_dask.mini_batches import FileMiniBatch, decode, encode
 from prs_dask.output.row_format import RowFormat
 
 BOX = 30.0
@@ -125,6 +125,16 @@ class FakeSupervisor:
         return {number: AttemptError(*fields) for report in self.reports for number, fields in report.get("errors", ())}
 
 
+class FakeFetchAhead:
+    """Notes the paths that are expected."""
+
+    def __init__(self) -> None:
+        self.expected: list[str] = []
+
+    def expect(self, descriptors: Any) -> None:
+        self.expected += [path for descriptor in descriptors for path in decode(descriptor).paths]
+
+
 class Workbench:
     """A lane in a thread."""
 
@@ -154,13 +164,15 @@ class Workbench:
 
 @pytest.fixture
 def bench(tmp_path: Path, no_leaks: None) -> Iterator[Callable[..., Workbench]]:
-    """Make a workbench: ``bench(script, run_seconds=1)``."""
+    """Make a workbench: ``bench(script, run_seconds=1)``; ``hoards``: its files have to be fetched."""
     made: list[Workbench] = []
 
-    def make(script: str = SCRIPT, **limits: Any) -> Workbench:
+    def make(script: str = SCRIPT, *, hoards: bool = False, **limits: Any) -> Workbench:
         folder = tmp_path / f"bench{len(made)}"
         folder.mkdir()
-        made.append(Workbench(FakeSupervisor(folder, script, **limits)))
+        supervisor = FakeSupervisor(folder, script, **limits)
+        supervisor.fetch_ahead = FakeFetchAhead() if hoards else None
+        made.append(Workbench(supervisor))
         return made[-1]
 
     yield make
