@@ -12,6 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -114,9 +115,16 @@ def _written(partitions: Iterable[Any], keys: tuple[str, ...], folder: str) -> s
             json.dump({"partition_keys": [_described(key, done, n) for n, key in enumerate(keys)]}, file, indent=1)
         _rename(staging, folder)
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        _remove(staging)
         raise
     return folder
+
+
+def _remove(staging: str) -> None:
+    """Away from under tasks that still write: they find no folder of that name any more."""
+    with suppress(OSError):
+        os.rename(staging, f"{staging}.gone")
+    shutil.rmtree(f"{staging}.gone", ignore_errors=True)
 
 
 def _rename(staging: str, folder: str) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import dask
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -85,7 +88,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables(), st.integers(1, 3), st.data())
 def test_every_row_comes_back_once_with_all_its_values_and_types(folders, frame, pieces, data):
-    import dask
     import dask.dataframe as dd
 
     keys = data.draw(st.permutations([name for name in frame if name not in ("row", "note")]))
@@ -225,6 +227,30 @@ def test_a_partition_that_cannot_be_read_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "x.csv").write_text("n,k\n" + "1,2\n" * 30 + "1,2,3\n")
     with pytest.raises(ReadError, match="line 32: found 3 fields"):
         TabularDataset.from_delimited_files(tmp_path / "x.csv").partition_by(["k"], tmp_path / "by" / "t")
+    assert list((tmp_path / "by").iterdir()) == []
+
+
+def test_tasks_that_still_write_leave_nothing_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(partition_by, "PARTITION_BYTES", 40)
+    late = threading.Event()
+
+    def slow(table: object, folder: str, name: str) -> None:
+        if name == "part-00000.parquet":
+            time.sleep(0.05)
+            raise ReadError("broken")
+        late.wait(10)
+        try:
+            write(table, folder, name)
+        finally:
+            ended.set()
+
+    write, ended = partition_by._write_file, threading.Event()
+    monkeypatch.setattr(partition_by, "_write_file", slow)
+    (tmp_path / "x.csv").write_text("n,k\n" + "1,2\n" * 20)
+    with dask.config.set(scheduler="threads", num_workers=2), pytest.raises(ReadError, match="broken"):
+        TabularDataset.from_delimited_files(tmp_path / "x.csv").partition_by(["k"], tmp_path / "by" / "t")
+    late.set()
+    assert ended.wait(10)
     assert list((tmp_path / "by").iterdir()) == []
 
 
