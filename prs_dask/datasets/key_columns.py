@@ -66,4 +66,7 @@ def _column(value: Any, dtype: str, frame: pd.DataFrame, kind: str) -> pd.Series
     if value is None and (not dtype or dtype.startswith(_WITHOUT_MISSING)):
         # As pandas has a missing value among values of this type.
         dtype = _WITH_MISSING.get(kind, "object")
-    return pd.Series(value, index=frame.index, dtype=dtype or _DTYPES.get(type(value).__name__, "object"))
+    if not dtype:
+        is_long = isinstance(value, int) and value >= 1 << 63
+        dtype = "uint64" if is_long else _DTYPES.get(type(value).__name__, "object")
+    return pd.Series(value, index=frame.index, dtype=dtype)

@@ -23,9 +23,10 @@ __all__ = ["Form", "KeyText", "form", "key_type", "type_of_forms", "typed"]
 KeyText: TypeAlias = str | datetime | None
 """A key's value as its path tells it; None: a missing value (hive)."""
 
-_INT = re.compile(r"-?[1-9][0-9]{0,18}|0")
+_INT = re.compile(r"-?[1-9][0-9]{0,19}|0")
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+][0-9]+)?")
 _INT64 = range(-(1 << 63), 1 << 63)
+_INT_OR_UINT64 = range(-(1 << 63), 1 << 64)
 _EXACT_AS_FLOAT = range(-(1 << 53), (1 << 53) + 1)
 _TRUTH = {"True": True, "False": False}
 _INFINITE = ("inf", "-inf")
@@ -97,7 +98,7 @@ def typed(text: KeyText, kind: str) -> Any:
         return text
     try:
         if kind == "int":
-            return int(text) if form(text) in _INTS else text
+            return int(text) if _INT.fullmatch(text) and int(text) in _INT_OR_UINT64 else text
         if kind == "float":
             return float(text) if form(text) in _INTS | _FLOATS or text in (*_INFINITE, "-0.0") else text
         if kind == "date":

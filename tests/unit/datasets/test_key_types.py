@@ -89,6 +89,8 @@ def test_a_text_that_does_not_fit_a_type_stays_as_it_is(text, kind):
         ("-inf", "float", float("-inf")),
         ("1e+22", "float", 1e22),
         ("1_0", "float", "1_0"),
+        ("18446744073709551615", "int", (1 << 64) - 1),
+        ("18446744073709551616", "int", "18446744073709551616"),
         ("007", "int", "007"),
     ],
 )
