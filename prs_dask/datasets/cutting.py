@@ -18,7 +18,7 @@ from prs_dask.datasets.path_keys import Group
 from prs_dask.datasets.read_spec import Kind, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote, RecordStarts
 from prs_dask.datasets.records_as_lines import are_records_lines
-from prs_dask.datasets.text_file import PlainText, can_be_cut, open_stream, utf8_stream
+from prs_dask.datasets.text_file import PlainText, can_be_cut, check_is_text, open_stream, utf8_stream
 from prs_dask.mini_batches import FileMiniBatch, MiniBatch, PartMiniBatch, RowGroupMiniBatch, TextMiniBatch
 
 __all__ = [
@@ -132,6 +132,7 @@ def cut_text(
 
 def _cut_ranges(path: str, size: int, spec: ReadSpec, has_header: bool) -> Iterator[tuple[int, int]]:
     with PlainText(path) as text:
+        check_is_text(text.read_at(0, 16), spec.encoding)
         records = record_starts(text.read_at, spec, text.text_start())
         first = records.first()
         if has_header and first is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.datasets.leading_text import record_starts, slices
+from prs_dask.datasets.misfits import tell_misfit
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "infer_types", "parse"]
 
-_LOGGER = logging.getLogger(__name__)
 _MISFIT = re.compile(r"In CSV column #(\d+): (.*)", re.DOTALL)
 _WIDER = {"int64": "uint64", "uint64": "float64"}
 _LARGEST = 1 << 29
@@ -40,8 +39,6 @@ _NULLS = (
 )  # fmt: skip
 
 _NOTHING = re.compile(rb"[\r\n]*")
-
-_told: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,8 @@ def _table(
                 raise ReadError(f"{block.path}: column {name!r}: {reason}") from None
             types[name] = _arrow_type(_next_kind(block, spec, name, kind))
             if name in kinds:
-                _tell(block.path, name, kinds[name], _kind(types[name]))
+                advice = f"; dtype={{{name!r}: ...}} settles it"
+                tell_misfit(block.path, name, kinds[name], _kind(types[name]), advice)
             continue
         unsettled = {field.name: field.type for field in table.schema if field.name not in types}
         settled = {name: _settled(block, spec, name, found_type) for name, found_type in unsettled.items()}
@@ -256,15 +254,6 @@ def _readable_type(dtype: Any) -> pa.DataType:
     if isinstance(dtype, np.dtype) and (dtype.kind in "iub" or dtype in (np.float32, np.float64)):
         return pa.from_numpy_dtype(dtype)
     return pa.string()
-
-
-def _tell(path: str, name: str, old: str, new: str) -> None:
-    if (name, new) not in _told and len(_told) < 1000:
-        _told.add((name, new))
-        _LOGGER.warning(
-            "column %r is %s in the dataset's head, but not in %s: read as %s there; dtype={%r: ...} settles it",
-            name, old, path, new, name,
-        )  # fmt: skip
 
 
 def _ragged(block: Block, spec: ReadSpec, error: Exception) -> ReadError:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prs_dask.datasets.parquet_schema import as_in_first_file
 from prs_dask.datasets.read_spec import ReadError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from prs_dask.datasets.parquet_schema import FirstFile
 
 __all__ = ["read_row_groups", "row_groups"]
 
@@ -26,13 +29,15 @@ def row_groups(path: str) -> list[tuple[int, int]]:
     return groups
 
 
-def read_row_groups(path: str, first: int, stop: int) -> pd.DataFrame:
+def read_row_groups(
+    path: str, first: int, stop: int, first_file: FirstFile | None = None, keys: tuple[str, ...] = ()
+) -> pd.DataFrame:
     """The rows of row groups ``first <= index < stop``; of all from ``first`` on where ``stop`` is -1.
 
     Raises
     ------
     ReadError
-        The file is damaged, or has fewer row groups than it had when it was listed.
+        The file is damaged, has fewer row groups than it had when it was listed, or another schema than ``first_file``.
     """
     from pyarrow.lib import ArrowException
     from pyarrow.parquet import ParquetFile
@@ -44,7 +49,11 @@ def read_row_groups(path: str, first: int, stop: int) -> pd.DataFrame:
                 raise ReadError(f"{path}: found {count} row groups, {stop} when it was listed: the file was changed")
             # One thread: there is a worker process per core, and hand-overs cost more than they bring.
             table = parquet.read_row_groups(range(first, count if stop < 0 else stop), use_threads=False)
+            if first_file is not None:
+                table = as_in_first_file(table, path, first_file, keys)
             frame: pd.DataFrame = table.to_pandas(use_threads=False)
             return frame
-    except ArrowException as error:
+    except (ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the file; pyarrow's own have no number
         raise ReadError(f"{path}: not a readable Parquet file: {error}") from error

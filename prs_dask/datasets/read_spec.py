@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from prs_dask.errors import ReadError
 
 if TYPE_CHECKING:
+    from prs_dask.datasets.parquet_schema import FirstFile
     from prs_dask.datasets.path_format import PathFormat
 
 __all__ = ["Kind", "ReadError", "ReadSpec", "UnsafeCut"]
@@ -53,6 +54,8 @@ class ReadSpec(NamedTuple):
         What is done to the columns of each mini-batch in the end (``datasets.columns.ColumnChange``).
     path_format
         The keys in the files' paths, which are the last columns; None: none.
+    first_file
+        The schema that all Parquet files have to have; None: each its own.
     keys
         The partition keys that mini-batches are made by; their ``values`` are in this order.
     storage
@@ -74,6 +77,7 @@ class ReadSpec(NamedTuple):
     changes: tuple[Any, ...] = ()
     path_format: PathFormat | None = None
     keys: tuple[str, ...] = ()
+    first_file: FirstFile | None = None
     storage: Any = None
     mode: Literal["download", "direct"] | None = None
 

@@ -74,7 +74,8 @@ def _read_part(part: RowGroupMiniBatch | TextMiniBatch, spec: ReadSpec, key_type
     if isinstance(part, RowGroupMiniBatch):
         from prs_dask.datasets.parquet import read_row_groups
 
-        frame = read_row_groups(part.path, part.first, part.stop)
+        hive_keys = spec.path_format.keys if spec.path_format is not None and not spec.path_format.template else ()
+        frame = read_row_groups(part.path, part.first, part.stop, spec.first_file, hive_keys)
     else:
         frame = _read_text(part, spec)
     if spec.path_format is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,6 +20,7 @@ from prs_dask.datasets.cutting import (
 )
 from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths, check_size
 from prs_dask.datasets.leading_text import LeadingText, column_names, leading_text, open_quote, unreadable
+from prs_dask.datasets.parquet_schema import FirstFile, schema_with_rows
 from prs_dask.datasets.path_keys import column_faults, with_keys
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote
@@ -176,6 +178,9 @@ class TabularDataset(Dataset):
     ) -> TabularDataset:
         """A dataset of the rows of Parquet files; a row group is never cut.
 
+        All files have the columns and types of the first one with rows, in any order: a file that has not fails
+        its mini-batches with an error that names both files and the column.
+
         Keys of hive folders (``Store=2/Brand=a%2Fb/``) are columns, the last ones, as those of ``partition_format``
         are; a column of that name in the files gives way to them.
 
@@ -317,12 +322,19 @@ class TabularDataset(Dataset):
         """
         spec = self.spec._replace(path_format=self._keys(), keys=self.group_by)
         if self.spec.kind == "parquet":
-            return spec
+            return spec._replace(first_file=self._first_file())
         names = self._names_for_all()
         spec = spec._replace(names=names, column_types=self._column_types(names))
         if spec.path_format is not None and (faults := column_faults(spec, spec.path_format)):
             raise InputError(faults)
         return spec
+
+    def _first_file(self) -> FirstFile | None:
+        for path in islice(self.files(), _FILES_TRIED_FOR_TYPES):
+            with suppress(*READ_FAULTS), open(path, "rb") as file:
+                if schema := schema_with_rows(file):
+                    return FirstFile(path, schema)
+        return None
 
     def _names_for_all(self) -> tuple[str, ...] | None:
         if self.spec.kind == "json_lines" or self.header == "each":

@@ -15,10 +15,29 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import IO, Any
 
-__all__ = ["PlainText", "can_be_cut", "compression_of", "is_cuttable", "open_stream", "to_utf8", "utf8_stream"]
+__all__ = [
+    "PlainText",
+    "can_be_cut",
+    "check_is_text",
+    "compression_of",
+    "is_cuttable",
+    "open_stream",
+    "to_utf8",
+    "utf8_stream",
+]
 
 BOM = codecs.BOM_UTF8
 _COMPRESSIONS = {".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".zst": "zst"}
+# None of these begins a text in UTF-8 (bzip2's mark could, as far as its fourth byte).
+_NO_TEXT = {
+    b"\x1f\x8b": "found gzip data; allowed: text, unless the file's name ends in .gz",
+    b"\x28\xb5\x2f\xfd": "found zstd data; allowed: text, unless the file's name ends in .zst",
+    b"\xfd7zXZ\0": "found xz data; allowed: text, unless the file's name ends in .xz",
+    b"BZh91AY&SY": "found bzip2 data; allowed: text, unless the file's name ends in .bz2",
+    b"PAR1": "found Parquet data; allowed: text",
+    codecs.BOM_UTF16_LE: "found the byte order mark of UTF-16; allowed: UTF-8, unless encoding='utf-16'",
+    codecs.BOM_UTF16_BE: "found the byte order mark of UTF-16; allowed: UTF-8, unless encoding='utf-16'",
+}
 
 
 def compression_of(path: str) -> str | None:
@@ -94,6 +113,15 @@ class PlainText:
         os.close(self._descriptor)
 
 
+def check_is_text(head: bytes, encoding: str) -> None:
+    """Raise ValueError if what is to be UTF-8 begins as only something else does."""
+    if not _is_utf8(encoding):
+        return
+    for mark, what in _NO_TEXT.items():
+        if head.startswith(mark):
+            raise ValueError(what)
+
+
 @contextmanager
 def open_stream(path: str) -> Iterator[IO[bytes]]:
     """The file's bytes, decompressed."""
@@ -128,7 +156,7 @@ def utf8_stream(stream: IO[bytes], encoding: str) -> IO[bytes]:
 
 class _Utf8(io.RawIOBase):
     def __init__(self, stream: IO[bytes], encoding: str) -> None:
-        self._stream = stream
+        self._stream, self._encoding = stream, encoding
         self._decode = None if _is_utf8(encoding) else codecs.getincrementaldecoder(encoding)().decode
         self._rest = b""
         self._at_start = True
@@ -139,6 +167,8 @@ class _Utf8(io.RawIOBase):
 
     def _more(self) -> None:
         data = self._stream.read(1 << 18)
+        if self._at_start:
+            check_is_text(data, self._encoding)
         self._at_end = not data
         self._rest += self._decode(data, not data).encode() if self._decode else data
         if self._at_start and (len(self._rest) >= len(BOM) or self._at_end):

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from prs_dask import TabularDataset
 
 ROWS = "def run(frame): return frame.astype(str).agg(','.join, axis=1).tolist()\n"
@@ -17,3 +25,167 @@ def test_records_as_lines_with_a_quoted_line_break_end_the_step_run_and_name_the
     assert 'support_multi_line="auto"' in done.run.error
     assert not done.run.output_file.exists()
     assert done.categories()["unsafe cut"] >= 1
+
+
+def check_good_rows_once_and_bad_files_named(done, good: list[str], bad: dict[str, str]) -> None:
+    """Rows of good files exactly once; a failed mini-batch for each bad file, with what is wrong in the log."""
+    assert sorted(done.rows) == sorted(good)
+    failed = [row for row in done.attempts if row["Status"] == "Failed"]
+    assert len(failed) == len(bad), sorted(row["Mini-batch Detail"] for row in failed)
+    assert set(done.categories()) == {"load error"}
+    log = done.log("user/error.txt") + done.logs("user/error/*/*.txt")
+    for name, told in bad.items():
+        assert re.search(rf"{re.escape(name)}\b.*{told}", log), name
+
+
+def test_bad_csv_files_fail_alone(job, tmp_path):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    row = b"1,x\n"
+    files = {
+        "good 1.csv": b"a,b\n" + row * 3,
+        "bom.csv": b"\xef\xbb\xbfa,b\r\n" + row,
+        "breaks.csv": b"a,b\r\n1,x\r1,x\n\n\r\n1,x",
+        "quoted.csv": b'a,b\n1,"x"\n"1",x\n',
+        "empty.csv": b"",
+        "header.csv": b"a,b\n",
+        "good.csv.gz": gzip.compress(b"a,b\n" + row) + gzip.compress(row),
+        "good.csv.bz2": bz2.compress(b"a,b\n" + row),
+        "nul.csv": b"a,b\n1,x\0\n",
+        "latin.csv": "a,b\n1,é\n".encode("latin-1"),
+        "utf16.csv": "a,b\n1,x\n".encode("utf-16"),
+        "ragged.csv": b"a,b\n1,x,2\n",
+        "short.csv": b"a,b\n1\n",
+        "packed.csv": gzip.compress(b"a,b\n" + row),
+        "plain.csv.gz": b"a,b\n" + row,
+        "other.csv.gz": bz2.compress(b"a,b\n" + row),
+        "cut.csv.gz": gzip.compress(bytes(range(256)) * 40)[:-100],
+        "cut.csv.xz": lzma.compress(bytes(range(256)) * 40)[:-30],
+        "open.csv.gz": gzip.compress(b'a,b\n1,"x\n'),
+        "semicolon.csv": b"a;b\n1;x,2\n",
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    (folder / "gone.csv").symlink_to(tmp_path / "nowhere")
+    done = job(ROWS, 0, inputs=TabularDataset.from_delimited_files(folder), run_max_try=1)
+    assert done.state == "Completed"
+    check_good_rows_once_and_bad_files_named(
+        done,
+        ["1,x"] * (3 + 1 + 3 + 2 + 2 + 1) + ["1,x\0"],
+        {
+            "latin.csv": "UTF8",
+            "utf16.csv": "UTF-16",
+            "ragged.csv": "line 2: found 3 fields; allowed: 2",
+            "short.csv": "line 2: found 1 fields; allowed: 2",
+            "packed.csv": "gzip",
+            "plain.csv.gz": "cannot be decompressed",
+            "other.csv.gz": "cannot be decompressed",
+            "cut.csv.gz": "cannot be decompressed",
+            "cut.csv.xz": "cannot be decompressed",
+            "open.csv.gz": "never closed",
+            "semicolon.csv": "line 2: found 2 fields; allowed: 1",
+            "gone.csv": "",
+        },
+    )
+
+
+def test_bad_json_lines_files_fail_alone(job, tmp_path):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    row = b'{"a": 1, "b": "x"}\n'
+    files = {
+        "good.jsonl": row * 3,
+        "bom.jsonl": b"\xef\xbb\xbf" + row,
+        "blank.jsonl": b"\n\n" + row + b"\r\n \t\n" + row,
+        "good.jsonl.gz": gzip.compress(row * 2),
+        "empty.jsonl": b"",
+        "cut.jsonl": row + b'{"a": 1, "b": "x',
+        "list.jsonl": b"[1, 2]\n",
+        "deep.jsonl": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+        "latin.jsonl": '{"a": 1, "b": "é"}\n'.encode("latin-1"),
+        "half.jsonl": b'{"b": "\\ud800"}\n',
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    done = job(ROWS, 0, inputs=TabularDataset.from_json_lines_files(folder), run_max_try=1)
+    assert done.state == "Completed"
+    check_good_rows_once_and_bad_files_named(
+        done,
+        ["1,x"] * (3 + 1 + 2 + 2),
+        {
+            "cut.jsonl": "line 2: not JSON",
+            "list.jsonl": "line 1: found list; allowed: one object per line",
+            "deep.jsonl": "nested too deeply",
+            "latin.jsonl": "line 1: not UTF-8",
+            "half.jsonl": "not Unicode",
+        },
+    )
+
+
+def test_bad_parquet_files_fail_alone(job, tmp_path):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    table = pa.table({"a": [1, 1], "b": ["x", "x"]})
+    pq.write_table(table, folder / "a.parquet")
+    data = (folder / "a.parquet").read_bytes()
+    pq.write_table(table.select(["b", "a"]), folder / "b.parquet", row_group_size=1)
+    pq.write_table(table.slice(0, 0), folder / "no rows.parquet")
+    pq.write_table(pa.table({"a": ["1"], "b": ["x"]}), folder / "other type.parquet")
+    (folder / "empty.parquet").write_bytes(b"")
+    (folder / "cut.parquet").write_bytes(data[:-20])
+    (folder / "damaged.parquet").write_bytes(data[:8] + bytes(60) + data[68:])
+    (folder / "a.csv").write_bytes(b"a,b\n1,x\n")
+    (folder / "folder.parquet").mkdir()
+    pq.write_table(table, folder / "folder.parquet" / "c.parquet")
+    done = job(ROWS, 0, inputs=TabularDataset.from_parquet_files(folder), run_max_try=1, mini_batch_size=1)
+    assert done.state == "Completed"
+    unreadable = "not a readable Parquet file"
+    check_good_rows_once_and_bad_files_named(
+        done,
+        ["1,x"] * 6,
+        {
+            "other type.parquet": "column 'a' is string, but int64 in .*a.parquet",
+            "empty.parquet": unreadable,
+            "cut.parquet": unreadable,
+            "damaged.parquet": unreadable,
+            "a.csv": unreadable,
+        },
+    )
+
+
+def test_one_very_long_row_and_very_many_columns_are_rows_like_others(job, tmp_path):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "long.csv").write_bytes(b"a,b\n1," + b"x" * 50_000_000 + b"\n2,y\n")
+    wide = ",".join(f"c{number}" for number in range(20_000)) + "\n" + ",".join(["7"] * 20_000) + "\n"
+    (folder / "wide.csv").write_text(wide)
+    script = (
+        "import resource\n"
+        "def run(frame):\n"
+        "    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10\n"
+        "    return [f'{len(frame)} {frame.shape[1]} {peak}']\n"
+    )
+    done = job(script, 0, inputs=TabularDataset.from_delimited_files(folder), run_max_try=1, mini_batch_size="1MB")
+    assert done.state == "Completed"
+    found = sorted(tuple(map(int, row.split())) for row in done.rows)
+    assert [shape[:2] for shape in found] == [(1, 2), (1, 2), (1, 20_000)]
+    assert max(peak for *_, peak in found) < 800, "MiB: a block, its text and its frame, and some 150 of libraries"
+
+
+NAMES = [
+    "a space.csv", "a%20b.csv", "a#b.csv", "a?b.csv", "[ab]*{c}.csv", "a\nb.csv", "a\tb.csv", "-dash.csv", "dot..csv",
+    "caf\u00e9.csv", "cafe\u0301.csv", "\u202eright.csv", "A.csv", "a.csv", "x" * 251 + ".csv", "bad\udcff.csv",
+]  # fmt: skip
+
+
+def test_files_of_any_name_are_read(job, tmp_path):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for number, name in enumerate(NAMES):
+        (folder / name).write_text(f"a\n{number}\n")
+    hidden = folder / ".hidden.csv"
+    hidden.write_text("a\n99\n")
+    dataset = TabularDataset.from_delimited_files([folder, hidden, folder / "[ab]*{c}.csv"])
+    done = job("def run(frame): return frame['a'].tolist()\n", 0, inputs=dataset)
+    assert done.state == "Completed"
+    assert done.items == sorted([*range(len(NAMES)), 99, NAMES.index("[ab]*{c}.csv")])
