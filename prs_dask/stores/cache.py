@@ -46,14 +46,16 @@ __all__ = ["Download", "NodeCache"]
 Download = Callable[[Path], None]
 """Writes the whole file under this path."""
 
-STANDSTILL_SECONDS = 5.0
+STANDSTILL_SECONDS = 2.0
 """A downloader whose file has not grown for so long is overtaken."""
 
 LOOK_SECONDS = 0.005
 DAMAGED_TRIES = 3
-HIGH_DESCRIPTOR = 900
-SPARE_PART = 16
-"""Where room has to be made, a sixteenth of the bound more is freed, so that not every file looks for some."""
+HIGH_DESCRIPTOR = 1000
+SPARE_PART = 32
+"""Where room has to be made, this part of the bound more is freed, so that not every file looks for some."""
+
+AT_ONCE = 64
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
@@ -106,12 +108,20 @@ class NodeCache:
 
     def hold_present(self, file: FileInfo) -> str | None:
         """The same where it is there already; None where it has to be downloaded."""
-        self._held.share(_key(file))
-        return self._find(_key(file), use=True)
+        key = _key(file)
+        try:
+            self._held.share(key)
+        except OSError as error:
+            if error.errno != errno.EBADF:  # closed by user code
+                raise
+            self._held = self._new_locks(HIGH_DESCRIPTOR)
+            self._held.share(key)
+        return self._find(key, use=True)
 
     def let_go(self) -> None:
         """Of all files that are held: they may be removed now."""
-        self._held.let_go()
+        with suppress(OSError):
+            self._held.let_go()
 
     def fetch_ahead(self, file: FileInfo, download: Download) -> bool:
         """Download it, if it is missing, nobody is at it and there is room; False where there is none."""
@@ -123,13 +133,18 @@ class NodeCache:
 
     def close(self) -> None:
         """Let go of everything; the files stay."""
-        self._held.close()
+        with suppress(OSError):
+            self._held.close()
 
     def _new_locks(self, lowest: int = 0) -> RangeLocks:
         """An owner of locks; also where user code has removed the whole folder."""
-        with suppress(FileExistsError):
-            self.folder.mkdir(mode=0o700)
-        return RangeLocks(str(self.folder / "locks"), lowest)
+        path = str(self.folder / "locks")
+        try:
+            return RangeLocks(path, lowest)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                self.folder.mkdir(mode=0o700)
+            return RangeLocks(path, lowest)
 
     # ---------------------------------------------------------------- looking
 
@@ -276,7 +291,9 @@ class NodeCache:
             if ledger.used + size > ledger.bound or everything:
                 free, ledger.used = self._take_stock()
                 while (need := ledger.used if everything else ledger.used + size - ledger.bound) > 0:
-                    chosen = victims(free, need, ledger.bound // SPARE_PART, unused_too=must)
+                    # Not too many at once: others wait for the ledger.
+                    most = AT_ONCE + len(free) // SPARE_PART
+                    chosen = victims(free, need, ledger.bound // SPARE_PART, unused_too=must)[:most]
                     if not chosen:
                         break
                     ledger.used -= sum(entry.size for entry in chosen if self._remove(entry.key))

@@ -257,6 +257,15 @@ def test_what_user_code_does_to_a_file_is_undone_for_the_next_attempt(new_cache,
     assert store.downloads == ["a", "a"]
 
 
+def test_user_code_that_closes_all_descriptors_costs_the_locks_only(new_cache, store):
+    cache = new_cache()
+    store.hold(cache, "a")
+    os.close(cache._held._descriptor)
+    cache.let_go()
+    assert store.hold(cache, "a") == store.content("a")
+    assert not new_cache()._remove(module._key(store.file("a")))
+
+
 # -------------------------------------------------------------------- room
 
 
