@@ -57,6 +57,7 @@ def test_a_detail_says_in_a_line_what_a_mini_batch_holds():
     assert TextMiniBatch(0, "a", 5, -1).detail == "a"
     assert RowGroupMiniBatch(0, "a", 0, 2).detail == "a row groups 0..2"
     parts = (TextMiniBatch(0, "a", -1, -1), TextMiniBatch(0, "b", -1, -1))
+    assert PartMiniBatch(0, parts[:1], (2, "x")).items is None
     assert PartMiniBatch(0, parts[:1], (2, "x")).detail == "(2, x) in a"
     assert PartMiniBatch(0, parts, (2, None)).detail == "(2, None) in a .. b, 2 files"
     assert FrameMiniBatch(0, b"", 10, 5).detail == "rows 10..15"
