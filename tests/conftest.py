@@ -20,6 +20,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytest_plugins = ["store_servers"]  # tests/servers/store_servers.py
+
 # Pools that Dask makes once in a process and keeps until its end, whatever is closed.
 PERMANENT_THREADS = ("Dask-Offload", "Dask-Default-Threads", "TCP-Executor", "Profile", "asyncio_", "fsspecIO")
 PATIENCE = 5.0  # seconds that what is ending may take

@@ -11,14 +11,16 @@ import lzma
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from prs_dask.datasets.leading_text import check_first_line, leading_text, open_quote, record_starts, unreadable
 from prs_dask.datasets.path_keys import Group
 from prs_dask.datasets.read_spec import Kind, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote, RecordStarts
 from prs_dask.datasets.records_as_lines import are_records_lines
-from prs_dask.datasets.text_file import PlainText, can_be_cut, check_is_text, open_stream, utf8_stream
+from prs_dask.datasets.source_file import open_text, version_of
+from prs_dask.datasets.store_listing import listed_version
+from prs_dask.datasets.text_file import can_be_cut, check_is_text, open_stream, utf8_stream
 from prs_dask.mini_batches import FileMiniBatch, MiniBatch, PartMiniBatch, RowGroupMiniBatch, TextMiniBatch
 
 __all__ = [
@@ -47,19 +49,29 @@ def cut_files(files: Iterable[str], size: int, input_index: int) -> Iterator[Min
     """``size`` files at a time; the last mini-batch may hold fewer."""
     rest = iter(files)
     while paths := tuple(islice(rest, size)):
-        yield FileMiniBatch(input_index, paths)
+        yield listed_files(input_index, paths)
+
+
+def listed_files(input_index: int, paths: tuple[str, ...], values: tuple[Any, ...] = ()) -> FileMiniBatch:
+    """These files, with the versions that stores have told of them."""
+    versions = tuple(map(listed_version, paths))
+    if not any(versions):
+        return FileMiniBatch(input_index, paths, values=values)
+    return FileMiniBatch(input_index, tuple(map(str, paths)), versions, values)
 
 
 def cut_file_groups(groups: Iterable[Group], input_index: int) -> Iterator[MiniBatch]:
     """The files of each combination of partition keys."""
     for group in groups:
-        yield FileMiniBatch(input_index, group.paths, values=group.values)
+        yield listed_files(input_index, group.paths, group.values)
 
 
 def cut_table_groups(
     groups: Iterable[Group], input_index: int, kind: Kind, starts: Mapping[str, int]
 ) -> Iterator[MiniBatch]:
     """The files of each combination of partition keys, all of each; nothing of them is read before.
+
+    So no version is known but what a store has told.
 
     Parameters
     ----------
@@ -69,10 +81,20 @@ def cut_table_groups(
     for group in groups:
         parts: tuple[TextMiniBatch | RowGroupMiniBatch, ...]
         if kind == "parquet":
-            parts = tuple(RowGroupMiniBatch(input_index, path, 0, _TO_THE_END) for path in group.paths)
+            parts = tuple(
+                RowGroupMiniBatch(input_index, str(path), 0, _TO_THE_END, version=listed_version(path))
+                for path in group.paths
+            )
         else:
             parts = tuple(
-                TextMiniBatch(input_index, path, starts.get(path, _UNPLANNED), _TO_THE_END) for path in group.paths
+                TextMiniBatch(
+                    input_index,
+                    str(path),
+                    starts.get(path, _UNPLANNED),
+                    _TO_THE_END,
+                    version=listed_version(path),
+                )
+                for path in group.paths
             )
         yield PartMiniBatch(input_index, parts, group.values, group.types)
 
@@ -115,10 +137,11 @@ def cut_text(
     has_header = header != "none"
     for path in files:
         cut = _cut_ranges if can_be_cut(path, spec.encoding) else _cut_nowhere
-        begun = False
+        begun, version, name = False, listed_version(path), str(path)
         try:
+            version = version_of(path, spec.storage)
             for start, stop in cut(path, size, spec, has_header):
-                yield TextMiniBatch(input_index, path, start, stop)
+                yield TextMiniBatch(input_index, name, start, stop, version=version)
                 begun = True
             if header == "first" and has_header:
                 has_header = leading_text(path, spec) is None
@@ -127,11 +150,11 @@ def cut_text(
         except READ_FAULTS as error:
             if begun or (header == "first" and has_header):
                 raise unreadable(path, error) from error
-            yield TextMiniBatch(input_index, path, _UNPLANNED, _TO_THE_END)
+            yield TextMiniBatch(input_index, name, _UNPLANNED, _TO_THE_END, version=version)
 
 
 def _cut_ranges(path: str, size: int, spec: ReadSpec, has_header: bool) -> Iterator[tuple[int, int]]:
-    with PlainText(path) as text:
+    with open_text(path, spec.storage) as text:
         check_is_text(text.read_at(0, 16), spec.encoding)
         records = record_starts(text.read_at, spec, text.text_start())
         first = records.first()
@@ -144,7 +167,7 @@ def _cut_ranges(path: str, size: int, spec: ReadSpec, has_header: bool) -> Itera
 
 def _cut_nowhere(path: str, size: int, spec: ReadSpec, has_header: bool) -> Iterator[tuple[int, int]]:
     """All rows as one range, its start counted in UTF-8; nothing where there is no row."""
-    with open_stream(path) as raw:
+    with open_stream(path, spec.storage) as raw:
         stream = utf8_stream(raw, spec.encoding)
         records = record_starts(lambda _, count: stream.read(count), spec)
         first = records.first()
@@ -179,22 +202,24 @@ def blocks(records: RecordStarts, first: int | None, end: int, size: int) -> Ite
         start = following
 
 
-def cut_parquet(files: Iterable[str], size: int, input_index: int) -> Iterator[MiniBatch]:
+def cut_parquet(files: Iterable[str], size: int, input_index: int, spec: ReadSpec) -> Iterator[MiniBatch]:
     """Whole row groups, consecutive ones of one file packed up to ``size`` compressed bytes."""
     from prs_dask.datasets.parquet import row_groups
 
     for path in files:
+        version, name = listed_version(path), str(path)
         try:
-            groups = row_groups(path)
+            version = version_of(path, spec.storage)
+            groups = row_groups(path, spec.storage)
         except READ_FAULTS:
-            yield RowGroupMiniBatch(input_index, path, 0, _TO_THE_END)
+            yield RowGroupMiniBatch(input_index, name, 0, _TO_THE_END, version=version)
             continue
         first = rows = packed = 0
         for index, (group_rows, group_bytes) in enumerate(groups):
             if rows and packed + group_bytes > size:
-                yield RowGroupMiniBatch(input_index, path, first, index, rows)
+                yield RowGroupMiniBatch(input_index, name, first, index, rows, version)
                 first, rows, packed = index, 0, 0
             rows += group_rows
             packed += group_bytes
         if rows:
-            yield RowGroupMiniBatch(input_index, path, first, len(groups), rows)
+            yield RowGroupMiniBatch(input_index, name, first, len(groups), rows, version)

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
-from prs_dask.datasets.listing import check_paths, list_files
 from prs_dask.datasets.path_format import PathFormat, check_format
 from prs_dask.datasets.path_keys import Group, find_path_format, group_files, key_faults
 from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.datasets.store_listing import check_inputs, list_inputs
 from prs_dask.errors import Fault, InputError, SettingsError
 from prs_dask.mini_batches import MiniBatch
+from prs_dask.stores import StorageOptions, is_url, separated, without_credentials
 
 __all__ = ["Dataset", "PathLike", "Paths", "absolute_paths", "check_size"]
 
@@ -33,7 +34,8 @@ class Dataset(ABC):
     Parameters
     ----------
     paths
-        Absolute paths: files, folders or glob patterns, as the user gave them, in that order.
+        Absolute paths and URLs: files, folders or glob patterns, as the user gave them, in that order. Credentials
+        in URLs become ``storage_options``.
     include_hidden
         Whether entries of folders that start with ``.`` or ``_`` count.
     mode
@@ -69,10 +71,17 @@ class Dataset(ABC):
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
 
     def __post_init__(self) -> None:
-        if self.storage_options is not None:  # a copy: what the caller does with theirs changes nothing here
-            object.__setattr__(self, "storage_options", dict(self.storage_options))
+        paths, options = separated(self.paths, self.storage_options)
+        object.__setattr__(self, "paths", paths)
+        object.__setattr__(self, "storage_options", options)
         if self.partition_format is not None:
             check_format(self.partition_format)
+
+    @property
+    def storage(self) -> StorageOptions | None:
+        """``storage_options`` as what they are."""
+        options = self.storage_options
+        return options if options is None or isinstance(options, StorageOptions) else StorageOptions(options)
 
     def as_named_input(self, name: str) -> Self:
         """A copy with a name, by which the entry script can tell inputs apart."""
@@ -137,12 +146,16 @@ class Dataset(ABC):
 
     @property
     def secrets(self) -> list[Any]:
-        """Values that no log may show."""
-        return list((self.storage_options or {}).values())
+        """Values that no log may show, by name where they have one."""
+        return [dict(self.storage_options or {})]
 
     def files(self) -> Iterator[str]:
-        """The dataset's files, lazily: each folder's sorted by their bytes, then its folders in turn."""
-        found = list_files(self.paths, self.include_hidden)
+        """The dataset's files, lazily.
+
+        Of a local folder its files, sorted by their bytes, then its folders in turn; of a store in the order of whole
+        paths.
+        """
+        found = list_inputs(self.paths, self.include_hidden, self.storage)
         return (path for path in found if path not in self.left_out) if self.left_out else found
 
     def check(self) -> None:
@@ -154,7 +167,7 @@ class Dataset(ABC):
             A path is missing, matches nothing or cannot be read (names every such path), its first files do
             not fit ``partition_format``, or the paths tell no such keys as ``group_by``.
         """
-        check_paths(self.paths, self.include_hidden)
+        check_inputs(self.paths, self.include_hidden, self.storage)
         self._keys()
 
     @abstractmethod
@@ -196,7 +209,7 @@ def absolute_paths(path: Paths) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        Nothing was given, or something that is no local path.
+        Nothing was given, or something that is no path.
     """
     given: list[Any] = list(path) if isinstance(path, (list, tuple)) else [path]
     faults, found = [], []
@@ -206,11 +219,14 @@ def absolute_paths(path: Paths) -> tuple[str, ...]:
             faults.append(Fault("path", repr(text), "a str or os.PathLike, or a list of them", "'data/'"))
         elif os.path.lexists(text):
             found.append(_absolute(text))
-        elif text.startswith(("file://", "local://")):
+        elif text.lower().startswith(("file://", "local://")):
             found.append(_absolute(text.partition("://")[2]))
-        elif "://" in text:
-            store = text.partition("://")[0]
-            faults.append(Fault("path", f"a {store}:// URL", "local paths; remote stores are not supported yet"))
+        elif is_url(text):
+            try:
+                without_credentials(text)
+                found.append(text)
+            except InputError as error:
+                faults += error.faults
         else:
             found.append(_absolute(os.path.expanduser(text)))
     if not given:

@@ -13,6 +13,7 @@ from prs_dask.datasets.path_keys import with_keys
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.mini_batches import MiniBatch
+from prs_dask.stores import is_url
 
 if TYPE_CHECKING:
     from dask.bag import Bag
@@ -100,7 +101,12 @@ class FileDataset(Dataset):
         return dataset
 
     def reader(self) -> ReadSpec:
-        return ReadSpec("files", keys=self.group_by)
+        return ReadSpec("files", keys=self.group_by, storage=self.storage, mode=self._mode_of_files())
+
+    def _mode_of_files(self) -> Literal["download", "direct"] | None:
+        if not any(map(is_url, self.paths)):
+            return None
+        return "direct" if self.mode == "direct" else "download"
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
         check_size(mini_batch_size)

@@ -56,9 +56,13 @@ class GlobPattern:
                 states.add(index)
         return frozenset(states)
 
+    def shows(self, name: str) -> bool:
+        """Whether an entry of this name counts where everything does that is not hidden."""
+        return self._include_hidden or not name.startswith((".", "_"))
+
     def _accepts(self, index: int, name: str) -> bool:
         part = self._parts[index]
-        if name[0] in "._" and not self._include_hidden and part[0] != name[0]:
+        if name.startswith((".", "_")) and not self._include_hidden and part[0] != name[0]:
             return False
         return part == "**" or self._matches[index](name) is not None
 

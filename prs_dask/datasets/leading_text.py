@@ -57,7 +57,7 @@ def leading_text(path: str, spec: ReadSpec, at_least: int = 0) -> LeadingText | 
     None if the file holds no record. Raises OpenQuote if it ends, or goes on for 256 MiB, inside of quotes before
     that; where lines are records, if the first one ends so.
     """
-    with open_stream(path) as raw:
+    with open_stream(path, spec.storage) as raw:
         stream = utf8_stream(raw, spec.encoding)
         data = b""
         while True:

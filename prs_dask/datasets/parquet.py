@@ -6,20 +6,23 @@ from typing import TYPE_CHECKING
 
 from prs_dask.datasets.parquet_schema import as_in_first_file
 from prs_dask.datasets.read_spec import ReadError
+from prs_dask.datasets.source_file import open_bytes
+from prs_dask.stores.urls import is_url
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from prs_dask.datasets.parquet_schema import FirstFile
+    from prs_dask.stores import StorageOptions
 
 __all__ = ["read_row_groups", "row_groups"]
 
 
-def row_groups(path: str) -> list[tuple[int, int]]:
+def row_groups(path: str, options: StorageOptions | None = None) -> list[tuple[int, int]]:
     """(rows, compressed bytes) of each row group, from the file's footer."""
     from pyarrow.parquet import read_metadata
 
-    with open(path, "rb") as file:
+    with open_bytes(path, options, buffer=0) as file:
         metadata = read_metadata(file)
     groups = []
     for index in range(metadata.num_row_groups):
@@ -30,7 +33,13 @@ def row_groups(path: str) -> list[tuple[int, int]]:
 
 
 def read_row_groups(
-    path: str, first: int, stop: int, first_file: FirstFile | None = None, keys: tuple[str, ...] = ()
+    path: str,
+    first: int,
+    stop: int,
+    first_file: FirstFile | None = None,
+    keys: tuple[str, ...] = (),
+    options: StorageOptions | None = None,
+    version: str = "",
 ) -> pd.DataFrame:
     """The rows of row groups ``first <= index < stop``; of all from ``first`` on where ``stop`` is -1.
 
@@ -43,7 +52,10 @@ def read_row_groups(
     from pyarrow.parquet import ParquetFile
 
     try:
-        with open(path, "rb") as file, ParquetFile(file) as parquet:
+        with (
+            open_bytes(path, options, version, buffer=0) as file,
+            ParquetFile(file, pre_buffer=is_url(path)) as parquet,
+        ):
             count = parquet.num_row_groups
             if stop > count:
                 raise ReadError(f"{path}: found {count} row groups, {stop} when it was listed: the file was changed")

@@ -14,6 +14,7 @@ from prs_dask.errors import ReadError
 if TYPE_CHECKING:
     from prs_dask.datasets.parquet_schema import FirstFile
     from prs_dask.datasets.path_format import PathFormat
+    from prs_dask.stores import StorageOptions
 
 __all__ = ["Kind", "ReadError", "ReadSpec", "UnsafeCut"]
 
@@ -78,7 +79,7 @@ class ReadSpec(NamedTuple):
     path_format: PathFormat | None = None
     keys: tuple[str, ...] = ()
     first_file: FirstFile | None = None
-    storage: Any = None
+    storage: StorageOptions | None = None
     mode: Literal["download", "direct"] | None = None
 
     @property

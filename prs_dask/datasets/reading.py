@@ -5,7 +5,6 @@ Light to import: pandas and pyarrow are loaded with the first table.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -24,6 +23,8 @@ from prs_dask.mini_batches import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from prs_dask.stores import StorageOptions
+
 __all__ = ["read"]
 
 PATH_COLUMN = "Path"
@@ -32,7 +33,8 @@ PATH_COLUMN = "Path"
 def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
     """The data of a mini-batch: a list of paths or a DataFrame, a fresh one at every call.
 
-    Paths are handed out as they are: what a file lacks is seen where it is opened, in ``run()``.
+    Paths and URLs are handed out as they are: what a file lacks is seen where it is opened, in ``run()``. (Files in
+    stores are brought to the node by ``worker_process.cached_inputs``.)
 
     Parameters
     ----------
@@ -44,7 +46,8 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
     Raises
     ------
     ReadError
-        The data is not what the dataset says; names the file, and the line where there are lines.
+        The data is not what the dataset says, or the file was changed since it was listed; names the file, and
+        the line where there are lines.
     OSError
         The file cannot be opened or read.
     """
@@ -71,13 +74,23 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
 
 def _read_part(part: RowGroupMiniBatch | TextMiniBatch, spec: ReadSpec, key_types: tuple[str, ...]) -> pd.DataFrame:
     """Rows of one file, with what its path tells of them."""
-    if isinstance(part, RowGroupMiniBatch):
-        from prs_dask.datasets.parquet import read_row_groups
+    from prs_dask.datasets.source_file import check_unchanged, told_as_changed
 
-        hive_keys = spec.path_format.keys if spec.path_format is not None and not spec.path_format.template else ()
-        frame = read_row_groups(part.path, part.first, part.stop, spec.first_file, hive_keys)
-    else:
-        frame = _read_text(part, spec)
+    try:
+        if isinstance(part, RowGroupMiniBatch):
+            from prs_dask.datasets.parquet import read_row_groups
+
+            hive_keys = spec.path_format.keys if spec.path_format is not None and not spec.path_format.template else ()
+            frame = read_row_groups(
+                part.path, part.first, part.stop, spec.first_file, hive_keys, spec.storage, part.version
+            )
+        else:
+            frame = _read_text(part, spec)
+    except Exception:
+        if changed_since := told_as_changed(part.path, part.version, spec.storage):
+            raise changed_since from None
+        raise
+    check_unchanged(part.path, part.version, spec.storage)
     if spec.path_format is not None:
         from prs_dask.datasets.key_columns import add_key_columns
 
@@ -110,25 +123,26 @@ def _read_text(mini_batch: TextMiniBatch, spec: ReadSpec) -> pd.DataFrame:
         import pandas as pd
 
         return pd.DataFrame()
-    names = spec.names or _own_names(mini_batch.path, spec)
+    names = spec.names or _own_names(mini_batch, spec)
     return parse(Block(data, names, mini_batch.path, first_line), spec)
 
 
 def _range(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[], int]]:
     """Bytes ``start`` to ``stop`` as UTF-8, and what counts the lines before them."""
     from prs_dask.datasets.records_as_lines import LOOK_BEHIND, are_records_lines, check_lines
-    from prs_dask.datasets.text_file import PlainText, to_utf8
+    from prs_dask.datasets.source_file import open_text
+    from prs_dask.datasets.text_file import to_utf8
 
     path, start, stop = mini_batch.path, mini_batch.start, mini_batch.stop
     before = min(start, LOOK_BEHIND) if are_records_lines(spec) else 0
-    with PlainText(path) as text:
+    with open_text(path, spec.storage, mini_batch.version) as text:
         size = text.size
         if size < stop:
             raise ReadError(f"{path}: found {size} bytes, {stop} or more when it was listed: the file was changed")
         data = text.read_at(start - before, stop - start + before)
 
     def line_at(offset: int) -> int:
-        with PlainText(path) as text:
+        with open_text(path, spec.storage, mini_batch.version) as text:
             return 1 + sum(
                 text.read_at(place, min(1 << 20, offset - place)).count(b"\n") for place in range(0, offset, 1 << 20)
             )
@@ -147,7 +161,7 @@ def _whole(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[
 
     path, start = mini_batch.path, mini_batch.start
     try:
-        with open_stream(path) as raw:
+        with open_stream(path, spec.storage) as raw:
             data = utf8_stream(raw, spec.encoding).read()
     except UnicodeError:
         raise
@@ -184,21 +198,22 @@ def _check_end(path: str, data: bytes, spec: ReadSpec) -> None:
         ) from None
 
 
-def _own_names(path: str, spec: ReadSpec) -> tuple[str, ...]:
-    found = os.stat(path)
-    version = (found.st_size, found.st_mtime_ns, found.st_ino)
-    return _names_in_header(path, version, spec.separator, spec.encoding, spec.multi_line)
+def _own_names(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[str, ...]:
+    from prs_dask.datasets.source_file import version_of
+
+    version = mini_batch.version or version_of(mini_batch.path, spec.storage)
+    return _names_in_header(mini_batch.path, version, spec.separator, spec.encoding, spec.multi_line, spec.storage)
 
 
 @lru_cache(maxsize=64)
 def _names_in_header(
-    path: str, version: tuple[int, int, int], separator: str, encoding: str, multi_line: bool
+    path: str, version: str, separator: str, encoding: str, multi_line: bool, storage: StorageOptions | None
 ) -> tuple[str, ...]:
     from prs_dask.datasets.leading_text import column_names, leading_text
     from prs_dask.datasets.record_starts import OpenQuote
 
     try:
-        found = leading_text(path, ReadSpec("delimited", separator, encoding, multi_line))
+        found = leading_text(path, ReadSpec("delimited", separator, encoding, multi_line, storage=storage))
         if found is None:
             raise ReadError(f"{path}: has no header: the file was changed since it was listed")
         return column_names(found.first, separator)

@@ -24,6 +24,7 @@ from prs_dask.datasets.parquet_schema import FirstFile, schema_with_rows
 from prs_dask.datasets.path_keys import column_faults, with_keys
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote
+from prs_dask.datasets.source_file import open_bytes
 from prs_dask.errors import Fault, InputError, SettingsError
 from prs_dask.mini_batches import MiniBatch
 
@@ -63,6 +64,10 @@ class TabularDataset(Dataset):
 
     spec: ReadSpec
     header: FilesWithHeader = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "spec", self.spec._replace(storage=self.storage))
 
     @classmethod
     def from_delimited_files(
@@ -304,7 +309,7 @@ class TabularDataset(Dataset):
             return cut_table_groups(self.groups(), input_index, self.spec.kind, starts)
         files = with_keys(self.files(), self._keys())
         if self.spec.kind == "parquet":
-            return cut_parquet(files, mini_batch_size, input_index)
+            return cut_parquet(files, mini_batch_size, input_index, self.spec)
         return cut_text(files, mini_batch_size, input_index, self.spec, self.header)
 
     @property
@@ -331,7 +336,7 @@ class TabularDataset(Dataset):
 
     def _first_file(self) -> FirstFile | None:
         for path in islice(self.files(), _FILES_TRIED_FOR_TYPES):
-            with suppress(*READ_FAULTS), open(path, "rb") as file:
+            with suppress(*READ_FAULTS), open_bytes(path, self.storage, buffer=0) as file:
                 if schema := schema_with_rows(file):
                     return FirstFile(path, schema)
         return None

@@ -13,7 +13,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prs_dask.stores import StorageOptions
 
 __all__ = [
     "PlainText",
@@ -123,9 +126,11 @@ def check_is_text(head: bytes, encoding: str) -> None:
 
 
 @contextmanager
-def open_stream(path: str) -> Iterator[IO[bytes]]:
+def open_stream(path: str, options: StorageOptions | None = None) -> Iterator[IO[bytes]]:
     """The file's bytes, decompressed."""
-    with open(path, "rb") as raw, _decompressed(raw, compression_of(path)) as stream:
+    from prs_dask.datasets.source_file import open_bytes
+
+    with open_bytes(path, options) as raw, _decompressed(raw, compression_of(path)) as stream:
         yield stream
 
 

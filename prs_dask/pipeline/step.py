@@ -292,6 +292,10 @@ def _input_faults(inputs: Sequence[Dataset]) -> list[Fault]:
     if strange:
         allowed = "FileDataset or TabularDataset values"
         return [Fault("inputs", repr(item), allowed, "FileDataset.from_files(...)") for item in strange]
+    in_memory = [path for item in inputs for path in item.paths if path.startswith("memory://")]
+    if in_memory:
+        allowed = "stores that other processes see; memory:// is this process's own, for take(), to_pandas() and plan()"
+        return [Fault("inputs", repr(path), allowed, "a copy in a folder") for path in in_memory]
     if len({item.kind for item in inputs}) > 1:
         return [Fault("inputs", "files and tables together", "all FileDataset or all TabularDataset", "two steps")]
     names = [item.name or str(number) for number, item in enumerate(inputs)]  # as mini_batch_context.dataset tells them

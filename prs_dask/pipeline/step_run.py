@@ -135,6 +135,7 @@ class StepRun:
             "output": str(self.output_dir),
             "arguments": list(self._arguments),
             "inputs": [repr(dataset) for dataset in step.inputs],
+            "input_options": [{"storage_options": dict(dataset.storage or {})} for dataset in step.inputs],
             "side_inputs": [place_of(one) for one in step.side_inputs],
         }
         self._folder.write_settings({**about, "settings": settings})

@@ -2,7 +2,7 @@
 
 ::
 
-    urls, options      what a user wrote, without its secrets
+    urls, options, credentials      what a user wrote, and its secrets apart from it
     store              info, read_at, open, list, download
       client             one request each:  s3  azure  web  any_file_system
       retries, failures  what passes by itself, and what people are told of the rest
@@ -16,9 +16,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prs_dask.stores.credentials import separated
     from prs_dask.stores.failures import AccessRefused, StoreFailed
     from prs_dask.stores.file_info import FileInfo, size_in
-    from prs_dask.stores.options import StorageOptions, merged
+    from prs_dask.stores.options import StorageOptions
     from prs_dask.stores.store import Store, store_of
     from prs_dask.stores.urls import is_url, without_credentials
 
@@ -29,7 +30,7 @@ __all__ = [
     "Store",
     "StoreFailed",
     "is_url",
-    "merged",
+    "separated",
     "size_in",
     "store_of",
     "without_credentials",
@@ -42,7 +43,7 @@ _HOMES = {
     "Store": "store",
     "StoreFailed": "failures",
     "is_url": "urls",
-    "merged": "options",
+    "separated": "credentials",
     "size_in": "file_info",
     "store_of": "store",
     "without_credentials": "urls",

@@ -75,7 +75,13 @@ class AnyClient:
                 yield Found(path, _size(told), _identity(told))
                 continue
             entries = []
-            for entry in file_system.ls(told["name"], detail=True):
+            try:
+                listed = file_system.ls(told["name"], detail=True)
+            except FileNotFoundError:
+                if told["name"] == root:
+                    return  # as in an object store, where there are no folders
+                raise
+            for entry in listed:
                 name = entry["name"].rstrip("/").rpartition("/")[2]
                 if entry["name"].rstrip("/") == told["name"].rstrip("/"):
                     continue  # some list a folder in itself

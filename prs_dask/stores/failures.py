@@ -138,8 +138,10 @@ def _status(error: BaseException) -> int | None:
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore
         found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    else:  # azure; aiohttp; gcsfs
-        found = next((getattr(error, name) for name in ("status_code", "status", "code") if hasattr(error, name)), None)
+    else:
+        # azure; aiohttp; gcsfs, for others have codes that are no answers of a server
+        names = ("status_code", "status", *(("code",) if type(error).__module__.startswith("gcsfs") else ()))
+        found = next((getattr(error, name) for name in names if hasattr(error, name)), None)
     return found if isinstance(found, int) and 100 <= found < 600 else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from prs_dask.errors import Fault, SettingsError
 
-__all__ = ["StorageOptions", "merged"]
+__all__ = ["StorageOptions"]
 
 
 class StorageOptions(Mapping[str, Any]):
@@ -63,26 +63,3 @@ class StorageOptions(Mapping[str, Any]):
 
     def __reduce__(self) -> tuple[type[StorageOptions], tuple[dict[str, Any]]]:
         return StorageOptions, (self._values,)
-
-
-def merged(given: StorageOptions | None, found: Mapping[str, Any]) -> StorageOptions | None:
-    """Options with those that stood in a URL.
-
-    Raises
-    ------
-    SettingsError
-        An option has two values.
-    """
-    if not found:
-        return given
-    values = dict(given or {})
-    for name, value in found.items():
-        if isinstance(value, Mapping) and isinstance(values.get(name), Mapping):
-            value = {**values[name], **value}
-        elif name in values and values[name] != value:
-            allowed = "one: in storage_options, or in the URLs and the same in all of them"
-            raise SettingsError(
-                [Fault(f"storage_options: {name}", "two values", allowed, "a dataset for each of them")]
-            )
-        values[name] = value
-    return StorageOptions(values)

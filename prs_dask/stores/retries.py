@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from prs_dask.errors import PrsError
 from prs_dask.stores.failures import Failure, describe, kind_of
 from prs_dask.stores.options import StorageOptions
 
@@ -50,6 +51,8 @@ def patiently(ask: Callable[[], T], url: str, options: StorageOptions | None) ->
     )
     try:
         return asking(ask)
+    except PrsError:
+        raise
     except Exception as error:
         # Without the cause: clients' messages hold URLs with their queries.
         raise describe(error, url, options) from None

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from prs_dask.errors import Fault, InputError, ReadError
 from prs_dask.stores.failures import ShortRead, StoreFailed
@@ -62,7 +62,7 @@ class Store:
         Parameters
         ----------
         whole
-            The file is known to have so many there: fewer are a fault.
+            The file is known to have so many there: fewer are a fault, or a ReadError where it has become shorter.
         """
         pieces = []
         while size > 0:
@@ -77,10 +77,13 @@ class Store:
     def _read(self, path: str, offset: int, size: int, whole: bool) -> bytes:
         data = self._client.read(path, offset, size)
         if whole and len(data) < size:
+            now = self._client.info(path)
+            if 0 <= now.size < offset + size:
+                raise changed(f"{self._protocol}://{path}", "", "")
             raise ShortRead(f"{len(data)} bytes instead of {size}")
         return data[:size]
 
-    def open(self, url: str, size: int = -1, buffer: int = 1 << 20) -> io.BufferedReader:
+    def open(self, url: str, size: int = -1, buffer: int = 1 << 20) -> IO[bytes]:
         """A binary file that can seek.
 
         Parameters
@@ -88,7 +91,7 @@ class Store:
         size
             Its bytes, where that is known: saves a request.
         buffer
-            So much is read at least.
+            So much is read at least; 0: just what is asked for.
         """
         from prs_dask.stores.store_file import StoreFile
 
@@ -96,7 +99,8 @@ class Store:
             raise StoreFailed(
                 errno.EIO, "its store does not tell how large it is, so only the whole file can be had", shown(url)
             )
-        return io.BufferedReader(StoreFile(self, url, size), buffer)
+        file = StoreFile(self, url, size)
+        return cast("IO[bytes]", io.BufferedReader(file, buffer) if buffer else file)
 
     def list(self, url: str, prefix: bool = False) -> Iterator[FileInfo]:
         """Every file below a folder, in the order of whole paths, a page at a time.

@@ -6,6 +6,7 @@ Ranges are asked for; a server that does not know them sends the whole file, of 
 from __future__ import annotations
 
 import errno
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,9 @@ def constructor_options(options: dict[str, Any]) -> tuple[dict[str, Any], Mappin
     client = dict(options.pop("client_kwargs", None) or {})
     client.setdefault("timeout", aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=CALL_SECONDS / 2))
     if "username" in options:
-        client["auth"] = aiohttp.BasicAuth(options.pop("username"), options.pop("password", ""))
+        who = f"{options.pop('username')}:{options.pop('password', '')}"
+        basic = {"Authorization": f"Basic {b64encode(who.encode()).decode()}"}
+        options["headers"] = {**basic, **options.get("headers", {})}
     return {**options, "client_kwargs": client}, queries
 
 

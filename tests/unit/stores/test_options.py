@@ -7,7 +7,8 @@ import traceback
 import pytest
 
 from prs_dask.errors import SettingsError
-from prs_dask.stores import StorageOptions, merged
+from prs_dask.stores import StorageOptions
+from prs_dask.stores.credentials import merged
 
 CANARY = "canary-7c1f0e"
 

@@ -1,0 +1,276 @@
+"""Whole jobs over stores: every item once, equal to the run over local files; secrets stay secret."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import dask
+import pandas as pd
+import pytest
+from distributed import Client
+
+from prs_dask import FileDataset, SettingsError, StepRun, TabularDataset
+
+CANARIES = {
+    "key": "cAnArY-key-0123456789",
+    "secret": "cAnArY-secret-0123456789",
+    "token": "cAnArY-token-0123456789",
+}
+
+CONTENTS = """
+import os
+
+def run(mini_batch):
+    rows = []
+    for path in mini_batch:
+        assert os.path.isabs(path) and "://" not in path, path
+        with open(path) as file:
+            rows.append(f"{os.path.basename(path)}={file.read()}")
+    return rows
+"""
+URLS = """
+def run(mini_batch):
+    return list(mini_batch)
+"""
+ROWS = """
+def run(mini_batch):
+    return [f"{row.id}:{row.text}" for row in mini_batch.itertuples()]
+"""
+
+
+class Shelf:
+    """A bucket of a server, with what a dataset needs to read it."""
+
+    def __init__(self, server: Any) -> None:
+        self._server, self.url, self.options = server, server.bucket(), server.options
+
+    def put(self, name: str, data: bytes) -> str:
+        url: str = self._server.put(f"{self.url}/{name}", data)
+        return url
+
+
+@pytest.fixture(params=["s3", "azure"])
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    return Shelf(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def s3_shelf(s3: Any) -> Shelf:
+    return Shelf(s3)
+
+
+def table(first: int, count: int) -> pd.DataFrame:
+    numbers = range(first, first + count)
+    return pd.DataFrame({"id": numbers, "text": [f"line {number},\nnext" for number in numbers]})
+
+
+def test_files_of_a_store_reach_run_as_local_paths(shelf: Shelf, job: Any) -> None:
+    names = [f"folder {number % 3}/{number:03d} ü.txt" for number in range(25)]
+    for number, name in enumerate(names):
+        shelf.put(name, str(number).encode())
+    inputs = FileDataset.from_files(shelf.url, storage_options=shelf.options)
+    done = job(CONTENTS, inputs=inputs, mini_batch_size=4)
+    assert done.state == "Completed", done.run.error
+    assert sorted(done.rows) == sorted(f"{name.rpartition('/')[2]}={number}" for number, name in enumerate(names))
+
+
+def test_direct_mode_hands_over_urls(shelf: Shelf, job: Any) -> None:
+    urls = [shelf.put(f"a/{number:03d}", b"x") for number in range(20)]
+    inputs = FileDataset.from_files(f"{shelf.url}/a/*", storage_options=shelf.options, mode="direct")
+    done = job(URLS, inputs=inputs, mini_batch_size=3)
+    assert sorted(done.rows) == urls
+
+
+def test_files_over_http_and_local_files_in_one_dataset(web: Any, job: Any, tmp_path: Path) -> None:
+    urls = [web.put(f"web{number}.txt", b"w") for number in range(5)]
+    (tmp_path / "local.txt").write_text("l")
+    inputs = FileDataset.from_files([*urls, tmp_path / "local.txt"])
+    done = job(CONTENTS, inputs=inputs, mini_batch_size=4)
+    assert sorted(done.rows) == ["local.txt=l", *(f"web{number}.txt=w" for number in range(5))]
+
+
+def written(kind: str, frame: pd.DataFrame) -> bytes:
+    if kind == "delimited":
+        return frame.to_csv(index=False).encode()
+    if kind == "json_lines":
+        return frame.to_json(orient="records", lines=True).encode()
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, row_group_size=50)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["delimited", "json_lines", "parquet"])
+def test_tables_in_a_store_give_the_rows_of_local_ones(shelf: Shelf, job: Any, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "tables").mkdir()
+    for number in range(4):
+        data = written(kind, table(number * 200, 200))
+        shelf.put(f"tables/{number}", data)
+        (tmp_path / "tables" / str(number)).write_bytes(data)
+    make = getattr(TabularDataset, f"from_{kind}_files")
+    inputs = make(f"{shelf.url}/tables", storage_options=shelf.options)
+    script = ROWS.replace("row.text", "row.text.split(chr(10))[0]")
+    done = job(script, inputs=inputs, mini_batch_size="1KB")
+    assert done.state == "Completed", done.run.error
+    assert done.run.summary().mini_batches == len(make(tmp_path / "tables").plan(1024)) > 4
+    assert sorted(done.rows, key=lambda row: int(row.split(":")[0])) == [f"{id}:line {id}," for id in range(800)]
+
+
+def test_a_table_over_http(web: Any, job: Any) -> None:
+    url = web.put("table.csv", b"id,text\n" + b"".join(b"%d,t\n" % number for number in range(1000)))
+    done = job(ROWS, inputs=TabularDataset.from_delimited_files(url), mini_batch_size="1KB")
+    assert sorted(done.rows, key=lambda row: int(row.split(":")[0])) == [f"{number}:t" for number in range(1000)]
+    assert done.run.summary().mini_batches > 5
+
+
+def test_faults_of_a_store_fail_nothing(s3: Any, s3_shelf: Shelf, faulty_s3: Any, job: Any) -> None:
+    for number in range(20):
+        s3_shelf.put(f"{number:03d}", str(number).encode())
+    seen: dict[str, int] = {}
+
+    def fault(method: str, path: str, span: str | None) -> int | str | None:
+        seen[path] = seen.get(path, 0) + 1
+        return (503, "cut", "reset", None, None)[hash(path) % 5] if seen[path] == 1 else None
+
+    faulty_s3.fault = fault
+    inputs = FileDataset.from_files(s3_shelf.url, storage_options=s3.through(faulty_s3.port))
+    done = job(CONTENTS, inputs=inputs, mini_batch_size=2, run_max_try=1)
+    assert sorted(done.rows) == [f"{number:03d}={number}" for number in range(20)]
+    assert done.run.summary().failed_mini_batches == 0
+
+
+def test_a_file_that_was_changed_or_refused_fails_its_own_mini_batch(
+    s3: Any, s3_shelf: Shelf, faulty_s3: Any, job: Any
+) -> None:
+    for number in range(10):
+        s3_shelf.put(f"{number:03d}", str(number).encode())
+    options = s3.through(faulty_s3.port)
+    changed = threading.Event()
+
+    def fault(method: str, path: str, span: str | None) -> int | str | None:
+        if method == "GET" and "/004" in path and not changed.is_set():
+            changed.set()
+            s3_shelf.put("004", b"other")
+        return 403 if "/007" in path else None
+
+    faulty_s3.fault = fault
+    done = job(
+        CONTENTS,
+        inputs=FileDataset.from_files(s3_shelf.url, storage_options=options),
+        mini_batch_size=1,
+        run_max_try=2,
+        error_threshold=-1,
+    )
+    assert sorted(done.rows) == [f"{number:03d}={number}" for number in range(10) if number not in (4, 7)]
+    errors = done.logs("user/error/*/*.txt")
+    failed = done.log("user/failed_items.jsonl")
+    assert "the file was changed since it was listed" in errors + failed
+    assert "the store refuses access (HTTP 403" in errors + failed
+
+
+def test_what_is_missing_is_told_before_anything_starts(shelf: Shelf, submit: Any, tmp_path: Path) -> None:
+    shelf.put("there", b"x")
+    paths = [f"{shelf.url}/there", f"{shelf.url}/missing", f"{shelf.url}/no*match"]
+    with pytest.raises(SettingsError) as caught:
+        submit(URLS, inputs=FileDataset.from_files(paths, storage_options=shelf.options))
+    assert len(caught.value.faults) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_is_no_input_of_a_step(submit: Any) -> None:
+    with pytest.raises(SettingsError, match="memory:// is this process's own"):
+        submit(URLS, inputs=FileDataset.from_files("memory://box/a"))
+
+
+# -------------------------------------------------------------------- secrets
+
+
+WAITING = """
+import time
+
+def run(mini_batch):
+    time.sleep(0.2)
+    return ["x"] * len(mini_batch)
+"""
+
+
+def _in_processes(canaries: list[bytes]) -> list[str]:
+    """Command lines and environments in which a canary stands, of all processes."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        for file in ("cmdline", "environ"):
+            try:
+                data = Path(f"/proc/{name}/{file}").read_bytes()
+            except OSError:
+                continue
+            found += [f"/proc/{name}/{file}" for canary in canaries if canary in data]
+    return found
+
+
+def _in_files(folder: Path, canaries: list[bytes]) -> list[str]:
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            found += [str(path) for canary in canaries if canary in data]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["files", "table", "broken"])
+def test_secrets_of_stores_appear_nowhere(
+    s3: Any, s3_shelf: Shelf, faulty_s3: Any, submit: Any, cluster: Any, tmp_path: Path, capfd: Any, kind: str
+) -> None:
+    options = {**s3.through(faulty_s3.port), **CANARIES}
+    url = s3_shelf.url.replace("s3://", f"s3://{CANARIES['key']}:{CANARIES['secret']}@")
+    options.pop("key"), options.pop("secret")
+    if kind == "table":
+        s3_shelf.put("a.csv", table(0, 300).to_csv(index=False).encode())
+        inputs: Any = TabularDataset.from_delimited_files(url, storage_options=options)
+    else:
+        for number in range(8):
+            s3_shelf.put(f"{number}", b"x")
+        inputs = FileDataset.from_files(url, storage_options=options)
+    if kind == "broken":
+        faulty_s3.fault = lambda method, path, span: 403 if method == "GET" and "/3" in path else None
+    canaries = [canary.encode() for canary in CANARIES.values()]
+    run: StepRun = submit(
+        WAITING, inputs=inputs, mini_batch_size="1KB" if kind == "table" else 1, logging_level="DEBUG", run_max_try=1
+    )
+    while run.get_status() == "Running":
+        assert not _in_processes(canaries)
+        time.sleep(0.1)
+    run.wait_for_completion(raise_on_error=False)
+    texts = [
+        repr(inputs),
+        str(inputs),
+        repr(inputs.reader()),
+        repr(run),
+        repr(run._step),
+        str(run.error),
+        *capfd.readouterr(),
+    ]
+    texts += [repr(inputs.plan()), json.dumps(dask.config.config, default=repr)]
+    with Client(cluster.address, set_as_default=False) as client:
+        texts.append(client.run_on_scheduler(_everything_told, "hostile"))
+        texts += map(str, client.run(lambda dask_worker: dask_worker.get_logs()).values())
+        texts.append(str(client.run(lambda: repr(dict(os.environ)) + repr(dask.config.config))))
+    for text in texts:
+        assert not [name for name, canary in CANARIES.items() if canary in text], text[:200]
+    assert not _in_files(tmp_path, canaries)
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    (shown,) = told["input_options"]
+    assert set(shown["storage_options"]) == {"key", "secret", "token", "endpoint_url"}
+    assert all(value.startswith("pbkdf2:") for value in shown["storage_options"].values())
+    assert run.summary().failed_mini_batches == (1 if kind == "broken" else 0)
+
+
+def _everything_told(_: str, dask_scheduler: Any) -> str:
+    """Task keys, events and logs of a scheduler."""
+    keys = [repr(key) for key in dask_scheduler.tasks]
+    events = repr(dask_scheduler.get_events())
+    return "\n".join([*keys, events, repr(dask_scheduler.get_logs()), repr(dask.config.config)])
