@@ -24,7 +24,7 @@ pytest_plugins = ["store_servers"]  # tests/servers/store_servers.py
 
 # Pools that Dask makes once in a process and keeps until its end, whatever is closed.
 PERMANENT_THREADS = ("Dask-Offload", "Dask-Default-Threads", "TCP-Executor", "Profile", "asyncio_", "fsspecIO")
-PATIENCE = 5.0  # seconds that what is ending may take
+PATIENCE = 15.0  # seconds that what is ending may take
 
 
 def _processes() -> dict[object, str]:
@@ -73,7 +73,7 @@ def permanent_things(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def no_leaks(permanent_things: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing that the test started outlives it by more than five seconds.
+    """Nothing that the test started outlives it by more than fifteen seconds.
 
     The test has a temporary folder (``TMPDIR``) of its own, in which nothing named ``prs*`` may stay.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
@@ -28,6 +29,8 @@ def demo(ctx: click.Context, name: str, folder: Path, processes: int | None) -> 
     try:
         from prs_dask.demo import run_demo
 
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # parallel_run cancels at a KeyboardInterrupt
         code = run_demo(name, folder, processes, tell)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("sklearn", "PIL", "joblib", "scipy"):

@@ -18,6 +18,7 @@ from typing import Any
 import dask
 import distributed
 from dask.system import CPU_COUNT
+from distributed.deploy.cluster import Cluster
 
 from prs_dask.clusters import fork_server
 from prs_dask.clusters.temporary_folder import TemporaryFolder
@@ -79,10 +80,21 @@ class LocalWorkers:
                     os.kill(process.pid, signal.SIGKILL)
 
 
+class _LastingCluster(distributed.LocalCluster):
+    """Keeps every worker: Dask gives up one for good that is away 15 s after it was lost before, even
+    where it has died a second time only just then and its nanny is starting it again."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)  # type: ignore[no-untyped-call]
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        Cluster._update_worker_status(self, op, msg)
+
+
 def _start(processes: int, folder: str, environment: dict[str, str]) -> distributed.LocalCluster:
     hash_seed = os.environ.get("PYTHONHASHSEED")
     try:
-        cluster = distributed.LocalCluster(
+        cluster = _LastingCluster(
             n_workers=processes,
             threads_per_worker=1,
             host="127.0.0.1",

@@ -15,12 +15,14 @@ import random
 import re
 import signal
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
 import pytest
 from distributed import LocalCluster
@@ -292,22 +294,36 @@ def test_rows_come_once_while_a_process_is_killed_every_second(task, tmp_path, n
 
 
 @pytest.mark.slow
-def test_rows_come_once_while_a_dask_worker_is_killed_every_two_seconds(tmp_path, no_leaks):
+def test_rows_come_once_while_a_dask_worker_is_killed_again_and_again(tmp_path, no_leaks):
     task = file_task(tmp_path / "data", kinds_of(1000, 6, **{"raise": 10, "hang": 2, "segfault": 2}))
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        scheduler_kwargs={"dashboard": False},
-        silence_logs=logging.CRITICAL,
-    ) as cluster:
-        run = submit(task, tmp_path, pause=0.02, compute_target=cluster)
+    with (
+        # A worker that dies again just when this time after its last death is over would be given up by Dask.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 h"}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):
+        run = submit(task, tmp_path, pause=0.01, compute_target=cluster)
+        killed_at = 0
+        seen: dict[int, float] = {}
 
         def victims() -> list[int]:
-            # None at the very end: the folder of a worker that dies then stays until another one comes.
-            return running_workers(cluster) if run.summary().rows < 900 else []
+            # After each 200 of its 1972 rows: there is progress however slow the machine is. None at the very end: the
+            # folder of a worker that dies then stays until another one comes. None that has just come: its nanny
+            # would give up.
+            nonlocal killed_at
+            now, rows = time.monotonic(), run.summary().rows
+            ready = [pid for pid in running_workers(cluster) if now - seen.setdefault(pid, now) > 1]
+            if not ready or not killed_at + 200 <= rows < 1700:
+                return []
+            killed_at = rows
+            return ready
 
-        with Killer(victims, 2.0, seed=11) as killer:
+        with Killer(victims, 0.1, seed=11) as killer:
             assert run.wait_for_completion(timeout_seconds=90) == "Completed"
     check(task, run, workers_die=True)
     assert len(killer.killed) >= 3

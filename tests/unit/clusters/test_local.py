@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import distributed
 import psutil
 import pytest
@@ -94,8 +95,12 @@ def test_a_worker_that_holds_its_gil_does_not_delay_its_end() -> None:
     del future
 
 
-def test_a_worker_that_dies_is_replaced() -> None:
-    with open_cluster("local", 1) as opened:
+@pytest.mark.parametrize("patience", ["15 s", "1 ms"])
+def test_a_worker_that_dies_is_replaced_also_where_dask_would_give_it_up(patience: str) -> None:
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": patience}),
+        open_cluster("local", 1) as opened,
+    ):
         (first,) = opened.client.run(os.getpid).values()
         os.kill(first, signal.SIGKILL)
         end = time.monotonic() + 10
