@@ -49,18 +49,20 @@ class FileDataset(Dataset):
         Parameters
         ----------
         path
-            A file, a folder (read recursively) or a glob pattern (``*``, ``?``, ``[...]``, ``**``), or a list of
-            them. Something that exists under the very name is taken literally. Files come in the order of
-            the list, a folder's sorted by the bytes of their names, then its folders'. A path given
-            twice is read twice.
+            A file, a folder (read recursively) or a glob pattern (``*``, ``?``, ``[...]``, ``**``), local or as a URL
+            of a store (``s3://``, ``abfs://``, ``gs://``, ``https://``, ...), or a list of them. Something that exists
+            under the very name is taken literally. Files come in the order of the list; a local folder's sorted
+            by the bytes of their names, then its folders'; a store's in the order of whole paths. A path given
+            twice is read twice. Credentials in a URL become ``storage_options``.
         partition_format
             Where the files' paths below ``path`` tell partition keys, as ``"{user}/{season}/{genres}.wav"`` or
             ``"{day:yyyy/MM/dd}/scan.png"``; every path must fit. It describes the end of a path, from a folder
             or the file's name on; all but the keys is literal. Hive folders (``Store=2/``) need none.
         storage_options
-            Options of the store; local files need none.
+            Options of the store, as fsspec's class for it takes them; never shown or written. Local files need none.
         mode
-            ``"download"``, ``"mount"`` or ``"direct"``; local files are always used where they lie.
+            How files of a store reach ``run()``: ``"download"`` (the default) and ``"mount"`` as local paths, ``"direct"`` as
+            URLs. Local files are always used where they lie.
         include_hidden
             Whether entries of folders whose names start with ``.`` or ``_`` count. Named ones always do.
 
@@ -115,7 +117,7 @@ class FileDataset(Dataset):
         return cut_files(with_keys(self.files(), self._keys()), mini_batch_size, input_index)
 
     def to_dask(self, mini_batch_size: int | None = None) -> Bag:
-        """A Dask Bag of paths with one partition per mini-batch."""
+        """A Dask Bag of paths with one partition per mini-batch; of URLs, for files in stores."""
         from dask.bag import from_sequence
 
         from prs_dask.datasets.reading import read

@@ -362,6 +362,11 @@ def test_service_principal_reaches_adlfs_unchanged(monkeypatch):
     assert "canary" not in repr(made)
 
 
+def test_google_cloud_storage_is_made_with_its_options_without_asking_anybody():
+    made = store_of("gs://bucket/a", StorageOptions({"token": "anon", "project": "canary"}))
+    assert repr(made) == "Store(gs)"
+
+
 def test_accounts_in_urls_are_stores_of_their_own(azure):
     key = StorageOptions({"account_key": "QQ=="})
     one, two = (store_of(f"abfs://c@{name}.dfs.core.windows.net/a", key) for name in ("one", "two"))
