@@ -61,8 +61,8 @@ class FileDataset(Dataset):
         storage_options
             Options of the store, as fsspec's class for it takes them; never shown or written. Local files need none.
         mode
-            How files of a store reach ``run()``: ``"download"`` (the default) and ``"mount"`` as local paths, ``"direct"`` as
-            URLs. Local files are always used where they lie.
+            How files of a store reach ``run()``: ``"download"`` (the default) and ``"mount"`` as local paths,
+            ``"direct"`` as URLs. Local files are always used where they lie.
         include_hidden
             Whether entries of folders whose names start with ``.`` or ``_`` count. Named ones always do.
 
