@@ -129,7 +129,7 @@ class Dataset(ABC):
         return found.keys if found else ()
 
     def _path_format(self, *, hive: bool) -> PathFormat | None:
-        return find_path_format(self.paths, self.files(), self.partition_format, hive=hive)
+        return find_path_format(self.paths, self.files(), self.partition_format, self.storage, hive=hive)
 
     def _keys(self) -> PathFormat | None:
         """The keys that mini-batches and tables of this dataset have; InputError where ``group_by`` has others."""

@@ -10,13 +10,18 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prs_dask.datasets.glob_pattern import is_pattern
 from prs_dask.datasets.key_types import Form, KeyText, form, key_type, type_of_forms, typed
 from prs_dask.datasets.path_format import KeysNotFound, PathFormat, check_format, hive_pairs, outermost, path_below
 from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.datasets.store_listing import ListedPath, listed_version
+from prs_dask.datasets.text_file import open_stream
 from prs_dask.errors import Fault, InputError
+
+if TYPE_CHECKING:
+    from prs_dask.stores import StorageOptions
 
 __all__ = ["KEYS_FILE", "Group", "column_faults", "find_path_format", "group_files", "key_faults", "with_keys"]
 
@@ -24,7 +29,8 @@ KEYS_FILE = "_partition_keys.json"
 """Beside hive folders: the types of their keys, where the texts do not tell them."""
 
 _HEAD = 1000
-_SEPARATOR = b"\0"
+_SEPARATOR = b"\0\0"
+_VERSION = "\0"
 
 
 class Group(NamedTuple):
@@ -46,7 +52,12 @@ class Group(NamedTuple):
 
 
 def find_path_format(
-    paths: Sequence[str], files: Iterable[str], template: str | None, *, hive: bool
+    paths: Sequence[str],
+    files: Iterable[str],
+    template: str | None,
+    storage: StorageOptions | None = None,
+    *,
+    hive: bool,
 ) -> PathFormat | None:
     """The keys of a dataset's paths, typed by those of the first 1000 files; None where there are none.
 
@@ -58,6 +69,8 @@ def find_path_format(
         Its listing; not read beyond its head.
     template
         ``partition_format``; None: none was given.
+    storage
+        Options of the store, for ``KEYS_FILE``.
     hive
         Whether to look for hive folders where there is no template.
 
@@ -83,7 +96,7 @@ def find_path_format(
     texts_of = path_format.texts_of()
     rows = [_or_refused(path, texts_of, template) for path in head]
     types = tuple(key_type(column) for column in zip(*rows, strict=True)) or ("str",) * len(keys)
-    return _as_written(path_format._replace(types=types), paths)
+    return _as_written(path_format._replace(types=types), paths, storage)
 
 
 def _root(path: str) -> str:
@@ -98,17 +111,19 @@ def _root(path: str) -> str:
     return "/".join(fixed) + "/"
 
 
-def _as_written(path_format: PathFormat, paths: Sequence[str]) -> PathFormat:
+def _as_written(path_format: PathFormat, paths: Sequence[str], storage: StorageOptions | None) -> PathFormat:
     """The same with the types that ``partition_by`` wrote down, if it made this dataset's only folder."""
-    if path_format.template is not None or len(paths) != 1 or "://" in paths[0]:
+    if path_format.template is not None or len(paths) != 1:
         return path_format
     try:
-        with open(os.path.join(paths[0], KEYS_FILE), encoding="utf-8") as file:
+        with open_stream(f"{paths[0].rstrip('/')}/{KEYS_FILE}", storage) as file:
             written = {key["name"]: key for key in json.load(file)["partition_keys"]}
             types = tuple(str(written[name]["type"]) for name in path_format.keys)
             return path_format._replace(types=types, dtypes=tuple(str(written[n]["dtype"]) for n in path_format.keys))
-    except (OSError, ValueError, KeyError, TypeError):
-        return path_format
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError, KeyError, TypeError):
+        return path_format  # no such file (of a store, one that may not even be asked for), or not ours
+    except OSError as error:
+        raise InputError([Fault("path", f"{paths[0]}/{KEYS_FILE}: {error}", "a file that can be read")]) from None
 
 
 def _or_refused(path: str, look: Callable[[str], Any], template: str | None) -> Any:
@@ -179,8 +194,8 @@ def with_keys(files: Iterable[str], path_format: PathFormat | None) -> Iterator[
 def group_files(files: Iterable[str], path_format: PathFormat, keys: Sequence[str]) -> Iterator[Group]:
     """The files of each combination of ``keys``, in the order of the first file of each.
 
-    The listing is read to its end before the first group comes. Meanwhile the paths are kept as
-    bytes, one buffer for each group: some 10 bytes more than a path is long.
+    The listing is read to its end before the first group comes. Meanwhile the paths, and the versions
+    that stores have told, are kept as bytes, one buffer for each group.
 
     Raises
     ------
@@ -205,7 +220,9 @@ def group_files(files: Iterable[str], path_format: PathFormat, keys: Sequence[st
             combination = tuple([texts[place] for place in places])
             found = groups.get(combination)
             paths = groups[combination] = bytearray() if found is None else found
-        paths += path.encode("utf-8", "surrogatepass") + _SEPARATOR
+        version = listed_version(path)
+        line = path if not version else f"{path}{_VERSION}{version}"
+        paths += line.encode("utf-8", "surrogatepass") + _SEPARATOR
     types = path_format.types if path_format.dtypes else tuple(map(type_of_forms, forms))
     yield from _typed_groups(groups, types, places)
 
@@ -220,5 +237,10 @@ def _typed_groups(
         combinations.setdefault(values, []).append(texts)
     for values, same in combinations.items():
         buffers = b"".join(groups.pop(texts) for texts in same)  # the memory of a group ends with it
-        paths = buffers[: -len(_SEPARATOR)].split(_SEPARATOR)
-        yield Group(values, tuple(path.decode("utf-8", "surrogatepass") for path in paths), types)
+        lines = buffers[: -len(_SEPARATOR)].split(_SEPARATOR)
+        yield Group(values, tuple([_listed(line.decode("utf-8", "surrogatepass")) for line in lines]), types)
+
+
+def _listed(line: str) -> str:
+    path, separator, version = line.partition(_VERSION)
+    return ListedPath.with_version(path, version) if separator else path

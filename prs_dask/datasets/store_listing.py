@@ -31,8 +31,13 @@ class ListedPath(str):
     @classmethod
     def of(cls, info: FileInfo) -> ListedPath:
         """The URL of a listed file."""
-        path = cls(info.path)
-        path.version = info.version
+        return cls.with_version(info.path, info.version)
+
+    @classmethod
+    def with_version(cls, url: str, version: str) -> ListedPath:
+        """The URL of a file that had this version."""
+        path = cls(url)
+        path.version = version
         return path
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:

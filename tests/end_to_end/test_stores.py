@@ -274,3 +274,35 @@ def _everything_told(_: str, dask_scheduler: Any) -> str:
     keys = [repr(key) for key in dask_scheduler.tasks]
     events = repr(dask_scheduler.get_events())
     return "\n".join([*keys, events, repr(dask_scheduler.get_logs()), repr(dask.config.config)])
+
+
+def test_files_and_tables_of_a_store_are_grouped_by_partition_keys(s3_shelf: Shelf, job: Any) -> None:
+    for store in (1, 2):
+        for day in range(3):
+            frame = table(store * 100 + day * 10, 5)
+            s3_shelf.put(f"sales/Store={store}/{day}.csv", frame.to_csv(index=False).encode())
+    script = """
+        def run(mini_batch, mini_batch_context):
+            (store,) = mini_batch_context.partition_key_value.values()
+            assert mini_batch["Store"].tolist() == [store] * 15
+            return mini_batch["id"].tolist()
+    """
+    inputs = TabularDataset.from_delimited_files(f"{s3_shelf.url}/sales", storage_options=s3_shelf.options)
+    done = job(script, inputs=inputs, mini_batch_size=None, partition_keys=["Store"])
+    assert done.state == "Completed", done.run.error
+    assert done.items == [store * 100 + day * 10 + row for store in (1, 2) for day in range(3) for row in range(5)]
+    assert done.run.summary().mini_batches == 2
+
+
+def test_files_of_a_store_come_by_combination_as_local_paths(s3_shelf: Shelf, job: Any) -> None:
+    for number in range(6):
+        s3_shelf.put(f"songs/user {number % 2}/{number}.txt", str(number).encode())
+    inputs = FileDataset.from_files(
+        f"{s3_shelf.url}/songs", partition_format="user {user}/{song}.txt", storage_options=s3_shelf.options
+    )
+    script = CONTENTS.replace("run(mini_batch):", "run(mini_batch, context):").replace(
+        "return rows", "return [f'{context.partition_key_value} {row}' for row in rows]"
+    )
+    done = job(script, inputs=inputs, mini_batch_size=None, partition_keys=["user"])
+    assert done.state == "Completed", done.run.error
+    assert sorted(done.rows) == sorted(f"{{'user': {number % 2}}} {number}.txt={number}" for number in range(6))
