@@ -1,23 +1,27 @@
 """Side inputs, and datasets among the arguments: where they lie on the node.
 
-A side input is a path, or a dataset of one file or one folder; its place is the absolute path of that. Where
-``as_mount(path)`` or ``as_download(path)`` asked for a place, a link of that name leads to the data while the
-step run is under way. The entry script is told by its arguments, in which a dataset stands for its
-place, and by ``Run.get_context().input_datasets`` where it has a name.
+A side input is a path, or a dataset of one file or one folder. Its place is the absolute path of that; what lies in
+a store is brought below the run folder before workers start. Where ``as_mount(path)`` or
+``as_download(path)`` asked for a place, a link of that name leads to the data while the step run is under way. The
+entry script is told by its arguments, in which a dataset stands for its place, and by
+``Run.get_context().input_datasets`` where it has a name.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from prs_dask.datasets import Dataset
 from prs_dask.errors import Fault, SettingsError
+from prs_dask.stores import FileInfo, Store, is_url, store_of
 
-__all__ = ["Links", "dataset_faults", "named_places", "place_of", "side_input_faults"]
+__all__ = ["Places", "dataset_faults", "side_input_faults"]
 
-SideInput: TypeAlias = str | os.PathLike[str] | Dataset
+_DOWNLOADS = 8
 
 
 def side_input_faults(side_inputs: Sequence[object]) -> list[Fault]:
@@ -30,7 +34,7 @@ def side_input_faults(side_inputs: Sequence[object]) -> list[Fault]:
             faults.append(Fault("side_inputs", repr(one), "paths and datasets", '["labels.txt"]'))
         elif "://" in os.fspath(one):
             allowed = "local paths, or a FileDataset for what lies in a store"
-            faults.append(Fault("side_inputs", repr(os.fspath(one)), allowed, "FileDataset.from_files(...)"))
+            faults.append(Fault("side_inputs", "a URL as text", allowed, "FileDataset.from_files(...)"))
         elif not os.path.exists(one):
             found = f"{os.fspath(one)!r}, which does not exist"
             faults.append(Fault("side_inputs", found, "an existing file or folder"))
@@ -45,10 +49,7 @@ def dataset_faults(setting: str, dataset: Dataset) -> Iterator[Fault]:
     elif len(paths) > 1:
         found = f"a dataset of {len(paths)} paths, {paths[0]!r} the first"
         yield Fault(setting, found, "datasets of one file or one folder", "a dataset for each of them")
-    elif "://" in paths[0]:
-        allowed = "local files and folders; stores are not supported here yet"
-        yield Fault(setting, f"{paths[0]!r}", allowed, "a download of it, or the URL as text")
-    elif not os.path.exists(paths[0]):
+    elif not is_url(paths[0]) and not os.path.exists(paths[0]):
         found = f"{paths[0]!r}, which does not exist under this very name"
         yield Fault(setting, found, "datasets of one existing file or folder", "the folder instead of a pattern")
     elif dataset.path_on_compute is not None:
@@ -58,44 +59,58 @@ def dataset_faults(setting: str, dataset: Dataset) -> Iterator[Fault]:
 def _link_faults(setting: str, path: str, target: str) -> Iterator[Fault]:
     if not isinstance(path, (str, os.PathLike)) or not os.path.isabs(path):
         yield Fault(setting, f"as_mount({path!r})", "an absolute path", "as_mount('/tmp/labels')")
-    elif os.path.lexists(path) and not os.path.samefile(path, target):
+    elif os.path.lexists(path) and (is_url(target) or not os.path.samefile(path, target)):
         yield Fault(setting, f"as_mount({os.fspath(path)!r}), where something else lies", "a path that is free")
 
 
-def place_of(side_input: object) -> str:
-    """The absolute path of a side input that has no faults."""
-    if not isinstance(side_input, Dataset):
-        return os.path.abspath(os.fspath(side_input))  # type: ignore[call-overload, no-any-return]
-    return os.path.abspath(side_input.path_on_compute or side_input.paths[0])
-
-
-def named_places(datasets: Iterable[object]) -> tuple[tuple[str, str], ...]:
-    """(name, place) of the datasets that have a name and a place, for ``Run.get_context().input_datasets``."""
-    named = [one for one in datasets if isinstance(one, Dataset) and one.name]
-    return tuple({one.name: place_of(one) for one in named if not list(dataset_faults("", one))}.items())  # type: ignore[arg-type]
-
-
-class Links:
-    """The links that lead to side inputs, while a step run is under way.
+class Places:
+    """Where side inputs lie while a step run is under way. Nothing is made or brought before `link` and `bring`.
 
     Parameters
     ----------
     side_inputs
-        All side inputs and arguments; those without a path of their own need no link.
-
-    Raises
-    ------
-    SettingsError
-        A link cannot be made; those already made are removed.
+        All side inputs and arguments, without faults.
+    folder
+        For what is brought from stores; its subfolders are numbered.
     """
 
-    def __init__(self, side_inputs: Iterable[object]) -> None:
+    def __init__(self, side_inputs: Iterable[object], folder: Path) -> None:
         self._made: dict[str, str] = {}
-        wanted: dict[str, str] = {
-            place_of(one): os.path.abspath(one.paths[0])
-            for one in side_inputs
-            if isinstance(one, Dataset) and one.path_on_compute is not None
-        }
+        self._datasets = [one for one in side_inputs if isinstance(one, Dataset)]
+        self._brought: dict[str, Path] = {}
+        for one in self._datasets:
+            url = one.paths[0]
+            if is_url(url) and url not in self._brought:
+                name = PurePosixPath(url.partition("://")[2]).name
+                self._brought[url] = folder / str(len(self._brought)) / name
+
+    def of(self, side_input: object) -> str:
+        """The absolute path of a side input."""
+        if not isinstance(side_input, Dataset):
+            return os.path.abspath(os.fspath(side_input))  # type: ignore[call-overload, no-any-return]
+        return os.path.abspath(side_input.path_on_compute or self._data(side_input))
+
+    def _data(self, dataset: Dataset) -> str:
+        path = dataset.paths[0]
+        return str(self._brought[path]) if is_url(path) else os.path.abspath(path)
+
+    def named(self, inputs: Iterable[Dataset]) -> tuple[tuple[str, str], ...]:
+        """(name, place) of all that have a name, for ``Run.get_context().input_datasets``.
+
+        Inputs are among them where they are one local path.
+        """
+        local = [one for one in inputs if not any(map(is_url, one.paths)) and not list(dataset_faults("", one))]
+        return tuple({one.name: self.of(one) for one in (*local, *self._datasets) if one.name}.items())
+
+    def link(self) -> None:
+        """Make the links that were asked for.
+
+        Raises
+        ------
+        SettingsError
+            One cannot be made; those already made are removed.
+        """
+        wanted = {self.of(one): self._data(one) for one in self._datasets if one.path_on_compute is not None}
         for link, target in wanted.items():
             if os.path.lexists(link):
                 continue
@@ -108,8 +123,21 @@ class Links:
                 raise SettingsError([fault]) from None
             self._made[link] = target
 
+    def bring(self) -> None:
+        """Bring what lies in stores.
+
+        Raises
+        ------
+        OSError, ReadError
+            It is missing, cannot be read, or was changed meanwhile.
+        """
+        for dataset in self._datasets:
+            url = dataset.paths[0]
+            if is_url(url) and not self._brought[url].exists():
+                _bring(store_of(url, dataset.storage), url, self._brought[url])
+
     def remove(self) -> None:
-        """Remove what was made, and nothing else."""
+        """Remove the links that were made, and nothing else."""
         for link, target in self._made.items():
             try:
                 if os.readlink(link) == target:
@@ -117,3 +145,29 @@ class Links:
             except OSError:
                 continue
         self._made.clear()
+
+
+def _bring(store: Store, url: str, target: Path) -> None:
+    """One file, or all files below a folder."""
+    try:
+        files = [(store.info(url), target)]
+    except FileNotFoundError:
+        folder = url.rstrip("/") + "/"
+        files = [(info, _below(target, info, folder)) for info in store.list(folder)]
+        if not files:
+            raise
+    with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="prs-side-inputs") as pool:
+        list(pool.map(lambda pair: _download(store, *pair), files))
+
+
+def _download(store: Store, info: FileInfo, target: Path) -> Any:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    store.download(info, target)
+
+
+def _below(target: Path, info: FileInfo, folder: str) -> Path:
+    """A file's place below the target; a key such as ``a/../../b`` leads nowhere else."""
+    parts = info.path.removeprefix(folder).split("/")
+    if not info.path.startswith(folder) or any(part in ("", ".", "..") for part in parts):
+        raise OSError(f"{info.path}: found a name that no local file can have; allowed: names without . and ..")
+    return target.joinpath(*parts)

@@ -17,7 +17,7 @@ from prs_dask.errors import Fault, OutputError, SettingsError
 from prs_dask.pipeline import not_yet
 from prs_dask.pipeline.outputs import OutputFileDatasetConfig, output_path
 from prs_dask.pipeline.preparation import prepare
-from prs_dask.pipeline.side_inputs import Links, dataset_faults, named_places, place_of, side_input_faults
+from prs_dask.pipeline.side_inputs import Places, dataset_faults, side_input_faults
 
 if TYPE_CHECKING:
     from prs_dask.mini_batches import MiniBatch
@@ -44,8 +44,8 @@ class ParallelRunStep:
         A folder, or an `OutputFileDatasetConfig`; None: ``output`` in the run folder.
     side_inputs
         Files or folders that every worker process may read whole: paths, or datasets of one file or one folder.
-        They lie where they are; ``as_mount(path)`` and ``as_download(path)`` make a link of that name for as
-        long as the step run lasts.
+        They lie where they are; those of stores are brought below the run folder. ``as_mount(path)`` and
+        ``as_download(path)`` make a link of that name for as long as the step run lasts.
     arguments
         The entry script's command line. A dataset, side input or output in it becomes its local path.
     allow_reuse
@@ -131,6 +131,12 @@ class ParallelRunStep:
                 dataset.check()
             except SettingsError as error:
                 faults += error.faults
+        for one in self.placed:
+            if isinstance(one, Dataset) and one not in self.inputs:
+                try:
+                    one.check()
+                except SettingsError as error:
+                    faults += error.faults
         faults += self._output_faults()
         if faults:
             raise SettingsError(faults)
@@ -222,10 +228,10 @@ class ParallelRunStep:
             check_target(target)
         preparation = prepare(config, self.options, self.inputs_of(config))
         now, short_id = time.time(), uuid.uuid4().hex[:8]
-        links = Links(self.placed)
-        folder = None
+        folder = RunFolder.create(Path(run_folder) if run_folder is not None else None, self.name, now, short_id)
+        places = Places(self.placed, folder.path / "side_inputs")
         try:
-            folder = RunFolder.create(Path(run_folder) if run_folder is not None else None, self.name, now, short_id)
+            places.link()
             output_folder = self._output_path or folder.output
             output = None
             if config.output_action == "append_row":
@@ -236,19 +242,18 @@ class ParallelRunStep:
                 step=self,
                 config=config,
                 preparation=preparation,
-                arguments=self._local_arguments(output_folder),
+                arguments=self._local_arguments(output_folder, places),
                 run_id=f"{self.name}-{short_id}",
                 run_folder=folder,
                 output_folder=output_folder,
                 output=output,
                 compute_target=target,
-                input_paths=named_places((*self.inputs, *self.placed)),
-                links=links,
+                input_paths=places.named(self.inputs),
+                places=places,
             )
         except BaseException:
-            links.remove()
-            if folder is not None:
-                folder.discard()
+            places.remove()
+            folder.discard()
             raise
 
     @property
@@ -256,14 +261,14 @@ class ParallelRunStep:
         """Everything that may have a place of its own on the node: side inputs, and datasets among the arguments."""
         return (*self.side_inputs, *(one for one in self._arguments if isinstance(one, Dataset)))
 
-    def _local_arguments(self, output_folder: Path) -> tuple[str, ...]:
+    def _local_arguments(self, output_folder: Path, places: Places) -> tuple[str, ...]:
         """The arguments as text; datasets and outputs as their local paths."""
         texts: list[str] = []
         for argument in self._arguments:
             if isinstance(argument, OutputFileDatasetConfig):
                 texts.append(str(output_path(argument) or output_folder))
             elif isinstance(argument, Dataset):
-                texts.append(place_of(argument))
+                texts.append(places.of(argument))
             else:
                 texts.append(os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument))
         return tuple(texts)

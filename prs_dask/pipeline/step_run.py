@@ -43,7 +43,7 @@ from prs_dask.output.order_file import OrderFile
 from prs_dask.output.piece_store import PieceStore
 from prs_dask.pipeline.preparation import Preparation, fingerprint, settings_for_people
 from prs_dask.pipeline.recording import TreeRecorder
-from prs_dask.pipeline.side_inputs import Links, place_of
+from prs_dask.pipeline.side_inputs import Places
 from prs_dask.quantities import format_seconds
 from prs_dask.redaction import Redactor
 
@@ -83,8 +83,8 @@ class StepRun:
         output_folder: Path,
         output: AppendFile | None,
         compute_target: Any,
-        input_paths: tuple[tuple[str, str], ...] = (),
-        links: Links | None = None,
+        input_paths: tuple[tuple[str, str], ...],
+        places: Places,
     ) -> None:
         self.id = run_id
         self.name = step.name
@@ -101,7 +101,7 @@ class StepRun:
         self._output = output
         self._compute_target = compute_target
         self._input_paths = input_paths
-        self._links = links
+        self._places = places
         self._submitted = time.monotonic()
         self._state, self._stage = "Running", "preparing"
         self._situation = Situation()
@@ -136,7 +136,7 @@ class StepRun:
             "arguments": list(self._arguments),
             "inputs": [repr(dataset) for dataset in step.inputs],
             "input_options": [{"storage_options": dict(dataset.storage or {})} for dataset in step.inputs],
-            "side_inputs": [place_of(one) for one in step.side_inputs],
+            "side_inputs": [self._places.of(one) for one in step.side_inputs],
         }
         self._folder.write_settings({**about, "settings": settings})
         if preparation.source is not None:
@@ -274,6 +274,7 @@ class StepRun:
         cluster: OpenCluster | None = None
         try:
             self._log_start()
+            self._bring_side_inputs()
             self._enter("starting workers")
             cluster = self._open_cluster()
             verdict = self._drive(cluster)
@@ -313,6 +314,15 @@ class StepRun:
         ]
         for line in lines:
             self._tree.driver(line, time.time())
+
+    def _bring_side_inputs(self) -> None:
+        if not self._step.placed:
+            return
+        self._enter("bringing side inputs")
+        try:
+            self._places.bring()
+        except OSError as error:
+            raise PrsError(f"a side input could not be brought: {error}") from error
 
     def _open_cluster(self) -> OpenCluster:
         from prs_dask.clusters import open_cluster
@@ -416,8 +426,7 @@ class StepRun:
             with contextlib.suppress(Exception):  # nothing that goes wrong here changes the result
                 cluster.close()
             sweep_abandoned()  # what workers of this machine left that were killed
-        if self._links is not None:
-            self._links.remove()
+        self._places.remove()
         digest = self._tree.errors.digest(str(self.log_dir)) if verdict.state != "Completed" else ""
         self._state = verdict.state
         self.error = "\n".join(text for text in (verdict.cause, digest) if text) or None

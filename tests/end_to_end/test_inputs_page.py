@@ -36,7 +36,7 @@ def told_by(page: str, folder: Path) -> str:
         ended = subprocess.run(
             command,
             cwd=folder,
-            env={**os.environ, "PATH": path, "USER_OF_STORE": "me"},
+            env={**os.environ, "PATH": path, "STORE_PASSWORD": "canary"},
             capture_output=True,
             text=True,
             check=False,

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SettingsError, TabularDataset
-from prs_dask.pipeline.side_inputs import Links, named_places, place_of
+from prs_dask.pipeline.side_inputs import Places
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def step(tmp_path: Path) -> Any:
 
 
 def arguments(step: ParallelRunStep) -> tuple[str, ...]:
-    return step._local_arguments(Path("/output"))
+    return step._local_arguments(Path("/output"), Places(step.placed, Path("/run/side_inputs")))
 
 
 def test_a_dataset_of_one_file_or_folder_becomes_its_path(step: Any, tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_relative_path_is_made_absolute(step: Any, tmp_path: Path, monkeypatch
     made = step(side_inputs=["labels.txt"], arguments=[FileDataset.from_files("labels.txt")])
     monkeypatch.chdir("/")
     assert arguments(made) == (str(tmp_path / "labels.txt"),)
-    assert place_of(tmp_path / "labels.txt") == str(tmp_path / "labels.txt")
+    assert Places([], Path("/run")).of(tmp_path / "labels.txt") == str(tmp_path / "labels.txt")
 
 
 @pytest.mark.parametrize("setting", ["side_inputs", "arguments"])
@@ -85,7 +85,9 @@ def test_links_lead_to_the_data_and_are_removed(tmp_path: Path) -> None:
     data.mkdir()
     link = tmp_path / "deep" / "link"
     dataset = FileDataset.from_files(data).as_mount(str(link))
-    links = Links([dataset, dataset, "x"])
+    links = Places([dataset, dataset, "x"], tmp_path)
+    links.link()
+    links.bring()
     assert os.path.samefile(link, data)
     links.remove()
     assert not os.path.lexists(link)
@@ -96,8 +98,10 @@ def test_what_lay_there_before_stays(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (tmp_path / "link").symlink_to(data)
-    Links([FileDataset.from_files(data).as_mount(str(tmp_path / "link"))]).remove()
-    Links([FileDataset.from_files(data).as_mount(str(data))]).remove()
+    for place in (tmp_path / "link", data):
+        places = Places([FileDataset.from_files(data).as_mount(str(place))], tmp_path)
+        places.link()
+        places.remove()
     assert (tmp_path / "link").is_symlink()
     assert data.is_dir()
 
@@ -107,14 +111,23 @@ def test_a_link_that_cannot_be_made_is_told_and_the_others_are_removed(tmp_path:
     data.touch()
     good = FileDataset.from_files(data).as_mount(str(tmp_path / "good"))
     with pytest.raises(SettingsError, match="side_inputs: found as_mount"):
-        Links([good, FileDataset.from_files(data).as_mount(str(data / "below"))])
+        Places([good, FileDataset.from_files(data).as_mount(str(data / "below"))], tmp_path).link()
     assert not (tmp_path / "good").exists()
 
 
 def test_names_lead_to_places(tmp_path: Path) -> None:
     data = FileDataset.from_files(tmp_path).as_named_input("data")
     several = FileDataset.from_files([tmp_path, tmp_path]).as_named_input("several")
-    assert named_places([data, several, "x", FileDataset.from_files(tmp_path)]) == (("data", str(tmp_path)),)
+    side = FileDataset.from_files(tmp_path).as_named_input("side")
+    named = Places(["x", side, FileDataset.from_files(tmp_path)], tmp_path).named([data, several])
+    assert named == (("data", str(tmp_path)), ("side", str(tmp_path)))
+
+
+def test_what_lies_in_a_store_has_a_place_below_the_run_folder(step: Any, tmp_path: Path) -> None:
+    model = FileDataset.from_files("s3://bucket/models/best/")
+    labels = FileDataset.from_files("s3://bucket/labels.txt").as_mount(str(tmp_path / "link"))
+    made = step(side_inputs=[model, labels], arguments=[model, labels])
+    assert arguments(made) == ("/run/side_inputs/0/best", str(tmp_path / "link"))
 
 
 def test_a_name_may_not_be_the_number_of_another_input(step: Any, tmp_path: Path) -> None:
