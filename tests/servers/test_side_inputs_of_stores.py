@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SettingsError
+from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SettingsError, TabularDataset
 from prs_dask.pipeline.side_inputs import Places
 
 SCRIPT = """
@@ -45,6 +45,14 @@ def test_files_and_folders_are_brought(store: Any, tmp_path: Path) -> None:
     assert run.wait_for_completion(timeout_seconds=60) == "Completed"
     assert run.output_file.read_text() == "['a.txt', 'deep er/b.txt'] cat\n"
     assert not (tmp_path / "link").is_symlink()
+
+
+def test_an_mltable_may_name_files_in_a_store(s3: Any, tmp_path: Path) -> None:
+    url = s3.put(f"{s3.bucket()}/table/a.csv", b"id,x\n1,2\n3,4\n").removesuffix("a.csv")
+    (tmp_path / "MLTable").write_text(f"paths: [{{pattern: '{url}*.csv'}}]\ntransformations: [read_delimited]\n")
+    dataset = TabularDataset.from_mltable(tmp_path, storage_options=s3.options)
+    dataset.check()
+    assert dataset.to_pandas().to_numpy().tolist() == [[1, 2], [3, 4]]
 
 
 def test_over_http(web: Any, tmp_path: Path) -> None:
