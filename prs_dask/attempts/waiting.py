@@ -48,14 +48,14 @@ class WaitingLine(Generic[T]):
 
     def chunk(self, most: int) -> list[T]:
         """Take up to ``most`` from the front, and fewer where they are large; at least one if there is one."""
-        taken: list[T] = []
-        size = 0
-        while self._line and len(taken) < most:
-            size += len(self._line[0].descriptor)
-            if taken and size > CHUNK_DESCRIPTOR_BYTES:
+        line, taken, size = self._line, list[T](), 0
+        while line and len(taken) < most:
+            more = len(line[0].descriptor)
+            if taken and size + more > CHUNK_DESCRIPTOR_BYTES:
                 break
-            taken.append(self._line.popleft())
-        self.bytes -= sum(len(one.descriptor) for one in taken)
+            size += more
+            taken.append(line.popleft())
+        self.bytes -= size
         return taken
 
     def chunks(self, most: int) -> int:
