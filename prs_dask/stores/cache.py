@@ -46,7 +46,7 @@ __all__ = ["Download", "NodeCache"]
 Download = Callable[[Path], None]
 """Writes the whole file under this path."""
 
-STANDSTILL_SECONDS = 2.0
+STANDSTILL_SECONDS = 5.0
 """A downloader whose file has not grown for so long is overtaken."""
 
 LOOK_SECONDS = 0.005

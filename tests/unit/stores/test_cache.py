@@ -155,7 +155,7 @@ def test_a_downloader_that_stands_still_is_overtaken(new_cache, store, start, fo
     wait_for(lambda: store.downloads)
     begun = time.monotonic()
     assert store.hold(cache, "a") == store.content("a")
-    assert 0.25 < time.monotonic() - begun < 3
+    assert 0.25 < time.monotonic() - begun < 20
     os.kill(process.pid, signal.SIGCONT)
     process.join(10)
     assert process.exitcode == 0
@@ -164,9 +164,9 @@ def test_a_downloader_that_stands_still_is_overtaken(new_cache, store, start, fo
 
 
 def test_a_slow_download_that_goes_on_is_waited_for(new_cache, store, start, folder, monkeypatch):
-    monkeypatch.setattr(module, "STANDSTILL_SECONDS", 0.3)
+    monkeypatch.setattr(module, "STANDSTILL_SECONDS", 1.5)
     cache = new_cache()
-    store.seconds = 1.0
+    store.seconds = 3.0
     ready, results = CONTEXT.Event(), CONTEXT.SimpleQueue()
     ready.set()
     start(_hold, folder, store, "a", ready, results)
