@@ -23,6 +23,12 @@ CANARIES = {
     "token": "cAnArY-token-0123456789",
 }
 
+PRINCIPAL = {
+    "tenant_id": "cAnArY-tenant-0123456789",
+    "client_id": "cAnArY-client-0123456789",
+    "client_secret": "cAnArY-client-secret-0123456789",
+}
+
 CONTENTS = """
 import os
 
@@ -221,6 +227,18 @@ def _in_files(folder: Path, canaries: list[bytes]) -> list[str]:
     return found
 
 
+def test_a_service_principal_appears_nowhere(azure: Any, submit: Any, cluster: Any, tmp_path: Path, capfd: Any) -> None:
+    shelf = Shelf(azure)
+    for number in range(8):
+        shelf.put(f"{number}", b"x")
+    options = {**shelf.options, **PRINCIPAL}  # adlfs takes the connection string, where there is one
+    inputs = FileDataset.from_files(shelf.url, storage_options=options)
+    key = options["connection_string"].partition("AccountKey=")[2].partition(";")[0]
+    run = submit(WAITING, inputs=inputs, mini_batch_size=1, logging_level="DEBUG")
+    _check_secrets(run, inputs, [*PRINCIPAL.values(), key], cluster, tmp_path, capfd)
+    assert run.get_status() == "Completed"
+
+
 @pytest.mark.parametrize("kind", ["files", "table", "broken"])
 def test_secrets_of_stores_appear_nowhere(
     s3: Any, s3_shelf: Shelf, faulty_s3: Any, submit: Any, cluster: Any, tmp_path: Path, capfd: Any, kind: str
@@ -237,36 +255,33 @@ def test_secrets_of_stores_appear_nowhere(
         inputs = FileDataset.from_files(url, storage_options=options)
     if kind == "broken":
         faulty_s3.fault = lambda method, path, span: 403 if method == "GET" and "/3" in path else None
-    canaries = [canary.encode() for canary in CANARIES.values()]
     run: StepRun = submit(
         WAITING, inputs=inputs, mini_batch_size="1KB" if kind == "table" else 1, logging_level="DEBUG", run_max_try=1
     )
-    while run.get_status() == "Running":
-        assert not _in_processes(canaries)
-        time.sleep(0.1)
-    run.wait_for_completion(raise_on_error=False)
-    texts = [
-        repr(inputs),
-        str(inputs),
-        repr(inputs.reader()),
-        repr(run),
-        repr(run._step),
-        str(run.error),
-        *capfd.readouterr(),
-    ]
-    texts += [repr(inputs.plan()), json.dumps(dask.config.config, default=repr)]
-    with Client(cluster.address, set_as_default=False) as client:
-        texts.append(client.run_on_scheduler(_everything_told, "hostile"))
-        texts += map(str, client.run(lambda dask_worker: dask_worker.get_logs()).values())
-        texts.append(str(client.run(lambda: repr(dict(os.environ)) + repr(dask.config.config))))
-    for text in texts:
-        assert not [name for name, canary in CANARIES.items() if canary in text], text[:200]
-    assert not _in_files(tmp_path, canaries)
+    _check_secrets(run, inputs, list(CANARIES.values()), cluster, tmp_path, capfd)
     told = json.loads((tmp_path / "run" / "run.json").read_text())
     (shown,) = told["input_options"]
     assert set(shown["storage_options"]) == {"key", "secret", "token", "endpoint_url"}
     assert all(value.startswith("pbkdf2:") for value in shown["storage_options"].values())
     assert run.summary().failed_mini_batches == (1 if kind == "broken" else 0)
+
+
+def _check_secrets(run: StepRun, inputs: Any, secrets: list[str], cluster: Any, folder: Path, capfd: Any) -> None:
+    """While the run goes on and when it has ended, nothing that others can read holds one."""
+    canaries = [secret.encode() for secret in secrets]
+    while run.get_status() == "Running":
+        assert not _in_processes(canaries)
+        time.sleep(0.1)
+    run.wait_for_completion(raise_on_error=False)
+    texts = [repr(inputs), str(inputs), repr(inputs.reader()), repr(run), repr(run._step), str(run.error)]
+    texts += [*capfd.readouterr(), repr(inputs.plan()), json.dumps(dask.config.config, default=repr)]
+    with Client(cluster.address, set_as_default=False) as client:
+        texts.append(client.run_on_scheduler(_everything_told, "hostile"))
+        texts += map(str, client.run(lambda dask_worker: dask_worker.get_logs()).values())
+        texts.append(str(client.run(lambda: repr(dict(os.environ)) + repr(dask.config.config))))
+    for text in texts:
+        assert not [secret for secret in secrets if secret in text], text[:200]
+    assert not _in_files(folder, canaries)
 
 
 def _everything_told(_: str, dask_scheduler: Any) -> str:

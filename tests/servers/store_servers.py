@@ -186,6 +186,18 @@ def _azurite() -> list[str]:
     return ["node", str(program)]
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch Azurite before the first test, not within its time limit."""
+    if session.config.option.collectonly or hasattr(session.config, "workerinput"):
+        return
+    for item in session.items:
+        params = getattr(item, "callspec", None)
+        if "azure" in getattr(item, "fixturenames", ()) or (params and "azure" in params.params.values()):
+            with contextlib.suppress(pytest.fail.Exception):  # the tests will say so
+                _azurite()
+            return
+
+
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=300)
     if done.returncode:

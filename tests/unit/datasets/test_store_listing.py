@@ -21,18 +21,25 @@ from prs_dask.errors import InputError, SettingsError
 from prs_dask.mini_batches import decode, encode
 
 
+def emptied():
+    """fsspec's memory, which is one for the whole process, with nothing in it."""
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.pseudo_dirs[:] = [""]
+    return memory
+
+
 @pytest.fixture
 def put():
     """Write a file of the store; its URL."""
-    memory = fsspec.filesystem("memory")
+    memory = emptied()
 
     def write(name, data=b"x"):
         memory.pipe_file(f"/box/{name}", data)
         return f"memory://box/{name}"
 
     yield write
-    memory.store.clear()
-    memory.pseudo_dirs[:] = [""]
+    emptied()
 
 
 def listed(path, **options):
@@ -84,9 +91,7 @@ def test_hidden_names_count_where_they_are_asked_for(tree):
 )
 def test_a_store_gives_the_files_that_a_local_folder_gives(tmp_path_factory, names, path):
     folder = tmp_path_factory.mktemp("tree")
-    memory = fsspec.filesystem("memory")
-    memory.store.clear()
-    memory.pseudo_dirs[:] = [""]
+    memory = emptied()
     for name in ["ab/a", *names]:
         parts = name.strip("/").split("/")
         local = folder.joinpath(*parts)
@@ -168,6 +173,19 @@ def test_credentials_in_urls_become_options_and_are_shown_nowhere():
     for text in (repr(dataset), str(dataset), repr(dataset.reader()), repr(dataset.as_download())):
         assert "canary" not in text
     assert dataset.as_named_input("x").storage_options == dataset.storage_options
+
+
+def test_secrets_are_in_no_key_and_no_text_of_a_dask_collection(put):
+    put("a.csv", CSV)
+    dataset = TabularDataset.from_delimited_files("memory://box/a.csv", storage_options={"password": "canary"})
+    frame = dataset.to_dask(1000)
+    graph = dict(frame.__dask_graph__())
+    assert len(graph) > 1
+    for text in (repr(frame), str(list(graph)), repr(list(graph.values())), repr(frame.expr)):
+        assert "canary" not in text
+    assert len(frame.compute(scheduler="synchronous")) == 200
+    bag = FileDataset.from_files("memory://box/a.csv", storage_options={"password": "canary"}).to_dask()
+    assert bag.compute(scheduler="synchronous") == ["memory://box/a.csv"]
 
 
 def test_two_credentials_in_one_dataset_are_refused():

@@ -41,6 +41,7 @@ def place(request):
     if request.param == "memory":
         memory = fsspec.filesystem("memory")
         memory.store.clear()
+        memory.pseudo_dirs[:] = [""]
         yield Place("memory://box", None, lambda url, data: memory.pipe_file(url, data))
         memory.store.clear()
         memory.pseudo_dirs[:] = [""]
