@@ -47,5 +47,5 @@ def test_environment_installs_the_checkout_itself():
 def test_extras_are_those_that_the_documentation_names():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras) == {
-        "all", "azure", "cuda", "demo", "docs", "gcs", "http", "notebook", "report", "s3", "sql", "ssh", "test",
+        "all", "azure", "cuda", "demo", "docs", "fuzz", "gcs", "http", "notebook", "report", "s3", "sql", "ssh", "test",
     }  # fmt: skip
