@@ -2,8 +2,8 @@
 
 The frame that comes out equals the slice that went in: values, column names of any kind, index and
 dtypes, with categories, time zones, nullable types, and text in columns of dtype object. What differs:
-a missing value in a column of dtype object is None, lists in cells come as NumPy arrays (as from Parquet), and a
-DatetimeIndex has no ``freq``. What Arrow cannot carry is refused, with the column named.
+a missing value in a column of dtype object is None, lists, tuples and sets in cells come as NumPy arrays (as from
+Parquet), and a DatetimeIndex has no ``freq``. What Arrow cannot carry is refused, with the column named.
 
 Column names and dtypes that Arrow would change travel beside the rows, pickled: both ends run the
 same code in one trust domain (see ``mini_batches.descriptors``).
@@ -130,7 +130,11 @@ def _bytes_of(table: pa.Table) -> int:
 
 def _to_table(frame: pd.DataFrame) -> pa.Table:
     """The frame as an Arrow table; an index that is a mere range is not in it."""
-    table = _arrow_table(frame.set_axis([str(number) for number in range(frame.shape[1])], axis=1))
+    try:
+        table = _arrow_table(frame.set_axis([str(number) for number in range(frame.shape[1])], axis=1))
+    except InputError:
+        check_columns(frame)  # the same, with the columns' own names
+        raise
     nothing = table.slice(0, 0).to_pandas()
     dtypes = {
         position: dtype

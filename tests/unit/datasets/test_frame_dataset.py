@@ -112,6 +112,16 @@ def test_partitions_are_computed_as_they_are_asked_for_and_empty_ones_give_none(
     assert computed == [2, 0, 3, 1]
 
 
+def test_a_partition_that_arrow_cannot_carry_is_told_when_its_turn_comes() -> None:
+    parts = [delayed(pd.DataFrame)({"good": [1], "mixed": values}) for values in ([1], ["a"], [1j])]
+    meta = pd.DataFrame({"good": [1], "mixed": pd.Series([1], dtype=object)})
+    dataset = TabularDataset.from_dask(dd.from_delayed(parts, meta=meta, verify_meta=False))
+    mini_batches = dataset.mini_batches(1 << 20)
+    assert [next(mini_batches).items, next(mini_batches).items] == [1, 1]
+    with pytest.raises(InputError, match="column 'mixed': found dtype complex128"):
+        next(mini_batches)
+
+
 @pytest.mark.parametrize("dataset", ["pandas", "dask"])
 @pytest.mark.parametrize("size", [500, 1 << 20])
 def test_partition_i_of_to_dask_is_mini_batch_i(dataset: str, size: int) -> None:
