@@ -166,12 +166,12 @@ def key_faults(
 
 
 def column_faults(spec: ReadSpec, path_format: PathFormat) -> list[Fault]:
-    """A fault for each key that has the name of a column, as far as those are known from the files' head."""
-    columns = {*(name for name, _ in spec.column_types), *(spec.names or ())}
+    """A fault for each key that has the name of another column, as far as those are known from the files' head."""
+    columns = {*(name for name, _ in spec.column_types), *(spec.names or ()), *(["Path"] if spec.include_path else [])}
     name = "partition_keys" if path_format.template is None else "partition_format"
     allowed = "keys with other names than the columns: both would be columns of the table"
     return [
-        Fault(name, f"the key {key!r}, which is a column of the files too", allowed)
+        Fault(name, f"the key {key!r}, which is a column of the table without it", allowed)
         for key in path_format.keys
         if key in columns
     ]

@@ -327,9 +327,10 @@ class TabularDataset(Dataset):
         """
         spec = self.spec._replace(path_format=self._keys(), keys=self.group_by)
         if self.spec.kind == "parquet":
-            return spec._replace(first_file=self._first_file())
-        names = self._names_for_all()
-        spec = spec._replace(names=names, column_types=self._column_types(names))
+            spec = spec._replace(first_file=self._first_file())
+        else:
+            names = self._names_for_all()
+            spec = spec._replace(names=names, column_types=self._column_types(names))
         if spec.path_format is not None and (faults := column_faults(spec, spec.path_format)):
             raise InputError(faults)
         return spec

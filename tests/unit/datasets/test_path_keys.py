@@ -304,6 +304,13 @@ def test_a_clash_of_key_and_column_is_refused_before_anything_starts(sales):
         dataset.reader()
 
 
+def test_a_key_named_as_the_column_of_paths_is_refused(tmp_path):
+    folder = make_parquet(tmp_path / "d", {"Path=1/a.parquet": pd.DataFrame({"n": [1]})})
+    assert TabularDataset.from_parquet_files(folder).to_pandas()["Path"].tolist() == [1]
+    with pytest.raises(InputError, match="the key 'Path'"):
+        TabularDataset.from_parquet_files(folder, include_path=True).reader()
+
+
 def test_a_clash_that_only_a_later_file_has_fails_its_mini_batch(tmp_path):
     folder = make(tmp_path / "d", {"1.csv": "n\n1\n", "2.csv": "k\n1\n"})
     with pytest.raises(ReadError, match=r"2.csv: has a column 'k' of its own.*rename the key"):
