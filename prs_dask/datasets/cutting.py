@@ -19,7 +19,7 @@ from prs_dask.datasets.read_spec import Kind, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote, RecordStarts
 from prs_dask.datasets.records_as_lines import are_records_lines
 from prs_dask.datasets.source_file import open_text, version_of
-from prs_dask.datasets.store_listing import listed_version
+from prs_dask.datasets.store_listing import ListedPath, listed_version
 from prs_dask.datasets.text_file import can_be_cut, check_is_text, open_stream, utf8_stream
 from prs_dask.mini_batches import FileMiniBatch, MiniBatch, PartMiniBatch, RowGroupMiniBatch, TextMiniBatch
 
@@ -54,10 +54,9 @@ def cut_files(files: Iterable[str], size: int, input_index: int) -> Iterator[Min
 
 def listed_files(input_index: int, paths: tuple[str, ...], values: tuple[Any, ...] = ()) -> FileMiniBatch:
     """These files, with the versions that stores have told of them."""
-    versions = tuple(map(listed_version, paths))
-    if not any(versions):
-        return FileMiniBatch(input_index, paths, values=values)
-    return FileMiniBatch(input_index, tuple(map(str, paths)), versions, values)
+    if ListedPath not in set(map(type, paths)):  # local files, in millions: no call for each
+        return FileMiniBatch(input_index, paths, (), values)
+    return FileMiniBatch(input_index, tuple(map(str, paths)), tuple(map(listed_version, paths)), values)
 
 
 def cut_file_groups(groups: Iterable[Group], input_index: int) -> Iterator[MiniBatch]:

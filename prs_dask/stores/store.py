@@ -250,20 +250,20 @@ def _joined(kind: Any, protocol: str, options: dict[str, Any]) -> Client:
     if protocol in ("s3", "s3a"):
         from prs_dask.stores import s3
 
-        return s3.S3Client(kind(**s3.constructor_options(options), **fresh))
+        return s3.S3Client(kind(**{**fresh, **s3.constructor_options(options)}))
     if protocol in AZURE:
         from prs_dask.stores.azure import AzureClient
 
-        return AzureClient(kind(**options, **fresh))
+        return AzureClient(kind(**{**fresh, **options}))
     if protocol in HTTP:
         from prs_dask.stores import web
 
         own, queries = web.constructor_options(options)
-        return web.WebClient(kind(**own, **fresh), protocol, queries)
+        return web.WebClient(kind(**{**fresh, **own}), protocol, queries)
     from prs_dask.stores.any_file_system import AnyClient
 
     if getattr(kind, "async_impl", False):
-        one = kind(**options, **fresh)
+        one = kind(**{**fresh, **options})
         return AnyClient(lambda: one, protocol)
     kind(**options)  # its faults are told at once; fsspec keeps one instance for each thread
     return AnyClient(lambda: kind(**options), protocol)
