@@ -191,8 +191,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or hasattr(session.config, "workerinput"):
         return
     for item in session.items:
-        params = getattr(item, "callspec", None)
-        if "azure" in getattr(item, "fixturenames", ()) or (params and "azure" in params.params.values()):
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        texts = {value for value in values if isinstance(value, str)}  # values of other kinds may refuse comparison
+        if "azure" in texts.union(getattr(item, "fixturenames", ())):
             with contextlib.suppress(pytest.fail.Exception):  # the tests will say so
                 _azurite()
             return
