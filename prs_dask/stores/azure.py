@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from prs_dask.stores.client import CALL_SECONDS, Found, Page, awaited
+from prs_dask.stores.client import SILENT_SECONDS, Found, Page, awaited
 
 __all__ = ["AzureClient", "options_in"]
 
 _ACCOUNT = re.compile(r"(?:[^/@]*@)?([^/@.]+)\.(?:dfs|blob)\.core\.windows\.net(?=/|$)", re.IGNORECASE)
 # azure-core would wait for a quarter of a minute before its first retry.
-_ONCE: dict[str, Any] = {"retry_total": 0, "connection_timeout": 10, "read_timeout": int(CALL_SECONDS)}
+_ONCE: dict[str, Any] = {"retry_total": 0, "connection_timeout": 10, "read_timeout": int(SILENT_SECONDS)}
 
 
 def options_in(path: str) -> dict[str, Any]:

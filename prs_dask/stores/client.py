@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-__all__ = ["CALL_SECONDS", "Client", "Found", "Page", "awaited"]
+__all__ = ["CALL_SECONDS", "SILENT_SECONDS", "Client", "Found", "Page", "awaited"]
 
 CALL_SECONDS = 30.0
 """So long one request may take; it reads 8 MiB at most."""
+
+SILENT_SECONDS = 15.0
+"""So long a server may send nothing: half of ``task_overhead_timeout``, so that there is time to ask again."""
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
-from prs_dask.stores.client import CALL_SECONDS, Found, Page, awaited
+from prs_dask.stores.client import SILENT_SECONDS, Found, Page, awaited
 from prs_dask.stores.urls import URL_QUERIES
 
 __all__ = ["WebClient", "constructor_options"]
@@ -26,7 +26,7 @@ def constructor_options(options: dict[str, Any]) -> tuple[dict[str, Any], Mappin
     options = dict(options)
     queries = options.pop(URL_QUERIES, {})
     client = dict(options.pop("client_kwargs", None) or {})
-    client.setdefault("timeout", aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=CALL_SECONDS / 2))
+    client.setdefault("timeout", aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENT_SECONDS))
     if "username" in options:
         who = f"{options.pop('username')}:{options.pop('password', '')}"
         basic = {"Authorization": f"Basic {b64encode(who.encode()).decode()}"}
