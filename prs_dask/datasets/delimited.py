@@ -30,6 +30,7 @@ __all__ = ["Block", "infer_types", "parse"]
 _MISFIT = re.compile(r"In CSV column #(\d+): (.*)", re.DOTALL)
 _WIDER = {"int64": "uint64", "uint64": "float64"}
 _LARGEST = 1 << 29
+_MOST = (1 << 31) - 2
 _LONG_INTEGER = r"^\s*[+-]?\d{19,}\s*$"
 
 # What pandas.read_csv takes for a missing value.
@@ -75,7 +76,11 @@ def parse(block: Block, spec: ReadSpec) -> pd.DataFrame:
     if len(block.data) > _LARGEST:
         import pandas as pd
 
-        return pd.concat([parse(piece, spec) for piece in _pieces(block, spec)], ignore_index=True)
+        return pd.concat([_parse(piece, spec) for piece in _pieces(block, spec)], ignore_index=True)
+    return _parse(block, spec)
+
+
+def _parse(block: Block, spec: ReadSpec) -> pd.DataFrame:
     wanted = _wanted(block.names, spec.dtype)
     kinds = {name: kind for name, kind in spec.column_types if name not in wanted}
     # One thread: there is a worker process per core (measured on a busy machine: 2.5 times as fast).
@@ -171,6 +176,9 @@ def _read_csv(
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
+    if len(block.data) > _MOST:
+        found = f"{block.path}, from line {block.first_line()} on: found a row of up to {len(block.data)} bytes"
+        raise ReadError(f"{found}; allowed: less than 2 GiB; a quote may have been left open there")
     return arrow_csv.read_csv(
         pa.BufferReader(block.data),
         # One piece: pyarrow loses bytes of a quoted CRLF that lies across two of its own.

@@ -134,7 +134,7 @@ def small_files(scale: float) -> Figure:
             folder = root / f"{number:04d}"
             folder.mkdir(parents=True)
             for index in range(each):
-                os.close(os.open(folder / f"{index:04d}.txt", os.O_CREAT | os.O_WRONLY))
+                os.close(os.open(f"{folder}/{index:04d}.txt", os.O_CREAT | os.O_WRONLY))
         _in_turn(root)  # the kernel's cache is warm for all
         bare, listed = min(_in_turn(root) for _ in range(2))
         growth = float(_alone("print(growth(sys.argv[1]))", str(root)))

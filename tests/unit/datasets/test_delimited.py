@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prs_dask.datasets import delimited
 from prs_dask.datasets.delimited import _NULLS, Block, infer_types, parse
-from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.datasets.read_spec import ReadError, ReadSpec
 
 NAMES = ("a", "b")
 INTEGERS = st.integers(-(10**17), 10**17).map(str)  # longer ones keep their digits, unlike with pandas
@@ -48,3 +50,18 @@ def test_a_block_read_by_itself_has_the_values_and_types_that_pandas_gives(data)
         # Truth values and missing ones, which are None here and NaN there.
         found[name] = found[name].where(found[name].notna(), float("nan"))
     pd.testing.assert_frame_equal(found, expected)
+
+
+def test_a_large_block_is_read_in_pieces_and_a_row_too_large_for_one_is_an_error(monkeypatch):
+    spec = ReadSpec("delimited", names=NAMES, column_types=(("a", "int64"), ("b", "str")))
+    block = Block(b'1,"x\ny"\n2,y\n3,z\n' * 50, NAMES, "t.csv", lambda: 7)
+    whole = parse(block, spec)
+    monkeypatch.setattr(delimited, "_LARGEST", 20)
+    pd.testing.assert_frame_equal(parse(block, spec), whole)
+    monkeypatch.setattr(delimited, "_MOST", 60)
+    assert len(parse(block, spec)) == 150
+    large = Block(b"1,x\n" * 10 + b"2," + b"y" * 70 + b"\n", NAMES, "t.csv", lambda: 7)
+    with pytest.raises(
+        ReadError, match=r"t.csv, from line 13 on: found a row of up to \d+ bytes; allowed: less than 2 GiB"
+    ):
+        parse(large, spec)
