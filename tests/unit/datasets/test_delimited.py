@@ -61,7 +61,5 @@ def test_a_large_block_is_read_in_pieces_and_a_row_too_large_for_one_is_an_error
     monkeypatch.setattr(delimited, "_MOST", 60)
     assert len(parse(block, spec)) == 150
     large = Block(b"1,x\n" * 10 + b"2," + b"y" * 70 + b"\n", NAMES, "t.csv", lambda: 7)
-    with pytest.raises(
-        ReadError, match=r"t.csv, from line 13 on: found a row of up to \d+ bytes; allowed: less than 2 GiB"
-    ):
+    with pytest.raises(ReadError, match=r"t.csv, from line 13 on: found a row of up to \d+ bytes"):
         parse(large, spec)
