@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -25,6 +26,12 @@ pytest_plugins = ["store_servers"]  # tests/servers/store_servers.py
 # Pools that Dask makes once in a process and keeps until its end, whatever is closed.
 PERMANENT_THREADS = ("Dask-Offload", "Dask-Default-Threads", "TCP-Executor", "Profile", "asyncio_", "fsspecIO")
 PATIENCE = 15.0  # seconds that what is ending may take
+
+
+def pytest_configure() -> None:
+    """Ctrl-C means what it means in a terminal, also in the background of a shell, which ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _processes() -> dict[object, str]:

@@ -11,7 +11,6 @@ import contextlib
 import csv
 import os
 import re
-import signal
 import subprocess
 import sys
 import textwrap
@@ -297,8 +296,6 @@ class Command:
             stdin=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
-            # As in a terminal, also where these tests run in the background of a shell, which ignores it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
         )
 
     def finish(self, process: subprocess.Popen[str], timeout: float = 60.0) -> tuple[int, str, str]:
