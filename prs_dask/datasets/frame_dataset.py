@@ -9,9 +9,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.datasets.dataset import check_size
+from prs_dask.datasets.fileless_dataset import FilelessDataset
 from prs_dask.datasets.frames import check_columns, pieces, rows_of_pieces, to_bytes
 from prs_dask.datasets.read_spec import ReadSpec
-from prs_dask.datasets.tabular_dataset import TabularDataset
 from prs_dask.errors import Fault, InputError, SettingsError
 from prs_dask.mini_batches import FrameMiniBatch, MiniBatch
 
@@ -23,7 +23,7 @@ __all__ = ["DaskDataset", "PandasDataset", "dask_dataset", "pandas_dataset"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PandasDataset(TabularDataset):
+class PandasDataset(FilelessDataset):
     """The rows of a pandas DataFrame; made by ``TabularDataset.from_pandas``."""
 
     frame: pd.DataFrame = field(repr=False, compare=False)
@@ -41,19 +41,12 @@ class PandasDataset(TabularDataset):
             found = "no rows" if self.frame.shape[1] else "no columns"
             raise InputError([Fault("from_pandas", f"a DataFrame with {found}", "at least one row and one column")])
 
-    def reader(self) -> ReadSpec:
-        return self.spec
-
-    def files(self) -> Iterator[str]:
-        return iter(())
-
-    def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
-        check_size(mini_batch_size)
-        return _mini_batches(self.frame, mini_batch_size, input_index, 0)
+    def _cut(self, size: int, input_index: int) -> Iterator[MiniBatch]:
+        return _mini_batches(self.frame, size, input_index, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DaskDataset(TabularDataset):
+class DaskDataset(FilelessDataset):
     """The partitions of a Dask DataFrame; made by ``TabularDataset.from_dask``."""
 
     frame: dd.DataFrame = field(repr=False, compare=False)
@@ -61,16 +54,6 @@ class DaskDataset(TabularDataset):
     def check(self) -> None:
         """See that Arrow can carry every column, as far as their dtypes tell; computes nothing."""
         check_columns(self.frame._meta)
-
-    def reader(self) -> ReadSpec:
-        return self.spec
-
-    def files(self) -> Iterator[str]:
-        return iter(())
-
-    def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
-        check_size(mini_batch_size)
-        return self._cut(mini_batch_size, input_index)
 
     def _cut(self, size: int, input_index: int) -> Iterator[MiniBatch]:
         row = 0

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prs_dask.datasets.dataset import check_size
+from prs_dask.datasets.fileless_dataset import FilelessDataset
 from prs_dask.datasets.query import INSTALL_SQL, Query, connectable, missing_database, without_secrets
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
-from prs_dask.datasets.tabular_dataset import TabularDataset
 from prs_dask.errors import Fault, InputError, SettingsError
 from prs_dask.mini_batches import MiniBatch, QueryMiniBatch
 
@@ -22,7 +21,7 @@ _EXAMPLE = "'postgresql+psycopg://user:password@host/database'"
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryDataset(TabularDataset):
+class QueryDataset(FilelessDataset):
     """The rows of a SQL query; made by ``TabularDataset.from_sql_query``."""
 
     @property
@@ -48,14 +47,7 @@ class QueryDataset(TabularDataset):
             allowed = "a database that can be reached"
             raise InputError([Fault("connection", f"{self.query.shown_url!r}: {problem}", allowed)])
 
-    def reader(self) -> ReadSpec:
-        return self.spec
-
-    def files(self) -> Iterator[str]:
-        return iter(())
-
-    def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
-        check_size(mini_batch_size)
+    def _cut(self, size: int, input_index: int) -> Iterator[MiniBatch]:
         return iter([QueryMiniBatch(input_index)])
 
 
