@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["MAX_CHUNK", "MeanCost", "box_seconds", "chunk_size", "queue_target", "target_seconds"]
+__all__ = ["MAX_CHUNK", "MeanCost", "box_seconds", "chunk_size", "queue_target", "report_seconds", "target_seconds"]
 
 MAX_CHUNK = 256
 """Most mini-batches of a chunk: bounds what is run again when a worker is lost."""
@@ -17,6 +17,7 @@ CHUNK_BYTES = 8 << 20
 """Rows a chunk is expected to make at most, in bytes."""
 
 CHUNK_SECONDS = 0.25
+REPORT_SECONDS = 0.2
 SECONDS_PER_SLOT = 0.002
 
 
@@ -29,6 +30,11 @@ def target_seconds(slots: int) -> float:
 def box_seconds(slots: int) -> float:
     """Seconds after which a chunk gives back what it has not begun: twice the target."""
     return 2 * target_seconds(slots)
+
+
+def report_seconds(slots: int) -> float:
+    """Seconds between two reports of a lane within a chunk: 0.2, and with very many lanes longer, as for claims."""
+    return max(REPORT_SECONDS, SECONDS_PER_SLOT * slots)
 
 
 class MeanCost:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
-from prs_dask.attempts.chunks import MeanCost, box_seconds, chunk_size, queue_target
+from prs_dask.attempts.chunks import MeanCost, box_seconds, chunk_size, queue_target, report_seconds
 from prs_dask.attempts.init_rules import InitRules, StartPermission
 from prs_dask.attempts.lifecycle import Event, State, after
 from prs_dask.attempts.limits import RunLimits, broken_threshold, retry_delay, worth_another_try
@@ -65,6 +65,8 @@ class Grant:
         (mini-batch id, attempt, descriptor) of each, in the order to run them.
     box
         Seconds after which what has not been begun is given back.
+    report
+        Seconds between two reports of what has ended.
     open
         What has not ended yet, by id.
     careful
@@ -82,6 +84,7 @@ class Grant:
     process: str
     work: list[tuple[int, int, bytes]]
     box: float
+    report: float
     open: dict[int, _MiniBatch] = field(default_factory=dict)
     careful: bool = False
     gives_back: bool = False
@@ -229,6 +232,12 @@ class Judge:
         return self._queue.room(queue_target(self.mean, lanes), lanes)
 
     @property
+    def runs_short(self) -> bool:
+        """Does less wait than half of what should, while more is listed?"""
+        lanes = max(1, self.places.lanes)
+        return self._total is None and 2 * self.room > queue_target(self.mean, lanes)
+
+    @property
     def claimable(self) -> int:
         """Mini-batches that a lane could be given at once."""
         return len(self._queue) + len(self._retries) + len(self._careful)
@@ -366,10 +375,11 @@ class Judge:
         if self.first_run is None:
             self.first_run = now
         self._last_token += 1
-        box = box_seconds(self.places.lanes)
+        box, report = box_seconds(self.places.lanes), report_seconds(self.places.lanes)
         grant = Grant(
-            self._last_token, lane, process, [], box, careful=careful, gives_back=hoards, permit=number, since=now
-        )
+            self._last_token, lane, process, [], box, report,
+            careful=careful, gives_back=hoards, permit=number, since=now,
+        )  # fmt: skip
         for mini_batch in chosen:
             mini_batch.state = after(mini_batch.state, Event.CLAIM)
             grant.open[mini_batch.number] = mini_batch

@@ -1,7 +1,7 @@
 """Where attempts can run: nodes, their workers, the lanes of each, and the permits for them.
 
 A *lane* is a worker's slot for one worker process. A *permit* is a Dask task, restricted to one
-worker, that lets one lane of it work for a slice of time. Permits are issued for what there is
+worker, that lets one lane of it work, for a slice of time where others wait. Permits are issued for what there is
 to do, never for more lanes than a node may have, plus one spare where every thread of a worker
 is a lane: it waits behind the running one, so that no time passes between two slices.
 """
@@ -228,11 +228,12 @@ class Places:
             del self.workers[permit.worker].permits[number]
 
     def slice_is_over(self, permit: Permit, now: float, *, others_wait: bool, long: bool = False) -> bool:
-        """Must this permit return its thread? Only to a spare permit, or to others' tasks.
+        """Must this permit return its thread? Only to others' tasks, or where the worker has fewer lanes by now.
 
         ``long``: for a lane whose next files are fetched while it works, which a return interrupts.
         """
         if permit.began is None or now - permit.began < (LONG_SLICE_SECONDS if long else SLICE_SECONDS):
             return False
         worker = self.workers[permit.worker]
-        return others_wait or len(worker.permits) > worker.lanes
+        spare = worker.lanes == worker.threads
+        return others_wait or len(worker.permits) > worker.lanes + spare

@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 __all__ = ["Lane"]
 
 AHEAD_SECONDS = 0.05
-FLUSH_SECONDS = 0.05
-FLUSH_BYTES = 1 << 20
+REPORT_BYTES = 1 << 20
+"""What has ended is reported as soon as it is so much, however little time has passed."""
+
 ASK_AHEAD_SECONDS = 0.02
 """With less work than this left a lane asks for its next chunk: several times what an answer takes."""
 
@@ -87,6 +88,7 @@ class Lane:
         self._asked_back = False
         self._box_ends = 0.0
         self._flush_at = 0.0
+        self._report_seconds = 0.0
         self._ask_at = 0.0
         self._piece_bytes = 0
         self._header: bytes | None = None
@@ -232,7 +234,6 @@ class Lane:
         self._outbox.process = self._process.number
         begun = time.monotonic()
         self._look_later(begun)
-        self._flush_at = begun + FLUSH_SECONDS
         self._take(grant, begun)
         while (self._sent or self._pending or self._asking) and self._process is not None:
             if self._supervisor.stopping == "kill":
@@ -248,7 +249,7 @@ class Lane:
                 self._give_back_rest()
             if self._call is not None and self._call.done():
                 reply = self._finish_call()
-                self._flush_at = now + FLUSH_SECONDS
+                self._flush_at = now + self._report_seconds
                 if "work" in reply and self._process is not None:
                     self._take(reply, now)
                     self._ask_at = now
@@ -259,6 +260,8 @@ class Lane:
         """More work, and so much time for it."""
         self._pending.extend(grant["work"])
         self._asked_back = False
+        self._report_seconds = grant["report"]
+        self._flush_at = now + self._report_seconds
         # What a hoarding lane has got ahead of time waits as long as nobody else is idle.
         self._box_ends = math.inf if self._hoards else now + grant["box"]
         self._fetch_ahead([work[2] for work in grant["work"]])
@@ -294,10 +297,10 @@ class Lane:
 
     def _flush(self, permit: int, now: float) -> None:
         """Tell what has ended, where it is time for that; at the end of a chunk the next claim does so."""
-        if self._outbox and (now >= self._flush_at or self._outbox.size > FLUSH_BYTES or self._outbox.back):
+        if self._outbox and (now >= self._flush_at or self._outbox.size > REPORT_BYTES or self._outbox.back):
             if self._sent or self._pending:
                 self._begin_call(permit, claim=False)
-            self._flush_at = now + FLUSH_SECONDS
+            self._flush_at = now + self._report_seconds
 
     def _may_ask_ahead(self, now: float) -> bool:
         """Will the process be idle soon? Then its next chunk is asked for while it runs the last ones."""

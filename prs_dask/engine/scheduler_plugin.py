@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from distributed.comm.addressing import get_address_host
+from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from prs_dask.attempts.init_rules import InitRules
@@ -41,7 +42,10 @@ DRIVER_SILENT_SECONDS = 60.0
 
 CLAIM_WAIT_SECONDS = 0.1
 TICK_SECONDS = 0.5
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.05
+"""What comes within this time goes to the driver in one answer, where nothing is urgent."""
+
+URGENT_GATHER_SECONDS = 0.005
 MOST_REPLY_BYTES = 8 << 20
 MOST_LOG_BYTES = 8 << 20
 PIECE_BYTES = 1 << 20
@@ -352,9 +356,18 @@ class RunPlugin(SchedulerPlugin):
                 await asyncio.wait_for(self._supplied.wait(), until - now)
 
     def _others_wait(self, worker: str) -> bool:
-        """Are more tasks assigned to the worker than it has threads?"""
+        """Does a task that is none of ours want a thread of this worker, or is the worker to do no more?
+
+        Tasks that Dask could run anywhere wait in the scheduler, ``queued``, as long as our permits fill the workers.
+        """
         state = self._scheduler.workers.get(worker)
-        return state is not None and len(state.processing) > state.nthreads
+        if state is None:
+            return False
+        if state.status is not Status.running or self._scheduler.queued:
+            return True
+        place = self._judge.places.workers.get(worker)
+        own = len(place.permits) if place is not None else 0
+        return len(state.processing) > max(state.nthreads, own)
 
     async def on_logs(self, worker: str, pieces: list[Reply]) -> Reply:
         """Pieces of log files; the answer comes when there is room for more."""
@@ -463,8 +476,27 @@ class RunPlugin(SchedulerPlugin):
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._news.wait(), left)
         if wait:
-            await asyncio.sleep(GATHER_SECONDS)
-            self._has_news(ack)
+            await self._gather(ack)
+
+    async def _gather(self, ack: int) -> None:
+        """Wait for what comes right behind the first news: an answer for each would cost more than it is worth."""
+        until = time.monotonic() + GATHER_SECONDS
+        await asyncio.sleep(URGENT_GATHER_SECONDS)
+        while self._has_news(ack) and not self._is_urgent(ack):
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            self._news.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), left)
+
+    def _is_urgent(self, ack: int) -> bool:
+        """Does somebody wait for the driver: lanes for permits or mini-batches, or all for the end?"""
+        if self._judge.verdict is not None or self._stopping or self._judge.runs_short:
+            return True
+        return self._result_bytes > PIECE_BYTES or any(
+            entry["kind"] == "permit" for number, entry, _ in self._results if number > ack
+        )
 
     def _has_news(self, ack: int) -> bool:
         """Is there anything for the driver? New permits and log pieces are made results here."""
@@ -509,4 +541,4 @@ class RunPlugin(SchedulerPlugin):
 
 
 def _grant_reply(grant: Grant) -> Reply:
-    return {"token": grant.token, "work": grant.work, "box": grant.box}
+    return {"token": grant.token, "work": grant.work, "box": grant.box, "report": grant.report}

@@ -31,9 +31,14 @@ def two_workers() -> Iterator[Client]:
 
 
 def run_step(
-    script: str, inputs: Synthetic | TabularDataset, target: Any = "local", **settings: Any
+    script: str,
+    inputs: Synthetic | TabularDataset,
+    target: Any = "local",
+    *,
+    rows: list[str] | None = None,
+    **settings: Any,
 ) -> tuple[StepSummary, float]:
-    """The summary, and the seconds from submit to the end."""
+    """The summary, and the seconds from submit to the end; ``rows`` is filled with the output's."""
     with tempfile.TemporaryDirectory() as folder:
         config = ParallelRunConfig(
             entry_script=SCRIPTS / script,
@@ -47,4 +52,6 @@ def run_step(
         step_run = step.submit(run_folder=Path(folder) / "run", compute_target=target)
         step_run.wait_for_completion()
         seconds = time.perf_counter() - begun
+        if rows is not None:
+            rows += (Path(folder) / "output" / "parallel_run_step.txt").read_text().splitlines()
         return step_run.summary(), seconds

@@ -226,3 +226,19 @@ def test_tasks_of_others_get_a_thread_every_second_or_so(fleet, job):
         assert ours_too.run.get_status() == "Running"
         ours_too.wait()
     assert max(waits) < 3, waits
+
+
+@pytest.mark.slow
+def test_tasks_that_wait_in_the_scheduler_get_a_thread_too(fleet, job):
+    """Dask does not assign those that could run anywhere to workers that are full: no worker knows of them."""
+    ours = fleet(only=1)
+    with ours.client() as client:
+        ours_too = job(client, 400, pause=0.03)
+        ours_too.until(20)
+        begun = time.monotonic()
+        futures = client.map(len, ["four"] * 20, pure=False)
+        assert futures[0].result(timeout=20) == 4
+        waited = time.monotonic() - begun
+        assert ours_too.run.get_status() == "Running"
+        ours_too.wait()
+    assert waited < 3, waited

@@ -14,6 +14,7 @@ from prs_dask.attempts.chunks import (
     box_seconds,
     chunk_size,
     queue_target,
+    report_seconds,
     target_seconds,
 )
 
@@ -93,6 +94,11 @@ def test_four_chunks_wait_for_each_lane(mean, slots):
 @given(st.integers(0, 100_000))
 def test_the_box_is_twice_the_target(slots):
     assert box_seconds(slots) == 2 * target_seconds(slots) >= 0.5
+
+
+def test_lanes_report_five_times_a_second_and_all_together_at_most_five_hundred_times():
+    assert report_seconds(1) == report_seconds(100) == 0.2
+    assert report_seconds(1000) == 2.0
 
 
 class TestMeanCost:

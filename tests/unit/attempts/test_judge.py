@@ -42,6 +42,17 @@ class TestSupply:
         b.supply(*range(3, 100))
         assert b.judge.room == 0
 
+    def test_it_runs_short_with_less_than_half_of_that_while_more_is_listed(self, bench):
+        b = two(bench)
+        assert b.judge.runs_short
+        b.supply(0, 1, 2)
+        assert b.judge.runs_short
+        b.supply(3)
+        assert not b.judge.runs_short
+        ended = two(bench)
+        ended.supply(0, total=1)
+        assert not ended.judge.runs_short
+
     def test_without_workers_there_is_room_for_the_first(self, bench):
         assert bench().judge.room > 0
 

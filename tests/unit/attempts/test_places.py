@@ -166,7 +166,7 @@ class TestSlices:
             (0.5, True, 5, False),  # it began lately
             (0.0, False, 1, False),  # nobody waits
             (0.0, True, 1, True),
-            (0.0, False, 5, True),  # a spare permit waits
+            (0.0, False, 5, False),  # only a spare permit of ours waits
         ],
     )
     def test_a_slice_is_over_when_it_was_long_enough_and_somebody_waits(self, began, others, chunks, over):
@@ -174,6 +174,14 @@ class TestSlices:
         permit = places.issue(chunks)[0]
         permit.began = began
         assert places.slice_is_over(permit, SLICE_SECONDS, others_wait=others) is over
+
+    def test_a_slice_is_over_where_the_worker_has_fewer_lanes_than_permits(self):
+        places = joined(Places(processes_per_node=2), ("a", "host", 2))
+        permit = places.issue(5)[0]
+        permit.began = 0.0
+        assert not places.slice_is_over(permit, SLICE_SECONDS, others_wait=False)
+        joined(places, ("b", "host", 2))
+        assert places.slice_is_over(permit, SLICE_SECONDS, others_wait=False)
 
 
 class PlacesMachine(RuleBasedStateMachine):

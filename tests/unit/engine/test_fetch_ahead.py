@@ -57,7 +57,9 @@ def expect(fetching, objects, *numbers):
 
 
 def fetched(folder):
-    return sorted(int(path.name) for path in folder.glob("cache/*/*") if path.name.isdecimal())
+    # os.walk passes over folders that are renamed meanwhile, as the cache does; glob would raise.
+    names = [name for _, _, names in os.walk(folder / "cache") for name in names]
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def expect_until_fetched(fetching, objects, folder, number):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from distributed.core import Status
 
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.records import AttemptRecord, pack, unpack
@@ -25,7 +26,8 @@ class Scheduler:
         self.address = "tcp://127.0.0.1:0"
         self.handlers: dict[str, Any] = {}
         self.stream_handlers: dict[str, Any] = {}
-        self.workers = {WORKER: SimpleNamespace(processing={}, nthreads=1)}
+        self.workers = {WORKER: SimpleNamespace(processing={}, nthreads=1, status=Status.running)}
+        self.queued: set[object] = set()
         self.stream_comms: dict[str, Any] = {WORKER: None}
         self.plugins: dict[str, Any] = {}
         self.sent: list[tuple[str, dict[str, Any]]] = []
@@ -166,6 +168,64 @@ def test_results_come_again_until_they_are_acknowledged(bench):
         first = await b.call("sync", ack=before)
         assert (await b.call("sync", ack=before))["results"] == first["results"]
         assert (await b.call("sync", ack=first["last"]))["results"] == []
+
+    bench(test)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "queued", "status", "over"),
+    [
+        (0, 0, Status.running, False),
+        (1, 0, Status.running, True),
+        (0, 1, Status.running, True),  # it waits in the scheduler, for no worker in particular
+        (0, 0, Status.paused, True),
+        (0, 0, Status.closing_gracefully, True),
+    ],
+)
+def test_a_permit_ends_after_its_slice_where_others_wait_or_the_worker_shall_rest(
+    bench, monkeypatch, theirs, queued, status, over
+):
+    monkeypatch.setattr("prs_dask.attempts.places.SLICE_SECONDS", 0.0)
+
+    async def test(b: Bench) -> None:
+        permit = await b.begin()
+        await b.lane(permit, claim=True)
+        worker = b.scheduler.workers[WORKER]
+        permits = len(b.plugin._judge.places.workers[WORKER].permits)
+        worker.processing = dict.fromkeys(range(permits + theirs))
+        worker.status = status
+        b.scheduler.queued = set(range(queued))
+        assert ("stop" in await b.lane(permit, claim=True)) is over
+
+    bench(test)
+
+
+def test_what_comes_right_behind_the_first_news_comes_with_them(bench):
+    async def test(b: Bench) -> None:
+        permit = await b.begin(10)
+        grant = await b.lane(permit, claim=True)
+        round_under_way = asyncio.create_task(b.sync(wait=5.0))
+        await asyncio.sleep(0)
+        await b.call("process", worker=WORKER, lane=1, event="failed", process=1, error="one")
+        await asyncio.sleep(0.02)
+        await b.lane(permit, token=grant["token"], report=outcome(grant["work"][0][0]))
+        entries = await round_under_way
+        assert [entry["kind"] for entry in entries] == ["note", "header", "attempts"]
+
+    bench(test)
+
+
+def test_the_end_is_told_at_once(bench, monkeypatch):
+    monkeypatch.setattr(scheduler_plugin, "GATHER_SECONDS", 60.0)
+
+    async def test(b: Bench) -> None:
+        permit = await b.begin(1)
+        grant = await b.lane(permit, claim=True)
+        round_under_way = asyncio.create_task(b.sync(wait=60.0))
+        await asyncio.sleep(0.02)
+        await b.lane(permit, token=grant["token"], report=outcome(grant["work"][0][0]), claim=True)
+        entries = await asyncio.wait_for(round_under_way, 5)
+        assert succeeded(entries) == [0]
 
     bench(test)
 
