@@ -607,7 +607,7 @@ class Judge:
             again = mini_batch.losses < self.limits.run_max_try
         else:
             mini_batch.attempts += 1
-            again = worth_another_try(self.limits, mini_batch.attempts, error.type)
+            again = worth_another_try(self.limits, mini_batch.attempts, Category(record.category), error.type)
         if record.category == Category.UNSAFE_CUT:
             again, self._unsafe_cut = False, error.message
         mini_batch.items = record.items or mini_batch.items

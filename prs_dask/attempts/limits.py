@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prs_dask.attempts.records import Category
+
 __all__ = ["RunLimits", "broken_threshold", "retry_delay", "worth_another_try"]
 
 
@@ -82,12 +84,16 @@ def retry_delay(limits: RunLimits, failed_attempts: int) -> float:
         return longest
 
 
-def worth_another_try(limits: RunLimits, failed_attempts: int, error_type: str) -> bool:
-    """May a mini-batch that failed so often, last with this error, be tried again?"""
+def worth_another_try(limits: RunLimits, failed_attempts: int, category: Category, error_type: str) -> bool:
+    """May a mini-batch that failed so often, last in this way, be tried again?
+
+    ``retry_on`` chooses among exceptions; what ended otherwise (a time limit, a dead process) is tried again unless
+    ``no_retry_on`` names it.
+    """
     if failed_attempts >= limits.run_max_try:
         return False
-    short = error_type.rpartition(".")[2]
-    names = {error_type, short}
+    names = {error_type, error_type.rpartition(".")[2]}
     if limits.no_retry_on is not None and names & set(limits.no_retry_on):
         return False
-    return limits.retry_on is None or bool(names & set(limits.retry_on))
+    chosen = limits.retry_on is None or bool(names & set(limits.retry_on))
+    return chosen or category not in (Category.EXCEPTION, Category.LOAD_ERROR)

@@ -350,7 +350,8 @@ _ROWS: tuple[Setting, ...] = (
         None,
         "a list of exception names, or None: all",
         '["TimeoutError", "ConnectionError"]',
-        "Exceptions that are worth another attempt. On the command line separated by commas.",
+        "Exceptions that are worth another attempt; time limits and processes that died always are. On the command "
+        "line separated by commas.",
         from_text=_list_text,
         metavar="NAME,...",
     ),
@@ -360,7 +361,8 @@ _ROWS: tuple[Setting, ...] = (
         None,
         "a list of exception names, or None",
         '["ValueError"]',
-        "Exceptions that are not worth another attempt. On the command line separated by commas.",
+        "Exceptions that are not worth another attempt; TimeLimit, ProcessDied, OutOfMemory and BadResult stand for "
+        "what is none. On the command line separated by commas.",
         from_text=_list_text,
         metavar="NAME,...",
     ),

@@ -523,6 +523,13 @@ class TestRetries:
         b.supply(0, 1)
         assert b.kept(b.fail(b.grant("a"), error="KeyError")) == [(0, Category.EXCEPTION, 1)]
 
+    def test_a_time_limit_is_tried_again_whatever_exceptions_are(self, bench):
+        b = one(bench, retry_on=("KeyError",))
+        b.supply(0, 1)
+        assert b.kept(b.fail(b.grant("a"), error="TimeLimit", category=Category.TIME_LIMIT)) == [
+            (0, Category.TIME_LIMIT, 0)
+        ]
+
     def test_only_the_one_that_ran_is_charged_for_a_dead_process(self, bench):
         b = one(bench, run_max_try=2)
         b.supply(*range(500))

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from prs_dask.attempts.limits import RunLimits, broken_threshold, retry_delay, worth_another_try
+from prs_dask.attempts.records import Category
 
 COUNTS = st.integers(0, 10_000)
 SECONDS = st.floats(0, 1e6)
@@ -96,27 +97,51 @@ class TestRetryDelay:
 class TestWorthAnotherTry:
     @given(st.integers(1, 50), st.integers(1, 60))
     def test_run_max_try_is_the_number_of_attempts(self, most, failed):
-        assert worth_another_try(RunLimits(run_max_try=most), failed, "ValueError") is (failed < most)
+        assert tried_again(RunLimits(run_max_try=most), failed, "ValueError") is (failed < most)
 
     @pytest.mark.parametrize("name", ["KeyError", "lib.errors.KeyError"])
     def test_exceptions_are_named_with_or_without_their_module(self, name):
-        assert not worth_another_try(RunLimits(no_retry_on=("KeyError",)), 1, name)
-        assert worth_another_try(RunLimits(retry_on=("KeyError",)), 1, name)
+        assert not tried_again(RunLimits(no_retry_on=("KeyError",)), 1, name)
+        assert tried_again(RunLimits(retry_on=("KeyError",)), 1, name)
 
     def test_a_full_name_means_that_one_only(self):
         limits = RunLimits(retry_on=("lib.errors.KeyError",))
-        assert worth_another_try(limits, 1, "lib.errors.KeyError")
-        assert not worth_another_try(limits, 1, "KeyError")
+        assert tried_again(limits, 1, "lib.errors.KeyError")
+        assert not tried_again(limits, 1, "KeyError")
 
     def test_only_what_is_listed_is_tried_again(self):
         limits = RunLimits(retry_on=("TimeoutError", "OSError"))
-        assert worth_another_try(limits, 1, "OSError")
-        assert not worth_another_try(limits, 1, "ValueError")
+        assert tried_again(limits, 1, "OSError")
+        assert not tried_again(limits, 1, "ValueError")
 
     def test_an_empty_list_means_none_are(self):
-        assert not worth_another_try(RunLimits(retry_on=()), 1, "ValueError")
-        assert worth_another_try(RunLimits(no_retry_on=()), 1, "ValueError")
+        assert not tried_again(RunLimits(retry_on=()), 1, "ValueError")
+        assert tried_again(RunLimits(no_retry_on=()), 1, "ValueError")
 
     def test_no_retry_wins_over_retry(self):
         limits = RunLimits(retry_on=("OSError",), no_retry_on=("OSError",))
-        assert not worth_another_try(limits, 1, "OSError")
+        assert not tried_again(limits, 1, "OSError")
+
+    @pytest.mark.parametrize("category", [Category.EXCEPTION, Category.LOAD_ERROR])
+    def test_retry_on_chooses_among_exceptions(self, category):
+        limits = RunLimits(retry_on=("OSError",))
+        assert worth_another_try(limits, 1, category, "OSError")
+        assert not worth_another_try(limits, 1, category, "KeyError")
+
+    @pytest.mark.parametrize(
+        ("category", "name"),
+        [
+            (Category.TIME_LIMIT, "TimeLimit"),
+            (Category.PROCESS_DIED, "ProcessDied"),
+            (Category.OUT_OF_MEMORY, "OutOfMemory"),
+            (Category.BAD_RETURN, "BadResult"),
+        ],
+    )
+    def test_what_is_no_exception_is_tried_again_unless_it_is_named(self, category, name):
+        assert worth_another_try(RunLimits(retry_on=("OSError",)), 1, category, name)
+        assert not worth_another_try(RunLimits(no_retry_on=(name,)), 1, category, name)
+
+
+def tried_again(limits: RunLimits, failed: int, name: str) -> bool:
+    """After an exception of this name."""
+    return worth_another_try(limits, failed, Category.EXCEPTION, name)
