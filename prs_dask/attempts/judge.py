@@ -632,7 +632,9 @@ class Judge:
 
     # ---------------------------------------------------------------- losses
 
-    def worker_lost(self, address: str, now: float, *, charge: bool) -> tuple[Accepted | None, list[int]]:
+    def worker_lost(
+        self, address: str, now: float, *, charge: bool, silent: bool = False
+    ) -> tuple[Accepted | None, list[int]]:
         """A worker is gone, or has been silent for too long.
 
         Charged, on a budget of its own, is only a mini-batch that was certainly the one under
@@ -643,6 +645,9 @@ class Judge:
         ----------
         charge
             False where nobody's code can be to blame: scale-down, a host that went away, a restart.
+        silent
+            It may live. What stops a worker for a while is seldom a mini-batch: charged is only one that ran alone
+            because a worker was lost with it before.
 
         Returns
         -------
@@ -656,7 +661,7 @@ class Judge:
             self._close(grant)
         if self.verdict is not None:
             pass
-        elif charge and len(open_ones) == 1:
+        elif charge and len(open_ones) == 1 and (not silent or any(grant.careful for grant in grants)):
             [mini_batch] = open_ones
             message = f"the worker {address} was lost while it ran this mini-batch"
             error = AttemptError(Category.WORKER_LOST.label, message)
@@ -668,7 +673,7 @@ class Judge:
             self._attempts += 1
             accepted = Accepted(pack([decided]), b"", {mini_batch.number: error}, {})
         else:
-            careful = charge and len(open_ones) > 1
+            careful = charge
             for mini_batch in reversed(open_ones):
                 self._requeue(mini_batch, Event.LOSE, careful=careful)
         for lane in [lane for lane in self._processes if lane[0] == address]:

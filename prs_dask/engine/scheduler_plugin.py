@@ -40,6 +40,7 @@ Reply: TypeAlias = dict[str, Any]
 DRIVER_SILENT_SECONDS = 60.0
 """Without a word of the driver for so long the step run is over, and everything is cleared away."""
 
+HEARD_LATELY_SECONDS = 5.0
 CLAIM_WAIT_SECONDS = 0.1
 TICK_SECONDS = 0.5
 GATHER_SECONDS = 0.05
@@ -141,7 +142,7 @@ class RunPlugin(SchedulerPlugin):
 
     async def _look_around(self, now: float) -> None:
         for address in self._judge.silent_workers(now):
-            self._lose(address, "has been silent for too long", charge=False)
+            self._lose(address, "has been silent for too long", charge=self._host_answers(address, now), silent=True)
         self._judge.tick(now)
         self._news.set()
         if now - self._driver_heard > DRIVER_SILENT_SECONDS:
@@ -188,8 +189,16 @@ class RunPlugin(SchedulerPlugin):
         hosts = {get_address_host(address) for address in self._scheduler.workers}
         return host in hosts or host == get_address_host(self._scheduler.address)
 
-    def _lose(self, address: str, why: str, *, charge: bool) -> None:
-        accepted, void = self._judge.worker_lost(address, time.monotonic(), charge=charge)
+    def _host_answers(self, address: str, now: float) -> bool:
+        """Is the host of a silent worker there: this one, or one with another worker that has spoken lately?"""
+        host = get_address_host(address)
+        others = (worker for worker in self._judge.places.workers.values() if worker.address != address)
+        return host == get_address_host(self._scheduler.address) or any(
+            now - other.heard < HEARD_LATELY_SECONDS and get_address_host(other.address) == host for other in others
+        )
+
+    def _lose(self, address: str, why: str, *, charge: bool, silent: bool = False) -> None:
+        accepted, void = self._judge.worker_lost(address, time.monotonic(), charge=charge, silent=silent)
         if void:
             self._put({"kind": "void", "permits": void}, 0)
         for lane in [lane for lane in self._replies if lane[0] == address]:

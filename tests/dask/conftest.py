@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -140,10 +141,16 @@ class Fleet:
             yield client
         client._loop_runner.stop()  # where the client has closed itself, since the scheduler was gone
 
-    def processes(self) -> list[psutil.Process]:
-        """Processes of user code below all workers."""
+    def until_it_works(self, name: str, over: threading.Event) -> None:
+        """Wait until this worker has a process of user code, or all is over."""
+        end = time.monotonic() + PATIENCE
+        while not self.processes(name) and time.monotonic() < end and not over.wait(0.1):
+            pass
+
+    def processes(self, *names: str) -> list[psutil.Process]:
+        """Processes of user code below these workers; below all where none is named."""
         found = []
-        for worker in self.workers.values():
+        for worker in [self.workers[name] for name in names or self.workers]:
             with contextlib.suppress(psutil.Error):
                 for process in psutil.Process(worker.pid).children(recursive=True):
                     with contextlib.suppress(psutil.Error):

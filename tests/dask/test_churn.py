@@ -277,14 +277,15 @@ def test_workers_come_and_go_all_the_time(fleet, job):
         while not over.wait(0.5):
             number += 1
             ours.add(f"guest{number}")
-            over.wait(3.5)
+            ours.until_it_works(f"guest{number}", over)
+            over.wait(1.5)  # it takes part now
             ours.workers[f"guest{number}"].kill()
 
     thread = threading.Thread(target=churn, name="churn")
     with ours.client() as client:
         thread.start()
         try:
-            rows = job(client, 600, pause=0.02).wait(90)
+            rows = job(client, 900, pause=0.02).wait(90)
         finally:
             over.set()
             thread.join()

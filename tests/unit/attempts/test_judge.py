@@ -779,6 +779,26 @@ class TestLostWorkers:
         assert accepted is None
         assert len(void) == 1
 
+    def test_a_silent_worker_is_charged_only_where_the_mini_batch_ran_alone_because_of_a_loss(self, bench):
+        b = one(bench, run_max_try=1)
+        b.supply(0, 1)
+        b.grant("a")
+        assert b.judge.worker_lost("a", b.now, charge=True, silent=True)[0] is None
+        b.join("a")
+        grant = b.grant("a")
+        assert grant.careful
+        assert b.ids(grant) == [0]
+        accepted, _ = b.judge.worker_lost("a", b.now, charge=True, silent=True)
+        assert b.kept(accepted) == [(0, Category.WORKER_LOST, 1)]
+
+    def test_a_silent_worker_whose_host_is_silent_too_charges_nobody(self, bench):
+        b = one(bench, run_max_try=1)
+        b.supply(0, 1)
+        for _ in range(3):
+            assert not b.grant("a").careful
+            assert b.judge.worker_lost("a", b.now, charge=False, silent=True)[0] is None
+            b.join("a")
+
     def test_a_silent_worker_is_noticed_and_one_that_speaks_is_not(self, bench):
         b = two(bench)
         b.now += SILENT_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from distributed.core import Status
 
 from prs_dask.attempts.limits import RunLimits
-from prs_dask.attempts.records import AttemptRecord, pack, unpack
+from prs_dask.attempts.records import AttemptRecord, Category, pack, unpack
 from prs_dask.engine import scheduler_plugin
 from prs_dask.engine.run_settings import OP, RunSettings
 from prs_dask.engine.scheduler_plugin import RunPlugin
@@ -258,6 +259,46 @@ def test_a_worker_that_is_silent_is_waited_for_no_more_until_it_says_hello(bench
         assert (await b.call("hello", worker=WORKER, node_key="n", threads=1))["node"] == 0
         reply = await b.call("sync", ack=0)
         assert (reply["live"], reply["lanes"]) == (1, 1)
+
+    bench(test)
+
+
+def test_a_mini_batch_with_which_two_workers_fell_silent_is_charged(bench):
+    async def test(b: Bench) -> None:
+        permit = await b.begin(1)
+        await b.lane(permit, claim=True)
+        await b.plugin._look_around(time.monotonic() + 16)
+        assert succeeded(await b.sync()) == []
+        await b.call("hello", worker=WORKER, node_key="n", threads=1)
+        await b.call("process", worker=WORKER, lane=0, event="ready", process=1)
+        permit = next(entry["permit"] for entry in await b.sync() if entry["kind"] == "permit")
+        assert (await b.lane(permit, claim=True))["work"][0][0] == 0
+        await b.plugin._look_around(time.monotonic() + 16)
+        [lost] = [entry for entry in await b.sync() if entry["kind"] == "attempts"]
+        assert next(unpack(lost["records"])).category == Category.WORKER_LOST
+
+    bench(test)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "neighbour_heard", "answers"),
+    [
+        ("tcp://10.0.0.1:1", None, True),  # it is the scheduler's own host
+        ("tcp://10.0.0.9:1", None, False),
+        ("tcp://10.0.0.9:1", 2.0, True),
+        ("tcp://10.0.0.9:1", 20.0, False),  # the neighbour is silent as well
+    ],
+)
+def test_a_host_is_there_if_somebody_of_it_has_spoken_lately(bench, scheduler, neighbour_heard, answers):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        b.scheduler.address = scheduler
+        places, now = b.plugin._judge.places, time.monotonic()
+        places.join("tcp://10.0.0.1:7", "m", 1, now - 16)
+        places.join("tcp://10.0.0.2:8", "o", 1, now)
+        if neighbour_heard is not None:
+            places.join("tcp://10.0.0.1:8", "m", 1, now - neighbour_heard)
+        assert b.plugin._host_answers("tcp://10.0.0.1:7", now) is answers
 
     bench(test)
 
