@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 from prs_dask.datasets.leading_text import check_first_line, leading_text, open_quote, record_starts, unreadable
 from prs_dask.datasets.path_keys import Group
-from prs_dask.datasets.read_spec import Kind, ReadSpec
+from prs_dask.datasets.read_ahead import ReadAhead, Span, all_of, at_edges, at_end, at_start
+from prs_dask.datasets.read_spec import Kind, ReadError, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote, RecordStarts
 from prs_dask.datasets.records_as_lines import are_records_lines
-from prs_dask.datasets.source_file import open_text, version_of
+from prs_dask.datasets.source_file import TextSource, as_file, open_text, version_of
 from prs_dask.datasets.store_listing import ListedPath, listed_version
-from prs_dask.datasets.text_file import can_be_cut, check_is_text, open_stream, utf8_stream
+from prs_dask.datasets.text_file import can_be_cut, check_is_text, compression_of, decompressed, utf8_stream
 from prs_dask.mini_batches import FileMiniBatch, MiniBatch, PartMiniBatch, RowGroupMiniBatch, TextMiniBatch
 
 __all__ = [
@@ -109,7 +111,8 @@ def start_of_the_header_file(files: Iterable[str], spec: ReadSpec) -> dict[str, 
     for path in files:
         try:
             if leading_text(path, spec) is not None:
-                return {path: next((start for start, _ in _cut_nowhere(path, 0, spec, True)), _NO_ROW)}
+                with open_text(path, spec.storage) as text:
+                    return {path: next((start for start, _ in _cut_nowhere(path, text, 0, spec, True)), _NO_ROW)}
         except OpenQuote as error:
             raise open_quote(path, error.offset, spec) from None
         except READ_FAULTS as error:
@@ -134,39 +137,46 @@ def cut_text(
         cannot be read; reading fails half-way.
     """
     has_header = header != "none"
-    for path in files:
-        cut = _cut_ranges if can_be_cut(path, spec.encoding) else _cut_nowhere
-        begun, version, name = False, listed_version(path), str(path)
-        try:
-            version = version_of(path, spec.storage)
-            for start, stop in cut(path, size, spec, has_header):
-                yield TextMiniBatch(input_index, name, start, stop, version=version)
-                begun = True
-            if header == "first" and has_header:
-                has_header = leading_text(path, spec) is None
-        except OpenQuote as error:
-            raise open_quote(path, error.offset, spec) from None
-        except READ_FAULTS as error:
-            if begun or (header == "first" and has_header):
-                raise unreadable(path, error) from error
-            yield TextMiniBatch(input_index, name, _UNPLANNED, _TO_THE_END, version=version)
+    with ReadAhead(files, partial(_spans_of_text, block=size, spec=spec), spec.storage) as ahead:
+        for path in ahead:
+            cut = _cut_ranges if can_be_cut(path, spec.encoding) else _cut_nowhere
+            begun, version, name = False, listed_version(path), str(path)
+            try:
+                version = version_of(path, spec.storage)
+                with ahead.open(path) as text:
+                    for start, stop in cut(path, text, size, spec, has_header):
+                        yield TextMiniBatch(input_index, name, start, stop, version=version)
+                        begun = True
+                if header == "first" and has_header:
+                    has_header = leading_text(path, spec) is None
+            except OpenQuote as error:
+                raise open_quote(path, error.offset, spec) from None
+            except (ReadError, *READ_FAULTS) as error:
+                if begun or (header == "first" and has_header):
+                    raise unreadable(path, error) from error
+                yield TextMiniBatch(input_index, name, _UNPLANNED, _TO_THE_END, version=version)
 
 
-def _cut_ranges(path: str, size: int, spec: ReadSpec, has_header: bool) -> Iterator[tuple[int, int]]:
-    with open_text(path, spec.storage) as text:
-        check_is_text(text.read_at(0, 16), spec.encoding)
-        records = record_starts(text.read_at, spec, text.text_start())
-        first = records.first()
-        if has_header and first is not None:
-            header, first = first, records.after(first)
-            if are_records_lines(spec) and first is not None:
-                check_first_line(text.read_at(header, first - header), header, spec)
-        yield from blocks(records, first, text.size, size)
+def _spans_of_text(path: str, size: int, block: int, spec: ReadSpec) -> Iterable[Span]:
+    if not can_be_cut(path, spec.encoding):
+        return at_start(size)
+    return at_edges(size, block) if spec.kind == "json_lines" or are_records_lines(spec) else all_of(size)
 
 
-def _cut_nowhere(path: str, size: int, spec: ReadSpec, has_header: bool) -> Iterator[tuple[int, int]]:
+def _cut_ranges(path: str, text: TextSource, size: int, spec: ReadSpec, has_header: bool) -> Iterator[tuple[int, int]]:
+    check_is_text(text.read_at(0, 16), spec.encoding)
+    records = record_starts(text.read_at, spec, text.text_start())
+    first = records.first()
+    if has_header and first is not None:
+        header, first = first, records.after(first)
+        if are_records_lines(spec) and first is not None:
+            check_first_line(text.read_at(header, first - header), header, spec)
+    yield from blocks(records, first, text.size, size)
+
+
+def _cut_nowhere(path: str, text: TextSource, size: int, spec: ReadSpec, has_header: bool) -> Iterator[tuple[int, int]]:
     """All rows as one range, its start counted in UTF-8; nothing where there is no row."""
-    with open_stream(path, spec.storage) as raw:
+    with as_file(text) as file, decompressed(file, compression_of(path)) as raw:
         stream = utf8_stream(raw, spec.encoding)
         records = record_starts(lambda _, count: stream.read(count), spec)
         first = records.first()
@@ -205,20 +215,34 @@ def cut_parquet(files: Iterable[str], size: int, input_index: int, spec: ReadSpe
     """Whole row groups, consecutive ones of one file packed up to ``size`` compressed bytes."""
     from prs_dask.datasets.parquet import row_groups
 
-    for path in files:
-        version, name = listed_version(path), str(path)
-        try:
-            version = version_of(path, spec.storage)
-            groups = row_groups(path, spec.storage)
-        except READ_FAULTS:
-            yield RowGroupMiniBatch(input_index, name, 0, _TO_THE_END, version=version)
-            continue
-        first = rows = packed = 0
-        for index, (group_rows, group_bytes) in enumerate(groups):
-            if rows and packed + group_bytes > size:
-                yield RowGroupMiniBatch(input_index, name, first, index, rows, version)
-                first, rows, packed = index, 0, 0
-            rows += group_rows
-            packed += group_bytes
-        if rows:
-            yield RowGroupMiniBatch(input_index, name, first, len(groups), rows, version)
+    with ReadAhead(files, lambda _, file_size: at_end(file_size), spec.storage) as ahead:
+        for path in ahead:
+            version, name = listed_version(path), str(path)
+            try:
+                version = version_of(path, spec.storage)
+                with ahead.open(path) as source, as_file(source, buffer=0) as file:
+                    groups = row_groups(file)
+            except (ReadError, *READ_FAULTS):
+                yield RowGroupMiniBatch(input_index, name, 0, _TO_THE_END, version=version)
+                continue
+            for first, stop, rows in packed(groups, size):
+                yield RowGroupMiniBatch(input_index, name, first, stop, rows, version)
+
+
+def packed(groups: Sequence[tuple[int, int]], size: int) -> Iterator[tuple[int, int, int]]:
+    """Consecutive row groups of at most ``size`` bytes together, at least one: first, end, and rows if there are any.
+
+    Parameters
+    ----------
+    groups
+        Rows and bytes of each.
+    """
+    first = rows = together = 0
+    for index, (group_rows, group_bytes) in enumerate(groups):
+        if rows and together + group_bytes > size:
+            yield first, index, rows
+            first, rows, together = index, 0, 0
+        rows += group_rows
+        together += group_bytes
+    if rows:
+        yield first, len(groups), rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from prs_dask.datasets.parquet_schema import as_in_first_file
 from prs_dask.datasets.read_spec import ReadError
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["read_row_groups", "row_groups"]
 
 
-def row_groups(path: str, options: StorageOptions | None = None) -> list[tuple[int, int]]:
+def row_groups(file: IO[bytes]) -> list[tuple[int, int]]:
     """(rows, compressed bytes) of each row group, from the file's footer."""
     from pyarrow.parquet import read_metadata
 
-    with open_bytes(path, options, buffer=0) as file:
-        metadata = read_metadata(file)
+    metadata = read_metadata(file)
     groups = []
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)

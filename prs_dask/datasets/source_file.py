@@ -6,23 +6,25 @@ Local files are opened; files in stores are read by ranges, and told apart by th
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import stat
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 
 from prs_dask.datasets.store_listing import listed_version
 from prs_dask.datasets.text_file import BOM, PlainText
 from prs_dask.errors import ReadError
 from prs_dask.stores.file_info import size_in
-from prs_dask.stores.urls import is_url
+from prs_dask.stores.urls import is_url, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prs_dask.stores import StorageOptions
 
-__all__ = ["TextSource", "check_unchanged", "open_bytes", "open_text", "version_of"]
+__all__ = ["TextSource", "as_file", "check_unchanged", "open_bytes", "open_text", "version_of"]
 
 _SMALLEST_WINDOW, _LARGEST_WINDOW = 1 << 16, 8 << 20
 
@@ -63,6 +65,14 @@ def open_bytes(
 
     with store_of(path, options).open(path, size_in(version or listed_version(path)), buffer) as remote:
         yield remote
+
+
+def as_file(source: TextSource, buffer: int = 1 << 16) -> IO[bytes]:
+    """A source as a binary file that can seek. ``buffer`` 0: none."""
+    from prs_dask.stores.store_file import StoreFile
+
+    file = StoreFile(source.read_at, source.size)
+    return cast("IO[bytes]", io.BufferedReader(file, buffer) if buffer else file)
 
 
 def version_of(path: str, options: StorageOptions | None) -> str:
@@ -118,6 +128,8 @@ class _StoreText:
         self._url, self._store = url, store_of(url, options)
         size = size_in(version or listed_version(url))
         self.size = size if size >= 0 else self._store.info(url).size
+        if self.size < 0:
+            raise OSError(errno.EIO, "its store does not tell how large it is, so no part of it can be had", shown(url))
         self._start, self._window = 0, b""
         self._next = _SMALLEST_WINDOW
 

@@ -23,6 +23,7 @@ __all__ = [
     "can_be_cut",
     "check_is_text",
     "compression_of",
+    "decompressed",
     "is_cuttable",
     "open_stream",
     "to_utf8",
@@ -130,11 +131,12 @@ def open_stream(path: str, options: StorageOptions | None = None) -> Iterator[IO
     """The file's bytes, decompressed."""
     from prs_dask.datasets.source_file import open_bytes
 
-    with open_bytes(path, options) as raw, _decompressed(raw, compression_of(path)) as stream:
+    with open_bytes(path, options) as raw, decompressed(raw, compression_of(path)) as stream:
         yield stream
 
 
-def _decompressed(raw: IO[bytes], kind: str | None) -> Any:
+def decompressed(raw: IO[bytes], kind: str | None) -> Any:
+    """A stream of what is packed in ``raw`` (``compression_of``), which is closed with it."""
     if kind == "gz":
         import gzip
 

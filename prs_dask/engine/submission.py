@@ -69,11 +69,15 @@ class Submission:
                 self._put(batch)
         except BaseException as error:
             end = error
+        finally:
+            del self._mini_batches  # what was read ahead for it ends with it
         self._put(end)
 
     def _next_batch(self) -> tuple[list[tuple[int | None, bytes]], int]:
         batch, size = [], 0
         for item in islice(self._mini_batches, BATCH):
+            if self._closed.is_set():
+                break
             batch.append((item.items, encode(item)))
             size += len(batch[-1][1])
             if size >= BATCH_BYTES:

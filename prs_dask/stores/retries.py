@@ -6,6 +6,7 @@ clients' own retries are switched off, so that there is one count.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,8 +23,8 @@ MOST_SECONDS = 60.0
 T = TypeVar("T")
 
 
-def patiently(ask: Callable[[], T], url: str, options: StorageOptions | None) -> T:
-    """What ``ask`` returns, asked again while faults are transient.
+def patiently(ask: Callable[[], T], url: str, options: StorageOptions | None, stop: threading.Event | None = None) -> T:
+    """What ``ask`` returns, asked again while faults are transient, and until ``stop`` is set.
 
     Raises
     ------
@@ -37,14 +38,18 @@ def patiently(ask: Callable[[], T], url: str, options: StorageOptions | None) ->
     from tenacity import (
         Retrying,
         retry_if_exception,
+        sleep_using_event,
         stop_after_attempt,
         stop_after_delay,
+        stop_when_event_set,
         wait_exponential,
         wait_random,
     )
 
+    stop = stop or threading.Event()
     asking = Retrying(
-        stop=stop_after_attempt(TRIES) | stop_after_delay(MOST_SECONDS),
+        sleep=sleep_using_event(stop),
+        stop=stop_after_attempt(TRIES) | stop_after_delay(MOST_SECONDS) | stop_when_event_set(stop),
         wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT) + wait_random(0, FIRST_WAIT),
         retry=retry_if_exception(lambda error: kind_of(error) is Failure.TRANSIENT),
         reraise=True,

@@ -8,13 +8,16 @@ from prs_dask.stores.client import Found, Page, awaited
 
 __all__ = ["S3Client", "constructor_options"]
 
+AT_ONCE = 32
+"""Requests under way at most: of listing, reading ahead and downloading."""
+
 _EMPTY_RANGE = 416
 
 
 def constructor_options(options: dict[str, Any]) -> dict[str, Any]:
-    """For S3FileSystem: botocore's own retries are off unless the user has set them."""
-    config = options.get("config_kwargs") or {}
-    return {**options, "config_kwargs": {"retries": {"total_max_attempts": 1, "mode": "standard"}, **config}}
+    """For S3FileSystem: no retries of botocore's own, and more requests at once, unless the user has set them."""
+    ours = {"retries": {"total_max_attempts": 1, "mode": "standard"}, "max_pool_connections": AT_ONCE}
+    return {**options, "config_kwargs": {**ours, **(options.get("config_kwargs") or {})}}
 
 
 class S3Client:

@@ -56,18 +56,23 @@ class Store:
         """What there is under this name; a folder is no file."""
         return self._told(self._ask(url, self._client.info, _path(url)))
 
-    def read_at(self, url: str, offset: int, size: int, whole: bool = False) -> bytes:
+    def read_at(
+        self, url: str, offset: int, size: int, whole: bool = False, stop: threading.Event | None = None
+    ) -> bytes:
         """``size`` bytes from ``offset``, fewer at the file's end only.
 
         Parameters
         ----------
         whole
             The file is known to have so many there: fewer are a fault, or a ReadError where it has become shorter.
+        stop
+            Once it is set, nothing is asked again.
         """
         pieces = []
         while size > 0:
             wanted = min(size, REQUEST_BYTES)
-            piece: bytes = self._ask(url, self._read, _path(url), offset, wanted, whole)
+            ask = partial(self._read, _path(url), offset, wanted, whole)
+            piece: bytes = patiently(ask, url, self._options, stop)
             pieces.append(piece)
             if len(piece) < wanted:
                 break
@@ -99,7 +104,7 @@ class Store:
             raise StoreFailed(
                 errno.EIO, "its store does not tell how large it is, so only the whole file can be had", shown(url)
             )
-        file = StoreFile(self, url, size)
+        file = StoreFile(partial(self.read_at, url, whole=True), size)
         return cast("IO[bytes]", io.BufferedReader(file, buffer) if buffer else file)
 
     def list(self, url: str, prefix: bool = False) -> Iterator[FileInfo]:

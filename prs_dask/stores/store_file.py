@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from prs_dask.stores.store import Store
+from collections.abc import Callable
+from typing import Any
 
 __all__ = ["StoreFile"]
 
@@ -17,14 +15,14 @@ class StoreFile(io.RawIOBase):
 
     Parameters
     ----------
-    store, url
-        What is read.
+    read_at
+        (offset, size) -> so many bytes, fewer at the end only.
     size
         Its bytes.
     """
 
-    def __init__(self, store: Store, url: str, size: int) -> None:
-        self._store, self._url, self._size = store, url, size
+    def __init__(self, read_at: Callable[[int, int], bytes], size: int) -> None:
+        self._read_at, self._size = read_at, size
         self._place = 0
 
     def readable(self) -> bool:
@@ -49,7 +47,7 @@ class StoreFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), max(0, self._size - self._place))
-        data = self._store.read_at(self._url, self._place, wanted, whole=True)
+        data = self._read_at(self._place, wanted)
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)

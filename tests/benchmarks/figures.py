@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.inputs import plan_as_lines, read_csv, scan_quotes, small_files
+from tests.benchmarks.inputs import plan_as_lines, plan_in_a_store, read_csv, scan_quotes, small_files
 from tests.benchmarks.ours import SCRIPTS, run_step, two_workers
 from tests.benchmarks.peers import client_map, pool_imap, windowed_client_map
 from tests.benchmarks.workloads import Synthetic, list_schedule, lognormal_seconds, slow_stretch_seconds
@@ -230,6 +230,7 @@ FIGURES: dict[str, Callable[[float], Figure]] = {
         stuck_process,
         scan_quotes,
         plan_as_lines,
+        plan_in_a_store,
         read_csv,
         small_files,
     )

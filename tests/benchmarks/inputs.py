@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.benchmarks.ours import SCRIPTS, two_workers
 
-__all__ = ["plan_as_lines", "read_csv", "scan_quotes", "small_files"]
+__all__ = ["plan_as_lines", "plan_in_a_store", "read_csv", "scan_quotes", "small_files"]
 
 Figure = dict[str, Any]
 MIB = 1 << 20
@@ -93,6 +93,37 @@ def plan_as_lines(scale: float) -> Figure:
         "percent_read": round(100 * read[0] / size, 2),
         "seconds": round(seconds, 3),
     }
+
+
+def plan_in_a_store(scale: float) -> Figure:
+    """200 MB of CSV in a store that answers after 50 ms: seconds to plan, with one request at a time and many."""
+    from unittest.mock import patch
+
+    from prs_dask.datasets import TabularDataset, read_ahead
+
+    figure: Figure = {"megabytes": round(200 * scale)}
+    with tempfile.TemporaryDirectory() as folder:
+        one = _table(folder, "text", int(2e8 * scale))
+        many = _table(folder, "few_quotes", int(1e7 * scale)).rename(Path(folder, "many-00.csv"))
+        for number in range(1, 20):
+            os.link(many, Path(folder, f"many-{number:02}.csv"))
+        command = [sys.executable, "-m", "tests.benchmarks.slow_store", folder, "0.05"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            options = {"key": "k", "secret": "s", "endpoint_url": f"http://127.0.0.1:{int(server.stdout.readline())}"}
+            for name, paths in (("one_file", one.name), ("twenty_files", "many-*.csv")):
+                for kind, multi_line in (("scanned", True), ("lines", False)):
+                    dataset = TabularDataset.from_delimited_files(
+                        f"s3://bucket/{paths}", storage_options=options, support_multi_line=multi_line
+                    )
+                    dataset.plan(MIB, n=1)
+                    for how, most in (("in_turn", 1), ("ahead", read_ahead.MOST_AT_ONCE)):
+                        with patch.multiple(read_ahead, FIRST_AT_ONCE=min(2, most), MOST_AT_ONCE=most):
+                            begun = time.perf_counter()
+                            list(dataset.mini_batches(MIB))
+                            figure[f"{name}_{kind}_{how}"] = round(time.perf_counter() - begun, 2)
+            server.communicate()
+    return figure
 
 
 def read_csv(scale: float) -> Figure:

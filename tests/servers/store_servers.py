@@ -228,14 +228,15 @@ class _QuietServer(ThreadingHTTPServer):
 class WebServer:
     """Files over HTTP, with ranges, ETags and, where ``users`` are given, basic authentication.
 
-    ``ranges`` False: a server that knows none. ``requests``: (method, path, Range) of all.
+    ``ranges`` False: a server that knows none; ``lengths`` False: one that tells none.
+    ``requests``: (method, path, Range) of all.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.users: dict[str, str] = {}
         self.queries: dict[str, str] = {}
-        self.ranges = self.head = True
+        self.ranges = self.head = self.lengths = True
         self.requests: list[tuple[str, str, str | None]] = []
         outer = self
 
@@ -282,7 +283,11 @@ class WebServer:
             status, data = (206, data[start:stop]) if start < total else (416, b"")
         request.send_response(status)
         request.send_header("ETag", f'"{tag}"')
-        request.send_header("Content-Length", str(len(data)))
+        if self.lengths:
+            request.send_header("Content-Length", str(len(data)))
+        else:
+            request.send_header("Connection", "close")
+            request.close_connection = True
         request.end_headers()
         if request.command == "GET":
             request.wfile.write(data)
@@ -311,11 +316,15 @@ class FaultyProxy:
     fault
         Called with (method, path, Range) of each request, in one thread at a time; returns a status to answer
         with, ``"cut"`` (half of the answer), ``"reset"``, ``"hang"``, or None.
+
+    ``seconds``: so long each answer waits. ``most_at_once``: requests that were under way side by side.
     """
 
     def __init__(self, port: int) -> None:
         self.fault: Callable[[str, str, str | None], int | str | None] = lambda *_: None
         self.requests: list[tuple[str, str]] = []
+        self.seconds = 0.0
+        self.most_at_once = self._at_once = 0
         self._lock = threading.Lock()
         self._released = threading.Event()
         outer = self
@@ -324,7 +333,9 @@ class FaultyProxy:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                outer._pass_on(self, port)
+                with outer._counted():
+                    time.sleep(outer.seconds)
+                    outer._pass_on(self, port)
 
             do_HEAD = do_POST = do_PUT = do_GET
 
@@ -340,6 +351,17 @@ class FaultyProxy:
         """Do this to the first ``count`` requests whose paths hold ``path``."""
         left = itertools.repeat(fault, count)
         self.fault = lambda m, p, _: next(left, None) if m == method and path in p else None
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
     def _pass_on(self, request: BaseHTTPRequestHandler, port: int) -> None:
         with self._lock:

@@ -409,7 +409,8 @@ def test_row_groups_are_packed_whole_up_to_the_size_and_rows_are_known(tmp_path)
     parquet_file(tmp_path / "a.parquet", 1000, 10)
     from prs_dask.datasets.parquet import row_groups
 
-    sizes = [size for _, size in row_groups(str(tmp_path / "a.parquet"))]
+    with (tmp_path / "a.parquet").open("rb") as file:
+        sizes = [size for _, size in row_groups(file)]
     packed = dataset.plan(sum(sizes[:3]))
     assert packed[0].stop == 3
     assert sum(batch.items for batch in packed) == 1000

@@ -152,3 +152,23 @@ def test_close_ends_the_thread_though_nobody_takes(submit):
     begun = time.monotonic()
     submission.close()
     assert time.monotonic() - begun < 2
+
+
+def test_the_listing_is_ended_with_it_and_soon(submit):
+    taken, ended = [], threading.Event()
+
+    def listing():
+        try:
+            for batch in mini_batches():
+                taken.append(batch)
+                time.sleep(0.01)
+                yield batch
+        finally:
+            ended.set()
+
+    submission = submit(itertools.chain.from_iterable([listing()]))
+    while len(taken) < 3:
+        time.sleep(0.01)
+    submission.close()
+    assert ended.is_set()
+    assert len(taken) < 20
