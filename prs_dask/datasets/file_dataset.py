@@ -62,7 +62,9 @@ class FileDataset(Dataset):
             Options of the store, as fsspec's class for it takes them; never shown or written. Local files need none.
         mode
             How files of a store reach ``run()``: ``"download"`` (the default) and ``"mount"`` as local paths,
-            ``"direct"`` as URLs. Local files are always used where they lie.
+            ``"direct"`` as URLs. Local files are always used where they lie. A file that was changed since it was
+            listed fails its mini-batch: seen after the download, or, of URLs, by one request for each file just
+            before ``run()``, where the store tells versions.
         include_hidden
             Whether entries of folders whose names start with ``.`` or ``_`` count. Named ones always do.
 

@@ -33,8 +33,9 @@ PATH_COLUMN = "Path"
 def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
     """The data of a mini-batch: a list of paths or a DataFrame, a fresh one at every call.
 
-    Paths and URLs are handed out as they are: what a file lacks is seen where it is opened, in ``run()``. (Files in
-    stores are brought to the node by ``worker_process.cached_inputs``.)
+    Paths are handed out as they are: what a file lacks is seen where it is opened, in ``run()``. (Files in
+    stores are brought to the node by ``worker_process.cached_inputs``.) URLs (``mode="direct"``) are too, when
+    their files have been seen to be what was listed.
 
     Parameters
     ----------
@@ -52,6 +53,10 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
         The file cannot be opened or read.
     """
     if type(mini_batch) is FileMiniBatch:
+        if spec.mode == "direct" and mini_batch.versions:
+            from prs_dask.datasets.source_file import check_all_unchanged
+
+            check_all_unchanged(zip(mini_batch.paths, mini_batch.versions, strict=True), spec.storage)
         return list(mini_batch.paths)
     if isinstance(mini_batch, FrameMiniBatch):
         from prs_dask.datasets.frames import from_bytes

@@ -20,11 +20,14 @@ from prs_dask.stores.file_info import size_in
 from prs_dask.stores.urls import is_url, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from prs_dask.stores import StorageOptions
 
-__all__ = ["TextSource", "as_file", "check_unchanged", "open_bytes", "open_text", "version_of"]
+__all__ = ["TextSource", "as_file", "check_all_unchanged", "check_unchanged", "open_bytes", "open_text", "version_of"]
+
+ASKED_AT_ONCE = 32
+"""Files whose versions are asked for side by side."""
 
 _SMALLEST_WINDOW, _LARGEST_WINDOW = 1 << 16, 8 << 20
 
@@ -106,6 +109,34 @@ def check_unchanged(path: str, version: str, options: StorageOptions | None) -> 
     from prs_dask.stores import store_of
 
     store_of(path, options).check_unchanged(path, version)
+
+
+def check_all_unchanged(files: Iterable[tuple[str, str]], options: StorageOptions | None) -> None:
+    """See that files are what they were when they were listed: one request for each, many side by side.
+
+    Parameters
+    ----------
+    files
+        Paths and versions; those without a version are not looked at.
+
+    Raises
+    ------
+    ReadError, OSError
+        Of the first that was changed, is gone or cannot be asked for.
+    """
+    known = [(path, version) for path, version in files if version]
+    if len(known) <= 1:
+        for path, version in known:
+            check_unchanged(path, version, options)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(min(ASKED_AT_ONCE, len(known)), "prs-check")
+    try:
+        for _ in pool.map(lambda file: check_unchanged(file[0], file[1], options), known):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def told_as_changed(path: str, version: str, options: StorageOptions | None) -> ReadError | None:

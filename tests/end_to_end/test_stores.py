@@ -179,6 +179,21 @@ def test_a_file_that_was_changed_or_refused_fails_its_own_mini_batch(
     assert "the store refuses access (HTTP 403" in errors + failed
 
 
+def test_a_changed_file_is_an_error_of_its_mini_batch_in_direct_mode_too(s3: Any, s3_shelf: Shelf, job: Any) -> None:
+    urls = [s3_shelf.put(f"{number:03d}", b"x") for number in range(10)]
+
+    class Changing(FileDataset):
+        def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Any:
+            batches = list(super().mini_batches(mini_batch_size, input_index))
+            s3_shelf.put("004", b"other")
+            return iter(batches)
+
+    inputs = Changing.from_files(s3_shelf.url, storage_options=s3_shelf.options, mode="direct")
+    done = job(URLS, inputs=inputs, mini_batch_size=2, run_max_try=2, error_threshold=-1)
+    assert sorted(done.rows) == [url for number, url in enumerate(urls) if number not in (4, 5)]
+    assert "the file was changed since it was listed" in done.logs("user/error/*/*.txt")
+
+
 def test_what_is_missing_is_told_before_anything_starts(shelf: Shelf, submit: Any, tmp_path: Path) -> None:
     shelf.put("there", b"x")
     paths = [f"{shelf.url}/there", f"{shelf.url}/missing", f"{shelf.url}/no*match"]

@@ -18,7 +18,7 @@ from prs_dask.datasets.reading import read
 from prs_dask.datasets.source_file import open_text
 from prs_dask.datasets.store_listing import ListedPath
 from prs_dask.errors import InputError, SettingsError
-from prs_dask.mini_batches import decode, encode
+from prs_dask.mini_batches import FileMiniBatch, decode, encode
 
 
 def emptied():
@@ -307,3 +307,52 @@ def test_windows_give_the_bytes_that_are_asked_for(reads):
     with open_text("memory://windows/a", None) as text:
         for offset, size in reads:
             assert text.read_at(offset, size) == data[offset : offset + size]
+
+
+# -------------------------------------------------------------------- mode="direct"
+
+
+def test_urls_are_handed_out_if_their_files_are_as_they_were_listed(put):
+    urls = [put(f"{number:02}") for number in range(50)]
+    dataset = FileDataset.from_files("memory://box", mode="direct")
+    assert [read(batch, dataset.reader()) for batch in dataset.plan(25)] == [urls[:25], urls[25:]]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_changed_or_missing_file_is_no_url_of_run(put, size):
+    for number in range(9):
+        put(str(number))
+    dataset = FileDataset.from_files("memory://box", mode="direct")
+    batches, spec = dataset.plan(size), dataset.reader()
+    time.sleep(0.01)
+    put("4", b"y")
+    fsspec.filesystem("memory").rm("/box/7")
+    outcomes = []
+    for batch in batches:
+        try:
+            outcomes.append(len(read(batch, spec)))
+        except (ReadError, FileNotFoundError) as error:
+            outcomes.append(str(error))
+    good = [str(outcome) for outcome in outcomes if outcome == size]
+    assert len(good) == len(batches) - 2
+    assert sum("memory://box/4: the file was changed since it was listed" in str(one) for one in outcomes) == 1
+    assert sum("no such file in the store: 'memory://box/7'" in str(one) for one in outcomes) == 1
+
+
+def test_a_file_without_a_known_version_is_handed_out_unseen(put):
+    put("a")
+    dataset = FileDataset.from_files("memory://box", mode="direct")
+    batch = FileMiniBatch(0, ("memory://box/a", "memory://box/gone"), (dataset.plan()[0].versions[0], ""))
+    assert read(batch, dataset.reader()) == ["memory://box/a", "memory://box/gone"]
+
+
+def test_versions_are_asked_for_side_by_side_and_again_after_a_fault(s3, faulty_s3, monkeypatch):
+    monkeypatch.setattr("prs_dask.stores.retries.FIRST_WAIT", 0.01)
+    bucket = s3.bucket()
+    urls = [s3.put(f"{bucket}/{number}", b"x") for number in range(8)]
+    dataset = FileDataset.from_files(bucket, storage_options=s3.through(faulty_s3.port), mode="direct")
+    (batch,), spec = dataset.plan(), dataset.reader()
+    faulty_s3.times(3, 503, method="HEAD")
+    faulty_s3.seconds = 0.1
+    assert read(batch, spec) == urls
+    assert faulty_s3.most_at_once >= 4
