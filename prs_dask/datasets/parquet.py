@@ -65,6 +65,6 @@ def read_row_groups(
             frame: pd.DataFrame = table.to_pandas(use_threads=False)
             return frame
     except (ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the file; pyarrow's own have no number
+        if isinstance(error, OSError) and not (type(error) is OSError and error.errno is None):
+            raise  # of the file or its store; pyarrow's own are bare and have no number
         raise ReadError(f"{path}: not a readable Parquet file: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import tempfile
 import time
 from importlib.metadata import version
 
@@ -20,8 +21,14 @@ from tests.benchmarks.figures import FIGURES
 @click.argument("names", nargs=-1, type=click.Choice(sorted(FIGURES)))
 @click.option("--scale", default=1.0, show_default=True, help="Factor on the number of mini-batches.")
 @click.option("--repeat", default=1, show_default=True, help="Measure each so often.")
-def main(names: tuple[str, ...], scale: float, repeat: int) -> None:
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, writable=True),
+    help="Where what is measured lies, instead of the folder for temporary files: another disk, or none at all.",
+)
+def main(names: tuple[str, ...], scale: float, repeat: int, folder: str | None) -> None:
     """Print the machine, then each figure."""
+    tempfile.tempdir = folder
     about = {
         "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.inputs import plan_as_lines, plan_in_a_store, read_csv, scan_quotes, small_files
+from tests.benchmarks.inputs import plan_as_lines, plan_in_a_store, read_csv, scan_quotes
+from tests.benchmarks.many_files import small_files
 from tests.benchmarks.ours import SCRIPTS, run_step, two_workers
 from tests.benchmarks.peers import client_map, pool_imap, windowed_client_map
 from tests.benchmarks.workloads import Synthetic, list_schedule, lognormal_seconds, slow_stretch_seconds

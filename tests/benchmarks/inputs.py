@@ -1,4 +1,4 @@
-"""Figures of inputs: scanning and reading text, listing very many files."""
+"""Figures of inputs: scanning and reading text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.ours import SCRIPTS, two_workers
-
-__all__ = ["plan_as_lines", "plan_in_a_store", "read_csv", "scan_quotes", "small_files"]
+__all__ = ["plan_as_lines", "plan_in_a_store", "read_csv", "scan_quotes"]
 
 Figure = dict[str, Any]
 MIB = 1 << 20
@@ -154,103 +152,3 @@ def read_csv(scale: float) -> Figure:
         figure |= {kind: round(size / ours), f"{kind}_pandas": round(size / theirs)}
         figure[f"{kind}_times"] = round(theirs / ours, 2)
     return figure
-
-
-def small_files(scale: float) -> Figure:
-    """1,000,000 small files in 1,000 folders: files listed a second, memory, seconds to the first run()."""
-    folders, each = int(1000 * scale) or 1, 1000
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name) / "items"
-        for number in range(folders):
-            folder = root / f"{number:04d}"
-            folder.mkdir(parents=True)
-            for index in range(each):
-                os.close(os.open(f"{folder}/{index:04d}.txt", os.O_CREAT | os.O_WRONLY))
-        _in_turn(root)  # the kernel's cache is warm for all
-        bare, listed = min(_in_turn(root) for _ in range(2))
-        growth = float(_alone("print(growth(sys.argv[1]))", str(root)))
-        first = float(_alone("print(first_run(sys.argv[1], sys.argv[2]))", str(root), name))
-        begun = time.perf_counter()
-    return {
-        "files": folders * each,
-        "listed_per_second": round(folders * each / listed),
-        "scandir_with_stat_per_second": round(folders * each / bare),
-        "times_scandir": round(bare / listed, 2),
-        "memory_growth_mib": round(growth, 1),
-        "seconds_to_first_run": round(first, 2),
-        "removed_in": round(time.perf_counter() - begun, 1),
-    }
-
-
-def _in_turn(root: Path) -> tuple[float, float]:
-    """Seconds of a bare recursive scandir with stat, and of the dataset's listing and cutting."""
-    from prs_dask import FileDataset
-
-    begun = time.perf_counter()
-    for entry in _entries(str(root)):
-        entry.stat()
-    between = time.perf_counter()
-    for _ in FileDataset.from_files(root).mini_batches(10):
-        pass
-    return between - begun, time.perf_counter() - between
-
-
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _entries(entry.path)
-            else:
-                yield entry
-
-
-def _alone(code: str, *arguments: str) -> str:
-    """What a line of code prints in a process of its own."""
-    program = "import sys\nfrom tests.benchmarks.inputs import first_run, growth\n"
-    program += f"if __name__ == '__main__':\n    {code}\n"
-    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
-        file.write(program)
-        file.flush()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
-        done = subprocess.run(
-            [sys.executable, file.name, *arguments], check=True, stdout=subprocess.PIPE, env=environment, text=True
-        )
-    return done.stdout.splitlines()[-1]
-
-
-def growth(root: str) -> float:
-    """MiB by which memory grows while all files are listed and cut, beyond the first 10,000."""
-    from prs_dask import FileDataset
-
-    def peak() -> int:
-        status = Path("/proc/self/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-
-    before = 0
-    for number, _ in enumerate(FileDataset.from_files(root).mini_batches(10)):
-        if number == 1000:
-            before = peak()
-    return (peak() - before) / 1024
-
-
-def first_run(root: str, folder: str) -> float:
-    """Seconds from submit to the first run(), on a cluster that stands ready."""
-    from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep
-
-    notes = Path(folder) / "notes"
-    config = ParallelRunConfig(
-        entry_script=SCRIPTS / "note_first.py",
-        error_threshold=-1,
-        output_action="append_row",
-        process_count_per_node=2,
-        environment_variables={"BENCHMARK_NOTES": str(notes)},
-    )
-    step = ParallelRunStep("benchmark", config, [FileDataset.from_files(root)], Path(folder) / "output")
-    with two_workers() as client:
-        begun = time.time()
-        step_run = step.submit(run_folder=Path(folder) / "run", compute_target=client)
-        while not notes.exists() or not notes.read_text():
-            time.sleep(0.01)
-        step_run.cancel()
-        step_run.wait_for_completion(raise_on_error=False)
-    return float(notes.read_text()) - begun

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import io
 from decimal import Decimal
 
 import pandas as pd
@@ -10,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prs_dask.datasets import ReadError, TabularDataset
+from prs_dask.datasets import ReadError, TabularDataset, parquet
 from prs_dask.datasets.reading import read
+from prs_dask.stores.failures import StoreFailed
 
 
 def outcomes(folder, size=1 << 20):
@@ -89,6 +92,112 @@ def test_a_column_with_nothing_in_it_has_the_type_of_the_first_file(tmp_path):
     pq.write_table(pa.table({"a": [2], "b": pa.nulls(1)}), tmp_path / "2.parquet")
     found = outcomes(tmp_path)
     assert found["1.parquet"].dtypes.equals(found["2.parquet"].dtypes)
+
+
+def struct_of(nullable):
+    return pa.struct([pa.field("x", pa.int64(), nullable=nullable)])
+
+
+def list_of(name, nullable):
+    return pa.list_(pa.field(name, pa.int64(), nullable=nullable))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pa.array([{"x": 1}], struct_of(nullable=True)), pa.array([{"x": 1}], struct_of(nullable=False))),
+        (pa.array([[1]], list_of("item", nullable=True)), pa.array([[1]], list_of("of", nullable=False))),
+        (pa.array([[1]], pa.list_(pa.int64())), pa.array([[1]], pa.large_list(pa.int64()))),
+        (pa.array([[1]]), pa.array([[]])),
+        (pa.array([[{"x": None}]]), pa.array([[{"x": 1}]])),
+        (pa.array(["x"]), pa.array(["x"]).dictionary_encode()),
+        (pa.array(["x"]), pa.array(["x"], pa.large_string()).dictionary_encode()),
+        (pa.array(["x"]).dictionary_encode(), pa.DictionaryArray.from_arrays(pa.array([0]), ["x"], ordered=True)),
+    ],
+    ids=[
+        "nullable member",
+        "nullable item",
+        "large list",
+        "empty list",
+        "null inside",
+        "dictionary",
+        "large",
+        "ordered",
+    ],
+)
+def test_schemas_that_differ_in_notes_and_encodings_only_are_one(tmp_path, one, other):
+    for order in ([one, other], [other, one]):
+        for name, column in zip("12", order, strict=True):
+            pq.write_table(pa.table({"a": column}), tmp_path / f"{name}.parquet")
+        found = outcomes(tmp_path)
+        errors = [outcome for outcome in found.values() if isinstance(outcome, ReadError)]
+        assert not errors, errors[0]
+        first, second = (frame["a"] for frame in found.values())
+        assert str(first.dtype) == str(second.dtype)
+        assert getattr(first.dtype, "ordered", None) == getattr(second.dtype, "ordered", None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pa.array([{"x": 1}]), pa.array([{"x": "1"}])),
+        (pa.array([{"x": 1}]), pa.array([{"y": 1}])),
+        (pa.array([[1]]), pa.array([["1"]])),
+        (pa.array([[1]]), pa.array([1])),
+        (pa.array(["1"]).dictionary_encode(), pa.array([1])),
+        (pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())), pa.array([[("k", 1.5)]], pa.map_("str", "double"))),
+    ],
+)
+def test_types_that_hold_other_values_are_other_schemas(tmp_path, one, other):
+    pq.write_table(pa.table({"a": one}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"a": other}), tmp_path / "2.parquet")
+    with pytest.raises(ReadError, match=r"2.parquet: column 'a' is .*, but .* in .*1.parquet"):
+        raise outcomes(tmp_path)["2.parquet"]
+
+
+def test_files_of_pandas_and_of_others_give_the_same_index_and_types(tmp_path):
+    frame = pd.DataFrame({"a": pd.array([1, 2, 3], "Int64"), "i": [9, 5, 6]}).set_index("i")
+    table = pa.table({"a": [3, 4, 5], "i": [1, 7, 2]})
+    for first, second in (("1", "2"), ("2", "1")):
+        frame.to_parquet(tmp_path / f"{first}.parquet")
+        pq.write_table(table, tmp_path / f"{second}.parquet")
+        one, other = outcomes(tmp_path).values()
+        assert one.dtypes.equals(other.dtypes)
+        assert one.index.names == other.index.names
+
+
+def test_each_file_of_pandas_keeps_its_own_range_as_index(tmp_path):
+    frame = pd.DataFrame({"a": range(5)})
+    frame[:2].to_parquet(tmp_path / "1.parquet")
+    frame[2:].to_parquet(tmp_path / "2.parquet")
+    assert [list(found.index) for found in outcomes(tmp_path).values()] == [[0, 1], [2, 3, 4]]
+
+
+class Failing(io.BytesIO):
+    """A file whose reads fail after some."""
+
+    def __init__(self, data, error, reads):
+        super().__init__(data)
+        self._error, self._reads = error, reads
+
+    def read(self, *size):
+        self._reads -= 1
+        if self._reads < 0:
+            raise self._error
+        return super().read(*size)
+
+
+@pytest.mark.parametrize("reads", [0, 1, 3])
+@pytest.mark.parametrize(
+    "error", [StoreFailed(errno.EIO, "the store failed"), TimeoutError("late"), OSError(errno.EIO, "of the disk")]
+)
+def test_a_fault_of_the_disk_or_store_is_told_as_it_is(tmp_path, monkeypatch, error, reads):
+    pq.write_table(pa.table({"a": range(5000)}), tmp_path / "1.parquet", row_group_size=1000)
+    data = (tmp_path / "1.parquet").read_bytes()
+    monkeypatch.setattr(parquet, "open_bytes", lambda *_, **__: Failing(data, error, reads))
+    with pytest.raises(type(error)) as caught:
+        parquet.read_row_groups(str(tmp_path / "1.parquet"), 0, 5)
+    assert caught.value is error
 
 
 def test_a_first_file_without_rows_decides_nothing(tmp_path):
