@@ -14,7 +14,15 @@ from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
-from prs_dask.datasets.leading_text import check_first_line, leading_text, open_quote, record_starts, unreadable
+from prs_dask.datasets.leading_text import (
+    LONGEST,
+    NO_END,
+    check_first_line,
+    leading_text,
+    open_quote,
+    record_starts,
+    unreadable,
+)
 from prs_dask.datasets.path_keys import Group
 from prs_dask.datasets.read_ahead import ReadAhead, Span, all_of, at_edges, at_end, at_start
 from prs_dask.datasets.read_spec import Kind, ReadError, ReadSpec
@@ -178,7 +186,13 @@ def _cut_nowhere(path: str, text: TextSource, size: int, spec: ReadSpec, has_hea
     """All rows as one range, its start counted in UTF-8; nothing where there is no row."""
     with as_file(text) as file, decompressed(file, compression_of(path)) as raw:
         stream = utf8_stream(raw, spec.encoding)
-        records = record_starts(lambda _, count: stream.read(count), spec)
+
+        def read_on(offset: int, count: int) -> bytes:
+            if offset > LONGEST:
+                raise ValueError(NO_END)
+            return stream.read(count)
+
+        records = record_starts(read_on, spec)
         first = records.first()
         if has_header and first is not None:
             first = records.after(first)

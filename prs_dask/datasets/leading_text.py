@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from contextlib import suppress
 from typing import NamedTuple
 
 from prs_dask.datasets.quotes import unclosed_in_line
@@ -17,6 +18,8 @@ from prs_dask.datasets.text_file import open_stream, utf8_stream
 from prs_dask.errors import Fault, InputError
 
 __all__ = [
+    "LONGEST",
+    "NO_END",
     "LeadingText",
     "check_first_line",
     "column_names",
@@ -29,7 +32,9 @@ __all__ = [
 ]
 
 _PIECE = 1 << 16
-_LONGEST = 1 << 28
+LONGEST = 1 << 28
+"""Bytes of a first record, as text; what goes on for longer is no table (or was made to fill the memory)."""
+NO_END = f"its first record does not end within {LONGEST >> 20} MiB"
 
 
 class LeadingText(NamedTuple):
@@ -54,8 +59,9 @@ def slices(data: bytes) -> ReadAt:
 def leading_text(path: str, spec: ReadSpec, at_least: int = 0) -> LeadingText | None:
     """The first record and, of what follows it, at least ``at_least`` bytes if there are so many.
 
-    None if the file holds no record. Raises OpenQuote if it ends, or goes on for 256 MiB, inside of quotes before
-    that; where lines are records, if the first one ends so.
+    Less where a record behind the second is longer than that: it is left out, for it may not fit into memory. None
+    if the file holds no record. Raises OpenQuote if it ends, or goes on for 256 MiB, inside of quotes before that;
+    where lines are records, if the first one ends so. Raises ValueError where it goes on so long otherwise.
     """
     with open_stream(path, spec.storage) as raw:
         stream = utf8_stream(raw, spec.encoding)
@@ -66,11 +72,13 @@ def leading_text(path: str, spec: ReadSpec, at_least: int = 0) -> LeadingText | 
             try:
                 found = _split(data, spec, at_least, complete=not piece)
             except OpenQuote:
-                if not piece or len(data) > _LONGEST or are_records_lines(spec):
+                if not piece or len(data) > LONGEST or are_records_lines(spec):
                     raise
                 continue  # the quote may be closed further on
             if found or not piece:
                 return found
+            if len(data) > LONGEST:
+                raise ValueError(NO_END)
 
 
 def _split(data: bytes, spec: ReadSpec, at_least: int, *, complete: bool) -> LeadingText | None:
@@ -83,12 +91,30 @@ def _split(data: bytes, spec: ReadSpec, at_least: int, *, complete: bool) -> Lea
         check_first_line(data[first:second], first, spec)
     if second is None:
         return LeadingText(data[first:], b"") if complete else None
-    stop = second if not at_least else records.after(second + at_least - 1)
-    if stop is None:
-        if not complete:
-            return None
-        stop = len(data)
-    return LeadingText(data[first:second], data[second:stop])
+    stop: int | None = second
+    if at_least:
+        try:
+            stop = records.after(second + at_least - 1)
+        except OpenQuote:
+            if complete or (stop := _start_of_long_record(data, spec, second, at_least)) is None:
+                raise
+        if stop is None:
+            stop = len(data) if complete else _start_of_long_record(data, spec, second, at_least)
+    return None if stop is None else LeadingText(data[first:second], data[second:stop])
+
+
+def _start_of_long_record(data: bytes, spec: ReadSpec, second: int, at_least: int) -> int | None:
+    """Where the record begins whose end is still to be read, if it is long and others follow ``second`` before it."""
+    if len(data) - second < 2 * at_least:
+        return None
+    records = record_starts(slices(data), spec, second)
+    last = records.first()
+    following = last
+    with suppress(OpenQuote):
+        while following is not None:
+            last = following
+            following = records.after(following)
+    return last if last != second else None
 
 
 def check_first_line(line: bytes, offset: int, spec: ReadSpec) -> None:

@@ -62,18 +62,19 @@ def as_in_first_file(table: pa.Table, path: str, first: FirstFile, keys: tuple[s
 
     expected = _schema(first.schema)
     if keys:
-        table = table.drop_columns([name for name in table.column_names if name in keys])
+        table = table.drop_columns([name for name in keys if name in table.column_names])
         expected = pa.schema([field for field in expected if field.name not in keys], expected.metadata)
-    if len(set(expected.names)) < len(expected.names) and table.column_names == expected.names:
+    names, found = expected.names, table.column_names  # made anew each time they are asked for
+    if len(set(names)) < len(names) and found == names:
         return table  # names that stand twice are in the same order or not the same
-    for name in expected.names:
-        if name not in table.column_names:
-            raise ReadError(f"{path}: has no column {name!r}, but {first.path} has; {_ADVICE}")
-    for name in table.column_names:
-        if name not in expected.names:
-            raise ReadError(f"{path}: has a column {name!r}, but {first.path} has none; {_ADVICE}")
-    table = table.select(expected.names)
-    for index, field in enumerate(expected):
+    if missing := sorted(set(names).difference(found)):
+        raise ReadError(f"{path}: has no column {missing[0]!r}, but {first.path} has; {_ADVICE}")
+    if surplus := sorted(set(found).difference(names)):
+        raise ReadError(f"{path}: has a column {surplus[0]!r}, but {first.path} has none; {_ADVICE}")
+    if found != names:
+        table = table.select(names)
+    differing = [] if table.schema.equals(expected) else [*enumerate(expected)]
+    for index, field in differing:
         column = table.column(index)
         if not _alike(column.type, field.type):
             raise ReadError(

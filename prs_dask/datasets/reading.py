@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 from prs_dask.mini_batches import (
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["read"]
 
 PATH_COLUMN = "Path"
+_PIECE, _MUCH = 1 << 24, 1 << 28
 
 
 def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
@@ -167,8 +168,8 @@ def _whole(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[
     path, start = mini_batch.path, mini_batch.start
     try:
         with open_stream(path, spec.storage) as raw:
-            data = utf8_stream(raw, spec.encoding).read()
-    except UnicodeError:
+            data = _all_of(utf8_stream(raw, spec.encoding), path)
+    except (UnicodeError, ReadError):
         raise
     except OSError as error:
         if error.filename is not None:
@@ -187,6 +188,25 @@ def _whole(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[
     if are_records_lines(spec):
         check_lines(path, data, 0, 0, lambda place: 1 + data.count(b"\n", 0, place), spec, is_last=True)
     return data[start:], lambda: 1 + data.count(b"\n", 0, start)
+
+
+def _all_of(stream: IO[bytes], path: str) -> bytes:
+    """The whole text, unless it is too large: a small file may be made to decompress to more than any memory."""
+    data = bytearray()
+    while piece := stream.read(_PIECE):
+        data += piece
+        if len(data) > _MUCH and len(data) > _free_memory():  # it is needed once more when it is parsed
+            raise ReadError(
+                f"{path}: its text is of {len(data):,} bytes and more, and there is no memory to read it; it is read "
+                "as a whole because it is compressed or in an encoding that cannot be cut: make plain files of UTF-8"
+            )
+    return bytes(data)
+
+
+def _free_memory() -> int:
+    from psutil import virtual_memory
+
+    return int(virtual_memory().available)
 
 
 def _check_end(path: str, data: bytes, spec: ReadSpec) -> None:
