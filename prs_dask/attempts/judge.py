@@ -303,8 +303,8 @@ class Judge:
     def permits(self, now: float) -> list[Permit]:
         """Permits to submit to Dask now."""
         self._wake_delayed(now)
-        if self.verdict is not None or not self.claimable:
-            return []
+        if self.verdict is not None or not self.claimable or self.places.is_full:
+            return []  # the usual case: it costs nothing, however many workers there are
         singles = len(self._retries) + len(self._careful)
         size = chunk_size(self.mean, max(1, self.places.lanes), self._remaining())
         chunks = singles + self._queue.chunks(size)

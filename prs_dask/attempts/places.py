@@ -8,6 +8,7 @@ is a lane: it waits behind the running one, so that no time passes between two s
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,11 @@ class Worker:
     lanes: int
     heard: float
     permits: dict[int, Permit] = field(default_factory=dict)
+
+    @property
+    def most_permits(self) -> int:
+        """One for each lane, and a spare one where every thread is a lane."""
+        return self.lanes + (0 < self.lanes == self.threads)
 
 
 @dataclass(slots=True)
@@ -80,10 +86,18 @@ class Places:
         self.node_count = node_count
         self.workers: dict[str, Worker] = {}
         self.permits: dict[int, Permit] = {}
-        self.lanes = 0
+        self.lanes = self._most_permits = 0
+        self._crowded = False
         self._nodes: dict[Hashable, _Node] = {}
         self._first_process = dict(first_process or {})
         self._last_permit = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Is there a permit for every lane, and every spare one? A quick look, that misses some who are full."""
+        if self._crowded:  # a worker that had more lanes before holds permits that count for no other
+            self._crowded = any(len(worker.permits) > worker.most_permits for worker in self.workers.values())
+        return not self._crowded and len(self.permits) >= self._most_permits
 
     @property
     def nodes_in_use(self) -> set[int]:
@@ -158,6 +172,8 @@ class Places:
                         worker.lanes += 1
                         left -= 1
         self.lanes = sum(worker.lanes for worker in self.workers.values())
+        self._most_permits = sum(worker.most_permits for worker in self.workers.values())
+        self._crowded = True
 
     def issue(
         self,
@@ -197,20 +213,25 @@ class Places:
             most = worker.lanes
             if worker.node in closed:
                 most = min(most, ready.get(worker.address, 0))
-            elif spare and worker.lanes == worker.threads:
-                most += 1
+            elif spare:
+                most = worker.most_permits
             rooms[worker.address] = most - held if worker.lanes else 0
             idle[worker.address] = min(ready.get(worker.address, 0), worker.lanes) - (held - begins)
+
+        def share(worker: Worker) -> tuple[bool, float]:
+            return worker.address in unpopular, len(worker.permits) / worker.lanes
+
         issued: list[Permit] = []
-        while need > 0 or need_ready > 0:
-            room = [
-                worker
-                for worker in self.workers.values()
-                if rooms[worker.address] > 0 and (need > 0 or idle[worker.address] > 0)
-            ]
-            if not room:
-                break
-            worker = min(room, key=lambda w: (w.address in unpopular, len(w.permits) / w.lanes))
+        line = [
+            (*share(worker), place, worker)
+            for place, worker in enumerate(self.workers.values())
+            if rooms[worker.address] > 0
+        ]
+        heapq.heapify(line)
+        while line and (need > 0 or need_ready > 0):
+            *_, place, worker = heapq.heappop(line)
+            if need <= 0 and idle[worker.address] <= 0:
+                continue
             self._last_permit += 1
             permit = Permit(self._last_permit, worker.address)
             worker.permits[permit.number] = self.permits[permit.number] = permit
@@ -219,6 +240,8 @@ class Places:
             idle[worker.address] -= 1
             need -= 1
             need_ready -= 1
+            if rooms[worker.address] > 0:
+                heapq.heappush(line, (*share(worker), place, worker))
         return issued
 
     def end(self, number: int) -> None:
@@ -235,5 +258,4 @@ class Places:
         if permit.began is None or now - permit.began < (LONG_SLICE_SECONDS if long else SLICE_SECONDS):
             return False
         worker = self.workers[permit.worker]
-        spare = worker.lanes == worker.threads
-        return others_wait or len(worker.permits) > worker.lanes + spare
+        return others_wait or len(worker.permits) > worker.most_permits

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.inputs import plan_as_lines, plan_in_a_store, read_csv, scan_quotes
+from tests.benchmarks.judging import many_workers
 from tests.benchmarks.many_files import small_files
 from tests.benchmarks.ours import SCRIPTS, run_step, two_workers
 from tests.benchmarks.peers import client_map, pool_imap, windowed_client_map
@@ -229,6 +230,7 @@ FIGURES: dict[str, Callable[[float], Figure]] = {
         csv_scoring,
         first_row,
         stuck_process,
+        many_workers,
         scan_quotes,
         plan_as_lines,
         plan_in_a_store,

@@ -158,6 +158,31 @@ class TestPermits:
         assert set(places.permits) == {issued["b"]}
 
 
+class TestFull:
+    def test_it_is_full_with_a_permit_for_each_lane_and_each_spare(self):
+        places = joined(Places(), ("a", "host", 1), ("b", "other", 2))
+        assert not places.is_full
+        issued = places.issue(2)
+        assert not places.is_full
+        issued += places.issue(50)
+        assert len(issued) == 5
+        assert places.is_full
+        places.end(issued[0].number)
+        assert not places.is_full
+
+    def test_permits_of_a_worker_that_had_more_lanes_before_do_not_count_for_others(self):
+        places = joined(Places(processes_per_node=2), ("a", "host", 2))
+        held = places.issue(50)
+        assert places.is_full
+        joined(places, ("b", "host", 2))
+        assert not places.is_full
+        [theirs] = places.issue(50)
+        assert theirs.worker == "b"
+        for permit in held[1:]:
+            places.end(permit.number)
+        assert places.is_full
+
+
 class TestSlices:
     @pytest.mark.parametrize(
         ("began", "others", "chunks", "over"),
