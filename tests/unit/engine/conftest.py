@@ -163,6 +163,13 @@ class Workbench:
 
 
 @pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, no mini-batch counts as slow, and the next chunk is asked for early."""
+    monkeypatch.setattr("prs_dask.engine.lane.SLOW_SECONDS", PATIENCE)
+    monkeypatch.setattr("prs_dask.engine.lane.ASK_AHEAD_SECONDS", 1.0)
+
+
+@pytest.fixture
 def bench(tmp_path: Path, no_leaks: None) -> Iterator[Callable[..., Workbench]]:
     """Make a workbench: ``bench(script, run_seconds=1)``; ``hoards``: its files have to be fetched."""
     made: list[Workbench] = []
