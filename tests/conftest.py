@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytest_plugins = ["store_servers"]  # tests/servers/store_servers.py
+pytest_plugins = ["store_servers", "database_server"]  # of tests/servers
 
 # Pools that Dask makes once in a process and keeps until its end, whatever is closed.
 PERMANENT_THREADS = ("Dask-Offload", "Dask-Default-Threads", "TCP-Executor", "Profile", "asyncio_", "fsspecIO")

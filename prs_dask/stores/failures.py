@@ -14,7 +14,7 @@ from prs_dask.redaction import Redactor
 from prs_dask.stores.options import StorageOptions
 from prs_dask.stores.urls import AZURE, HTTP, protocol_of, shown
 
-__all__ = ["AccessRefused", "Failure", "ShortRead", "StoreFailed", "describe", "kind_of"]
+__all__ = ["AccessRefused", "Failure", "ShortRead", "StoreFailed", "describe", "kind_of", "ways_in"]
 
 
 class AccessRefused(PermissionError):
@@ -158,9 +158,10 @@ def describe(error: BaseException, url: str, options: StorageOptions | None) -> 
         case Failure.MISSING:
             return FileNotFoundError(errno.ENOENT, "no such file in the store", path)
         case Failure.REFUSED:
-            has = f"given: {', '.join(sorted(options))}" if options else "none were given"
+            has = f"{', '.join(sorted(options))}, which may have expired or be wrong" if options else "none"
             text = (
-                f"the store refuses access ({_reason(error, options)}); allowed storage_options: {_ways_in(url)}; {has}"
+                f"the store refuses access ({_reason(error, options)}); storage_options given: {has}; "
+                f"ways in: {ways_in(url)}"
             )
             return AccessRefused(errno.EACCES, text, path)
         case Failure.TRANSIENT:
@@ -183,7 +184,8 @@ def _reason(error: BaseException, options: StorageOptions | None) -> str:
     return f"{name}: {' '.join(shown(word) if '://' in word else word for word in text.split(' '))}"
 
 
-def _ways_in(url: str) -> str:
+def ways_in(url: str) -> str:
+    """The options by which a store knows who asks."""
     protocol = protocol_of(url)
     if protocol in ("s3", "s3a"):
         return "key and secret (token too where they are temporary), profile, anon=True, endpoint_url"

@@ -238,15 +238,18 @@ def _class_of(protocol: str) -> Any:
 
 
 def _client(url: str, protocol: str, options: dict[str, Any]) -> Client:
+    from prs_dask.stores.failures import describe, ways_in
+    from prs_dask.stores.option_names import unknown_options
+
     kind = _class_of(protocol)
+    if faults := unknown_options(kind, protocol, options):
+        raise InputError(faults)
     try:
         return _joined(kind, protocol, options)
     except Exception as error:
-        from prs_dask.stores.failures import describe
-
         failed = describe(error, url, StorageOptions(options))
-        found = f"what {kind.__name__} does not take: {failed.strerror}"
-        raise InputError([Fault("storage_options", found, f"options of {kind.__name__} for {shown(url)}")]) from None
+        found = f"what {kind.__name__} does not take for {shown(url)}: {failed.strerror}"
+        raise InputError([Fault("storage_options", found, ways_in(url))]) from None
 
 
 def _joined(kind: Any, protocol: str, options: dict[str, Any]) -> Client:

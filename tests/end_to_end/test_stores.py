@@ -1,33 +1,16 @@
-"""Whole jobs over stores: every item once, equal to the run over local files; secrets stay secret."""
+"""Whole jobs over stores: every item once, equal to the run over local files."""
 
 from __future__ import annotations
 
 import io
-import json
-import os
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import dask
 import pandas as pd
 import pytest
-from distributed import Client
 
-from prs_dask import FileDataset, SettingsError, StepRun, TabularDataset
-
-CANARIES = {
-    "key": "cAnArY-key-0123456789",
-    "secret": "cAnArY-secret-0123456789",
-    "token": "cAnArY-token-0123456789",
-}
-
-PRINCIPAL = {
-    "tenant_id": "cAnArY-tenant-0123456789",
-    "client_id": "cAnArY-client-0123456789",
-    "client_secret": "cAnArY-client-secret-0123456789",
-}
+from prs_dask import FileDataset, SettingsError, TabularDataset
 
 CONTENTS = """
 import os
@@ -206,104 +189,6 @@ def test_what_is_missing_is_told_before_anything_starts(shelf: Shelf, submit: An
 def test_memory_is_no_input_of_a_step(submit: Any) -> None:
     with pytest.raises(SettingsError, match="memory:// is this process's own"):
         submit(URLS, inputs=FileDataset.from_files("memory://box/a"))
-
-
-# -------------------------------------------------------------------- secrets
-
-
-WAITING = """
-import time
-
-def run(mini_batch):
-    time.sleep(0.2)
-    return ["x"] * len(mini_batch)
-"""
-
-
-def _in_processes(canaries: list[bytes]) -> list[str]:
-    """Command lines and environments in which a canary stands, of all processes."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        for file in ("cmdline", "environ"):
-            try:
-                data = Path(f"/proc/{name}/{file}").read_bytes()
-            except OSError:
-                continue
-            found += [f"/proc/{name}/{file}" for canary in canaries if canary in data]
-    return found
-
-
-def _in_files(folder: Path, canaries: list[bytes]) -> list[str]:
-    found = []
-    for path in folder.rglob("*"):
-        if path.is_file():
-            data = path.read_bytes()
-            found += [str(path) for canary in canaries if canary in data]
-    return found
-
-
-def test_a_service_principal_appears_nowhere(azure: Any, submit: Any, cluster: Any, tmp_path: Path, capfd: Any) -> None:
-    shelf = Shelf(azure)
-    for number in range(8):
-        shelf.put(f"{number}", b"x")
-    options = {**shelf.options, **PRINCIPAL}  # adlfs takes the connection string, where there is one
-    inputs = FileDataset.from_files(shelf.url, storage_options=options)
-    key = options["connection_string"].partition("AccountKey=")[2].partition(";")[0]
-    run = submit(WAITING, inputs=inputs, mini_batch_size=1, logging_level="DEBUG")
-    _check_secrets(run, inputs, [*PRINCIPAL.values(), key], cluster, tmp_path, capfd)
-    assert run.get_status() == "Completed"
-
-
-@pytest.mark.parametrize("kind", ["files", "table", "broken"])
-def test_secrets_of_stores_appear_nowhere(
-    s3: Any, s3_shelf: Shelf, faulty_s3: Any, submit: Any, cluster: Any, tmp_path: Path, capfd: Any, kind: str
-) -> None:
-    options = {**s3.through(faulty_s3.port), **CANARIES}
-    url = s3_shelf.url.replace("s3://", f"s3://{CANARIES['key']}:{CANARIES['secret']}@")
-    options.pop("key"), options.pop("secret")
-    if kind == "table":
-        s3_shelf.put("a.csv", table(0, 300).to_csv(index=False).encode())
-        inputs: Any = TabularDataset.from_delimited_files(url, storage_options=options)
-    else:
-        for number in range(8):
-            s3_shelf.put(f"{number}", b"x")
-        inputs = FileDataset.from_files(url, storage_options=options)
-    if kind == "broken":
-        faulty_s3.fault = lambda method, path, span: 403 if method == "GET" and "/3" in path else None
-    run: StepRun = submit(
-        WAITING, inputs=inputs, mini_batch_size="1KB" if kind == "table" else 1, logging_level="DEBUG", run_max_try=1
-    )
-    _check_secrets(run, inputs, list(CANARIES.values()), cluster, tmp_path, capfd)
-    told = json.loads((tmp_path / "run" / "run.json").read_text())
-    (shown,) = told["input_options"]
-    assert set(shown["storage_options"]) == {"key", "secret", "token", "endpoint_url"}
-    assert all(value.startswith("pbkdf2:") for value in shown["storage_options"].values())
-    assert run.summary().failed_mini_batches == (1 if kind == "broken" else 0)
-
-
-def _check_secrets(run: StepRun, inputs: Any, secrets: list[str], cluster: Any, folder: Path, capfd: Any) -> None:
-    """While the run goes on and when it has ended, nothing that others can read holds one."""
-    canaries = [secret.encode() for secret in secrets]
-    while run.get_status() == "Running":
-        assert not _in_processes(canaries)
-        time.sleep(0.1)
-    run.wait_for_completion(raise_on_error=False)
-    texts = [repr(inputs), str(inputs), repr(inputs.reader()), repr(run), repr(run._step), str(run.error)]
-    texts += [*capfd.readouterr(), repr(inputs.plan()), json.dumps(dask.config.config, default=repr)]
-    with Client(cluster.address, set_as_default=False) as client:
-        texts.append(client.run_on_scheduler(_everything_told, "hostile"))
-        texts += map(str, client.run(lambda dask_worker: dask_worker.get_logs()).values())
-        texts.append(str(client.run(lambda: repr(dict(os.environ)) + repr(dask.config.config))))
-    for text in texts:
-        assert not [secret for secret in secrets if secret in text], text[:200]
-    assert not _in_files(folder, canaries)
-
-
-def _everything_told(_: str, dask_scheduler: Any) -> str:
-    """Task keys, events and logs of a scheduler."""
-    keys = [repr(key) for key in dask_scheduler.tasks]
-    events = repr(dask_scheduler.get_events())
-    return "\n".join([*keys, events, repr(dask_scheduler.get_logs()), repr(dask.config.config)])
 
 
 def test_files_and_tables_of_a_store_are_grouped_by_partition_keys(s3_shelf: Shelf, job: Any) -> None:

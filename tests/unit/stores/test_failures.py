@@ -115,7 +115,7 @@ def test_the_error_says_what_is_allowed_where_access_is_refused():
     assert (error.errno, error.filename) == (errno.EACCES, "https://host/a")
     assert "HTTP 403" in str(error)
     assert "username and password" in str(error)
-    assert "given: headers" in str(error)
+    assert "given: headers, which may have expired or be wrong" in str(error)
     assert CANARY not in str(error)
 
 

@@ -1,6 +1,6 @@
-"""Servers that tests talk to: started once for all of them, on ports and in folders of their own, ended by their pids.
+"""A PostgreSQL server that tests talk to: started once for all, on a port and in a folder of its own, ended by its pid.
 
-A test that cannot get its server fails; none is skipped.
+A test that cannot get it fails; none is skipped.
 """
 
 from __future__ import annotations
