@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -174,7 +174,7 @@ def build_step(description: StepDescription) -> ParallelRunStep:
 
     faults: list[Fault] = []
     config = _or_faults(lambda: ParallelRunConfig(**description.settings), faults)
-    inputs = [_or_faults(lambda one=one: made_dataset(one), faults) for one in description.inputs]  # type: ignore[misc]
+    inputs = _datasets(description.inputs, faults)
     if not inputs:
         example = "inputs: [data]" if description.from_file else "--input data"
         faults.append(Fault("inputs", "nothing", "at least one file, folder or pattern", example))
@@ -195,6 +195,22 @@ def build_step(description: StepDescription) -> ParallelRunStep:
         side_inputs=[_side_input(*one) for one in description.side_inputs] or None,
         arguments=list(description.arguments),
     )
+
+
+def _datasets(described: Sequence[InputDescription], faults: list[Fault]) -> list[Any]:
+    """A dataset of each; None where it cannot be made. Where there are several, faults tell of which they are."""
+    made = []
+    for number, one in enumerate(described):
+        own: list[Fault] = []
+        made.append(_or_faults(lambda one=one: made_dataset(one), own))  # type: ignore[misc]
+        if len(described) > 1:
+            own = [fault._replace(name=_name_within(f"inputs[{number}]", fault.name)) for fault in own]
+        faults += own
+    return made
+
+
+def _name_within(one: str, name: str) -> str:
+    return one if name == "inputs" else f"{one}: {name.removeprefix('inputs: ')}"
 
 
 def _or_faults(make: Callable[[], T], faults: list[Fault]) -> T | None:

@@ -19,9 +19,10 @@ from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.datasets.store_listing import check_inputs, list_inputs
 from prs_dask.errors import Fault, InputError, SettingsError
 from prs_dask.mini_batches import MiniBatch
+from prs_dask.quantities import parse_mini_batch_size
 from prs_dask.stores import StorageOptions, is_url, separated, without_credentials
 
-__all__ = ["Dataset", "PathLike", "Paths", "absolute_paths", "check_size"]
+__all__ = ["Dataset", "PathLike", "Paths", "absolute_paths"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = PathLike | Sequence[PathLike]
@@ -191,16 +192,38 @@ class Dataset(ABC):
             While iterating: a path is gone, or a file cannot be cut safely as told.
         """
 
-    def plan(self, mini_batch_size: int | None = None, n: int | None = None) -> list[MiniBatch]:
-        """The first ``n`` mini-batches (None: all), without reading or running any."""
-        size = self.default_mini_batch_size if mini_batch_size is None else mini_batch_size
-        return list(islice(self.mini_batches(size), n))
+    def plan(self, mini_batch_size: int | str | None = None, n: int | None = None) -> list[MiniBatch]:
+        """The first ``n`` mini-batches (None: all), without reading or running any.
 
+        Parameters
+        ----------
+        mini_batch_size
+            As in ``ParallelRunConfig``: files of a FileDataset, bytes of a TabularDataset (``"10MB"``); None: the default.
+        n
+            How many at most; None: all.
+        """
+        return list(islice(self.mini_batches(self.size_of(mini_batch_size)), n))
 
-def check_size(mini_batch_size: int) -> None:
-    """Raise SettingsError for a size with which nothing could ever be cut."""
-    if mini_batch_size < 1:
-        raise SettingsError([Fault("mini_batch_size", repr(mini_batch_size), "at least 1", "10")])
+    def size_of(self, mini_batch_size: int | str | None) -> int:
+        """A size as a number of files or bytes; None: the default.
+
+        Raises
+        ------
+        SettingsError
+            It is none, or has a unit though items are files.
+        """
+        try:
+            size = parse_mini_batch_size(self.default_mini_batch_size if mini_batch_size is None else mini_batch_size)
+        except ValueError:
+            found, allowed = (
+                repr(mini_batch_size),
+                "a whole number of at least 1, or a text such as '1024', '512KB', '10MB'",
+            )
+            raise SettingsError([Fault("mini_batch_size", found, allowed, f"{self.default_mini_batch_size}")]) from None
+        if size.has_unit and self.kind == "file":
+            allowed = "a number of files without a unit, because this is a FileDataset"
+            raise SettingsError([Fault("mini_batch_size", repr(mini_batch_size), allowed, "10")])
+        return size.number
 
 
 def absolute_paths(path: Paths) -> tuple[str, ...]:

@@ -132,6 +132,8 @@ def _table(
                 raise _ragged(block, spec, error) from None
             name, reason = block.names[int(found[1])], found[2]
             kind = _kind(types[name]) if name in types else "str"
+            if "invalid UTF8" in reason:
+                raise _no_utf8(block, name) from None
             if name in wanted or kind == "str":
                 raise ReadError(f"{block.path}: column {name!r}: {reason}") from None
             types[name] = _arrow_type(_next_kind(block, spec, name, kind))
@@ -262,6 +264,13 @@ def _readable_type(dtype: Any) -> pa.DataType:
     if isinstance(dtype, np.dtype) and (dtype.kind in "iub" or dtype in (np.float32, np.float64)):
         return pa.from_numpy_dtype(dtype)
     return pa.string()
+
+
+def _no_utf8(block: Block, name: str) -> ReadError:
+    return ReadError(
+        f"{block.path}, from line {block.first_line()} on: column {name!r}: found bytes that are not UTF-8; allowed: text "
+        "in the dataset's encoding; try encoding='windows-1252' or 'latin-1', whichever the file was written in"
+    )
 
 
 def _ragged(block: Block, spec: ReadSpec, error: Exception) -> ReadError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from prs_dask.datasets.cutting import cut_file_groups, cut_files
-from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths, check_size
+from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths
 from prs_dask.datasets.path_keys import with_keys
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, SettingsError
@@ -113,12 +113,12 @@ class FileDataset(Dataset):
         return "direct" if self.mode == "direct" else "download"
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
-        check_size(mini_batch_size)
+        size = self.size_of(mini_batch_size)
         if self.group_by:
             return cut_file_groups(self.groups(), input_index)
-        return cut_files(with_keys(self.files(), self._keys()), mini_batch_size, input_index)
+        return cut_files(with_keys(self.files(), self._keys()), size, input_index)
 
-    def to_dask(self, mini_batch_size: int | None = None) -> Bag:
+    def to_dask(self, mini_batch_size: int | str | None = None) -> Bag:
         """A Dask Bag of paths with one partition per mini-batch; of URLs, for files in stores."""
         from dask.bag import from_sequence
 

@@ -6,12 +6,11 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prs_dask.datasets.dataset import check_size
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.datasets.tabular_dataset import TabularDataset
 from prs_dask.mini_batches import MiniBatch
 
-__all__ = ["FilelessDataset"]
+__all__ = ["FilelessDataset", "by_type"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +24,14 @@ class FilelessDataset(TabularDataset):
         return iter(())
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
-        check_size(mini_batch_size)
-        return self._cut(mini_batch_size, input_index)
+        return self._cut(self.size_of(mini_batch_size), input_index)
 
     @abstractmethod
     def _cut(self, size: int, input_index: int) -> Iterator[MiniBatch]:
         """The mini-batches, lazily; the size is a good one."""
+
+
+def by_type(value: object) -> str:
+    """What was given instead, by its type only: it may hold rows or a password."""
+    package = type(value).__module__.partition(".")[0]
+    return f"a {type(value).__name__}" if package == "builtins" else f"a {package} {type(value).__name__}"

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from prs_dask.datasets.dataset import check_size
-from prs_dask.datasets.fileless_dataset import FilelessDataset
+from prs_dask.datasets.fileless_dataset import FilelessDataset, by_type
 from prs_dask.datasets.frames import check_columns, pieces, rows_of_pieces, to_bytes
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, InputError, SettingsError
@@ -61,7 +60,7 @@ class DaskDataset(FilelessDataset):
             yield from _mini_batches(frame, size, input_index, row)
             row += len(frame)
 
-    def to_dask(self, mini_batch_size: int | None = None) -> dd.DataFrame:
+    def to_dask(self, mini_batch_size: int | str | None = None) -> dd.DataFrame:
         """A Dask DataFrame with one partition per mini-batch.
 
         The partitions are computed once here, where they lie, to know where to cut.
@@ -71,8 +70,7 @@ class DaskDataset(FilelessDataset):
         from dask.base import compute
         from dask.delayed import delayed
 
-        size = self.default_mini_batch_size if mini_batch_size is None else mini_batch_size
-        check_size(size)
+        size = self.size_of(mini_batch_size)
         partitions = self.frame.to_delayed()
         places = compute(*[delayed(rows_of_pieces)(partition, size) for partition in partitions])
         cut = [
@@ -127,7 +125,8 @@ def pandas_dataset(frame: Any) -> PandasDataset:
     import pandas as pd
 
     if not isinstance(frame, pd.DataFrame):
-        raise SettingsError([Fault("df", _kind(frame), "a pandas DataFrame", "series.to_frame()")])
+        example = "TabularDataset.from_dask(ddf)" if hasattr(frame, "to_delayed") else "pandas.DataFrame(...)"
+        raise SettingsError([Fault("df", by_type(frame), "a pandas DataFrame", example)])
     return PandasDataset(paths=(), spec=ReadSpec("frame"), frame=frame.copy(deep=False))
 
 
@@ -136,9 +135,5 @@ def dask_dataset(frame: Any) -> DaskDataset:
     import dask.dataframe as dd
 
     if not isinstance(frame, dd.DataFrame):
-        raise SettingsError([Fault("ddf", _kind(frame), "a Dask DataFrame", "dask.dataframe.from_pandas(df)")])
+        raise SettingsError([Fault("ddf", by_type(frame), "a Dask DataFrame", "dask.dataframe.from_pandas(df)")])
     return DaskDataset(paths=(), spec=ReadSpec("frame"), frame=frame)
-
-
-def _kind(value: object) -> str:
-    return f"a {type(value).__module__.partition('.')[0]} {type(value).__name__}"

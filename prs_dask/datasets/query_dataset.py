@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prs_dask.datasets.fileless_dataset import FilelessDataset
+from prs_dask.datasets.fileless_dataset import FilelessDataset, by_type
 from prs_dask.datasets.query import INSTALL_SQL, Query, connectable, missing_database, without_secrets
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 from prs_dask.errors import Fault, InputError, SettingsError
@@ -80,10 +80,9 @@ def _url(connection: Any, faults: list[Fault]) -> Any:
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
     if not isinstance(connection, (str, URL)):
-        found = f"a {type(connection).__module__.partition('.')[0]} {type(connection).__name__}"
         allowed = "a SQLAlchemy URL: a live connection cannot travel to the worker processes"
         example = "engine.url" if hasattr(connection, "url") or hasattr(connection, "engine") else _EXAMPLE
-        faults.append(Fault("connection", found, allowed, example))
+        faults.append(Fault("connection", by_type(connection), allowed, example))
         return None
     try:
         url = make_url(connection)

@@ -174,9 +174,9 @@ def _whole(mini_batch: TextMiniBatch, spec: ReadSpec) -> tuple[bytes, Callable[[
     except OSError as error:
         if error.filename is not None:
             raise
-        raise ReadError(f"{path}: cannot be decompressed: {error}") from error
+        raise _no_text(path, error) from error
     except Exception as error:  # whatever the decompressor makes of damaged data
-        raise ReadError(f"{path}: cannot be decompressed: {error}") from error
+        raise _no_text(path, error) from error
     if start < 0:  # the file could not be opened when the mini-batch was made
         records = record_starts(slices(data), spec)
         first = records.first()
@@ -207,6 +207,12 @@ def _free_memory() -> int:
     from psutil import virtual_memory
 
     return int(virtual_memory().available)
+
+
+def _no_text(path: str, error: Exception) -> ReadError:
+    from prs_dask.datasets.text_file import compression_of
+
+    return ReadError(f"{path}: {'cannot be decompressed: ' if compression_of(path) else ''}{error}")
 
 
 def _check_end(path: str, data: bytes, spec: ReadSpec) -> None:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from prs_dask.datasets.cutting import (
-    READ_FAULTS,
     FilesWithHeader,
     cut_parquet,
     cut_table_groups,
     cut_text,
     start_of_the_header_file,
 )
-from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths, check_size
-from prs_dask.datasets.leading_text import LeadingText, column_names, leading_text, open_quote, unreadable
-from prs_dask.datasets.parquet_schema import FirstFile, schema_with_rows
+from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths
 from prs_dask.datasets.path_keys import column_faults, with_keys
-from prs_dask.datasets.read_spec import ReadError, ReadSpec
-from prs_dask.datasets.record_starts import OpenQuote
-from prs_dask.datasets.source_file import open_bytes
+from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.datasets.table_head import column_types, first_file, names_for_all
+from prs_dask.datasets.text_options import delimited_spec, json_lines_spec
 from prs_dask.errors import Fault, InputError, SettingsError
 from prs_dask.mini_batches import MiniBatch
 
@@ -34,14 +28,6 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 __all__ = ["TabularDataset"]
-
-_HEADERS: dict[str, FilesWithHeader] = {
-    "all_files_same_headers": "each",
-    "only_first_file": "first",
-    "no_headers": "none",
-}
-_HEAD_BYTES = 1 << 20
-_FILES_TRIED_FOR_TYPES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,29 +108,13 @@ class TabularDataset(Dataset):
         SettingsError
             Settings that cannot work, all at once.
         """
-        faults = []
-        if len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0':
-            faults.append(Fault("separator", repr(separator), "one ASCII character, no quote or line break", "','"))
-        if header not in _HEADERS:
-            faults.append(Fault("header", repr(header), ", ".join(map(repr, _HEADERS)), "'all_files_same_headers'"))
-        if support_multi_line not in (True, False, "auto"):
-            faults.append(Fault("support_multi_line", repr(support_multi_line), "True, False or 'auto'", "'auto'"))
-        spec = ReadSpec(
-            "delimited",
-            separator,
-            _encoding(encoding, faults),
-            multi_line=support_multi_line is not False,
-            dtype=_checked_dtype(dtype, faults),
-            include_path=include_path,
-        )
-        if faults:
-            raise SettingsError(faults)
+        spec, files_with_header = delimited_spec(separator, header, encoding, support_multi_line, dtype, include_path)
         return cls(
             paths=absolute_paths(path),
             storage_options=storage_options,
             partition_format=partition_format,
             spec=spec,
-            header=_HEADERS[header],
+            header=files_with_header,
         )
 
     @classmethod
@@ -164,10 +134,7 @@ class TabularDataset(Dataset):
         path, encoding, partition_format, include_path, storage_options
             As for ``from_delimited_files``.
         """
-        faults: list[Fault] = []
-        spec = ReadSpec("json_lines", encoding=_encoding(encoding, faults), include_path=include_path)
-        if faults:
-            raise SettingsError(faults)
+        spec = json_lines_spec(encoding, include_path)
         return cls(
             paths=absolute_paths(path), storage_options=storage_options, partition_format=partition_format, spec=spec
         )
@@ -303,14 +270,14 @@ class TabularDataset(Dataset):
         return dataset
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
-        check_size(mini_batch_size)
+        size = self.size_of(mini_batch_size)
         if self.group_by:
             starts = start_of_the_header_file(self.files(), self.spec) if self.header == "first" else {}
             return cut_table_groups(self.groups(), input_index, self.spec.kind, starts)
         files = with_keys(self.files(), self._keys())
         if self.spec.kind == "parquet":
-            return cut_parquet(files, mini_batch_size, input_index, self.spec)
-        return cut_text(files, mini_batch_size, input_index, self.spec, self.header)
+            return cut_parquet(files, size, input_index, self.spec)
+        return cut_text(files, size, input_index, self.spec, self.header)
 
     @property
     def finds_hive_folders(self) -> bool:  # type: ignore[override]
@@ -327,63 +294,13 @@ class TabularDataset(Dataset):
         """
         spec = self.spec._replace(path_format=self._keys(), keys=self.group_by)
         if self.spec.kind == "parquet":
-            spec = spec._replace(first_file=self._first_file())
+            spec = spec._replace(first_file=first_file(self.files(), spec))
         else:
-            names = self._names_for_all()
-            spec = spec._replace(names=names, column_types=self._column_types(names))
+            names = names_for_all(self.files(), spec, self.header)
+            spec = spec._replace(names=names, column_types=column_types(self.files(), spec, self.header, names))
         if spec.path_format is not None and (faults := column_faults(spec, spec.path_format)):
             raise InputError(faults)
         return spec
-
-    def _first_file(self) -> FirstFile | None:
-        for path in islice(self.files(), _FILES_TRIED_FOR_TYPES):
-            with suppress(*READ_FAULTS), open_bytes(path, self.storage, buffer=0) as file:
-                if schema := schema_with_rows(file):
-                    return FirstFile(path, schema)
-        return None
-
-    def _names_for_all(self) -> tuple[str, ...] | None:
-        if self.spec.kind == "json_lines" or self.header == "each":
-            return None
-        for path in self.files():
-            try:
-                head = leading_text(path, self.spec)
-                names = column_names(head.first, self.spec.separator) if head else ()
-            except OpenQuote as error:
-                raise open_quote(path, error.offset, self.spec) from None
-            except READ_FAULTS as error:
-                raise unreadable(path, error) from error
-            if head:
-                return names if self.header == "first" else tuple(f"Column{n}" for n in range(1, len(names) + 1))
-        return ()
-
-    def _column_types(self, names: tuple[str, ...] | None) -> tuple[tuple[str, str], ...]:
-        """From the first file that has rows and can be read; none of them can be: each block its own."""
-        has_header = self.header != "none"
-        for path in islice(self.files(), _FILES_TRIED_FOR_TYPES):
-            try:
-                head = leading_text(path, self.spec, _HEAD_BYTES)
-                if head is None:
-                    continue
-                rows = head.following if has_header else head.first + head.following
-                has_header = self.header == "each"
-                if rows and (types := self._types_in(path, head, rows, names)):
-                    return types
-            except (ReadError, OpenQuote, *READ_FAULTS):
-                continue
-        return ()
-
-    def _types_in(
-        self, path: str, head: LeadingText, rows: bytes, names: tuple[str, ...] | None
-    ) -> tuple[tuple[str, str], ...]:
-        if self.spec.kind == "json_lines":
-            from prs_dask.datasets import json_lines
-
-            return json_lines.infer_types(rows, path)
-        from prs_dask.datasets.delimited import Block, infer_types
-
-        own = names or column_names(head.first, self.spec.separator)
-        return infer_types(Block(rows, own, path, lambda: 1), self.spec)
 
     def partition_by(
         self, partition_keys: Sequence[str], target: str | os.PathLike[str], name: str | None = None
@@ -423,7 +340,7 @@ class TabularDataset(Dataset):
         written = TabularDataset.from_parquet_files(write_partitioned(self, partition_keys, target))
         return written if name is None else written.as_named_input(name)
 
-    def to_dask(self, mini_batch_size: int | None = None) -> dd.DataFrame:
+    def to_dask(self, mini_batch_size: int | str | None = None) -> dd.DataFrame:
         """A Dask DataFrame with one partition per mini-batch: the frame that ``run()`` would get.
 
         Partitions are read when they are computed; the first is read here, for its columns. Their types are what
@@ -452,6 +369,8 @@ class TabularDataset(Dataset):
 
     def take(self, n: int) -> pd.DataFrame:
         """The first ``n`` rows, in input order; reads no more mini-batches than that needs."""
+        if not isinstance(n, int) or n < 0:
+            raise SettingsError([Fault("n", repr(n), "a whole number of rows, at least 0", "take(5)")])
         return self._first_rows(n)
 
     def _first_rows(self, n: int | None) -> pd.DataFrame:
@@ -469,26 +388,3 @@ class TabularDataset(Dataset):
                 break
         whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         return whole.head(len(whole) if n is None else n)
-
-
-def _encoding(encoding: str, faults: list[Fault]) -> str:
-    try:
-        info = codecs.lookup(encoding)
-        "".encode(encoding)  # refuses what is no text encoding (base64, rot13)
-    except (LookupError, TypeError):
-        faults.append(Fault("encoding", repr(encoding), "a text encoding that Python knows", "'utf8'"))
-        return "utf-8"
-    return info.name
-
-
-def _checked_dtype(dtype: Any, faults: list[Fault]) -> Any:
-    if dtype is None:
-        return None
-    from pandas.api.types import pandas_dtype
-
-    for name, kind in dtype.items() if isinstance(dtype, Mapping) else [("all columns", dtype)]:
-        try:
-            pandas_dtype(kind)
-        except TypeError:
-            faults.append(Fault("dtype", f"{kind!r} for {name}", "what pandas takes as a dtype", "{'id': 'str'}"))
-    return dict(dtype) if isinstance(dtype, Mapping) else dtype

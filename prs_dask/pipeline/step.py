@@ -87,7 +87,7 @@ class ParallelRunStep:
             raise SettingsError(faults)
         self.name = name
         self.config = parallel_run_config
-        self.inputs = tuple([inputs] if isinstance(inputs, Dataset) else inputs)
+        self.inputs = tuple(inputs if isinstance(inputs, list | tuple) else [inputs])
         self.output = output
         self.side_inputs = tuple(side_inputs or ())
         self.allow_reuse = allow_reuse
@@ -296,7 +296,11 @@ def _input_faults(inputs: Sequence[Dataset]) -> list[Fault]:
     strange = [item for item in inputs if not isinstance(item, Dataset)]
     if strange:
         allowed = "FileDataset or TabularDataset values"
-        return [Fault("inputs", repr(item), allowed, "FileDataset.from_files(...)") for item in strange]
+        paths = [repr(os.fspath(item)) if isinstance(item, str | os.PathLike) else "..." for item in strange]
+        return [
+            Fault("inputs", repr(item), allowed, f"FileDataset.from_files({path})")
+            for item, path in zip(strange, paths, strict=True)
+        ]
     in_memory = [path for item in inputs for path in item.paths if path.startswith("memory://")]
     if in_memory:
         allowed = "stores that other processes see; memory:// is this process's own, for take(), to_pandas() and plan()"

@@ -56,6 +56,6 @@ def _parameters(kind: type[Any]) -> Iterator[str]:
     """Of the constructors of a class and those that it inherits."""
     for one in kind.__mro__:
         if "__init__" in vars(one) and one is not object:
-            for name, parameter in inspect.signature(one.__init__).parameters.items():
+            for name, parameter in inspect.signature(vars(one)["__init__"]).parameters.items():
                 if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and name != "self":
                     yield name
