@@ -10,8 +10,9 @@ package too, and is to be ready before Dask, pandas or pyarrow could have been i
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from prs_dask.lazy_names import loaded_on_first_use
 
 if TYPE_CHECKING:
     from prs_dask.config import ParallelRunConfig, PipelineParameter
@@ -55,34 +56,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ClusterError": "prs_dask.errors",
-    "EngineError": "prs_dask.errors",
-    "EntryScript": "prs_dask.entry_script",
-    "EntryScriptError": "prs_dask.errors",
-    "Fault": "prs_dask.errors",
-    "FileDataset": "prs_dask.datasets",
-    "InputError": "prs_dask.errors",
-    "OutputError": "prs_dask.errors",
-    "OutputFileDatasetConfig": "prs_dask.pipeline",
-    "ParallelRunConfig": "prs_dask.config",
-    "ParallelRunStep": "prs_dask.pipeline",
-    "PipelineParameter": "prs_dask.config",
-    "PrsError": "prs_dask.errors",
-    "SettingsError": "prs_dask.errors",
-    "StepRun": "prs_dask.pipeline",
-    "StepRunFailed": "prs_dask.errors",
-    "TabularDataset": "prs_dask.datasets",
-    "parallel_run": "prs_dask.pipeline",
+    "ClusterError": "errors",
+    "EngineError": "errors",
+    "EntryScript": "entry_script",
+    "EntryScriptError": "errors",
+    "Fault": "errors",
+    "FileDataset": "datasets",
+    "InputError": "errors",
+    "OutputError": "errors",
+    "OutputFileDatasetConfig": "pipeline",
+    "ParallelRunConfig": "config",
+    "ParallelRunStep": "pipeline",
+    "PipelineParameter": "config",
+    "PrsError": "errors",
+    "SettingsError": "errors",
+    "StepRun": "pipeline",
+    "StepRunFailed": "errors",
+    "TabularDataset": "datasets",
+    "parallel_run": "pipeline",
 }
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = loaded_on_first_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

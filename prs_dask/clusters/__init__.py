@@ -9,19 +9,15 @@ Dask takes half a second to import, so it is imported with the first use of ``op
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prs_dask.clusters.fork_server import cool_down, warm_up
+from prs_dask.lazy_names import loaded_on_first_use
 
 if TYPE_CHECKING:
     from prs_dask.clusters.targets import OpenCluster, check_target, open_cluster
 
 __all__ = ["OpenCluster", "check_target", "cool_down", "open_cluster", "warm_up"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in ("OpenCluster", "check_target", "open_cluster"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from prs_dask.clusters import targets
-
-    return getattr(targets, name)
+_HOMES = dict.fromkeys(("OpenCluster", "check_target", "open_cluster"), "targets")
+__getattr__ = loaded_on_first_use(__name__, _HOMES)

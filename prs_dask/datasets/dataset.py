@@ -198,7 +198,8 @@ class Dataset(ABC):
         Parameters
         ----------
         mini_batch_size
-            As in ``ParallelRunConfig``: files of a FileDataset, bytes of a TabularDataset (``"10MB"``); None: the default.
+            As in ``ParallelRunConfig``: files of a FileDataset, bytes of a TabularDataset (``"10MB"``); None: the
+            default.
         n
             How many at most; None: all.
         """
@@ -215,11 +216,9 @@ class Dataset(ABC):
         try:
             size = parse_mini_batch_size(self.default_mini_batch_size if mini_batch_size is None else mini_batch_size)
         except ValueError:
-            found, allowed = (
-                repr(mini_batch_size),
-                "a whole number of at least 1, or a text such as '1024', '512KB', '10MB'",
-            )
-            raise SettingsError([Fault("mini_batch_size", found, allowed, f"{self.default_mini_batch_size}")]) from None
+            allowed = "a whole number of at least 1, or a text such as '1024', '512KB', '10MB'"
+            example = str(self.default_mini_batch_size)
+            raise SettingsError([Fault("mini_batch_size", repr(mini_batch_size), allowed, example)]) from None
         if size.has_unit and self.kind == "file":
             allowed = "a number of files without a unit, because this is a FileDataset"
             raise SettingsError([Fault("mini_batch_size", repr(mini_batch_size), allowed, "10")])

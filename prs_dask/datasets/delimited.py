@@ -268,8 +268,8 @@ def _readable_type(dtype: Any) -> pa.DataType:
 
 def _no_utf8(block: Block, name: str) -> ReadError:
     return ReadError(
-        f"{block.path}, from line {block.first_line()} on: column {name!r}: found bytes that are not UTF-8; allowed: text "
-        "in the dataset's encoding; try encoding='windows-1252' or 'latin-1', whichever the file was written in"
+        f"{block.path}, from line {block.first_line()} on: column {name!r}: found bytes that are not UTF-8; "
+        "allowed: text in the dataset's encoding; try encoding='windows-1252' or 'latin-1', as the file was written"
     )
 
 

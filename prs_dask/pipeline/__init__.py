@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from prs_dask.lazy_names import loaded_on_first_use
 
 if TYPE_CHECKING:
     from prs_dask.pipeline.outputs import OutputFileDatasetConfig
@@ -28,9 +29,4 @@ _HOMES = {
     "StepRun": "step_run",
     "parallel_run": "short_call",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = loaded_on_first_use(__name__, _HOMES)

@@ -13,7 +13,9 @@ Importing it imports no fsspec: the worker process does, and must be ready soon.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from prs_dask.lazy_names import loaded_on_first_use
 
 if TYPE_CHECKING:
     from prs_dask.stores.credentials import separated
@@ -48,11 +50,4 @@ _HOMES = {
     "store_of": "store",
     "without_credentials": "urls",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = loaded_on_first_use(__name__, _HOMES)

@@ -35,7 +35,7 @@ def test_every_public_name_is_there(name):
 
 @pytest.mark.parametrize("name", sorted(prs_dask._HOMES))
 def test_a_public_name_is_the_object_of_its_home(name):
-    assert getattr(prs_dask, name) is getattr(importlib.import_module(prs_dask._HOMES[name]), name)
+    assert getattr(prs_dask, name) is getattr(importlib.import_module(f"prs_dask.{prs_dask._HOMES[name]}"), name)
 
 
 def test_public_names_are_listed_before_they_are_loaded():
@@ -49,12 +49,16 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         prs_dask.ParallelRunStepp  # noqa: B018
 
 
-def test_type_checkers_see_the_same_names_from_the_same_homes():
-    tree = ast.parse(Path(prs_dask.__file__).read_text())
+@pytest.mark.parametrize("package", ["", ".clusters", ".datasets", ".pipeline", ".stores"])
+def test_type_checkers_see_the_same_names_from_the_same_homes(package):
+    module = importlib.import_module(f"prs_dask{package}")
+    tree = ast.parse(Path(module.__file__).read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert seen == prs_dask._HOMES
-    assert set(prs_dask.__all__) == {*seen, "__version__"}
+    assert seen == {name: f"prs_dask{package}.{home}" for name, home in module._HOMES.items()}
+    assert set(seen) <= set(module.__all__)
+    if not package:
+        assert set(module.__all__) == {*seen, "__version__"}
 
 
 def test_public_names_are_no_modules_whatever_was_imported_before():

@@ -130,12 +130,12 @@ inputs:
     )
     told = refusal("run", "step.yml")
     for part in (
-        "separator: found 'long'",
+        "inputs[0]: separator: found 'long'",
         "header: found 'x'",
-        "inputs: seperator: found a setting that does not exist",
-        "inputs: connection: found nothing",
-        "inputs: ${env:PRS_ABSENT}: found no such variable",
-        "2 MLTable folders in one input",
+        "inputs[1]: seperator: found a setting that does not exist",
+        "inputs[2]: connection: found nothing",
+        "inputs[3]: ${env:PRS_ABSENT}: found no such variable",
+        "inputs[4]: found 2 MLTable folders in one input",
     ):
         assert part in told
 

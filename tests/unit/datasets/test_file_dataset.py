@@ -84,6 +84,11 @@ def test_a_size_with_which_nothing_can_be_cut_is_refused(folder):
         FileDataset.from_files(folder).plan(0)
 
 
+def test_a_size_with_a_unit_is_refused_for_files():
+    with pytest.raises(SettingsError, match="found '10MB'; allowed: a number of files"):
+        FileDataset.from_files("x").plan("10MB")
+
+
 @pytest.mark.parametrize("path", [[], None, 3, "", b"x", [3]])
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(InputError, match="path: found"):

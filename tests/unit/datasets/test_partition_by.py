@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prs_dask import TabularDataset
-from prs_dask.datasets import partition_by
+from prs_dask.datasets import partition_by, tabular_dataset
 from prs_dask.datasets.path_keys import KEYS_FILE
 from prs_dask.datasets.read_spec import ReadError
 from prs_dask.datasets.reading import read
@@ -148,7 +147,7 @@ def test_keys_of_other_types_in_later_partitions_get_one_type(tmp_path, monkeypa
     for name, count, kind in (("i", 40, "float64"), ("m", 60, "str")):
         (tmp_path / f"{name}.csv").write_text("n,k\n" + "".join(f"{n},{k}\n" for n, k in enumerate(values[:count])))
         spec_of_head = TabularDataset.from_delimited_files(tmp_path / f"{name}.csv")
-        monkeypatch.setattr(TabularDataset, "_column_types", lambda *_: ())  # as if the head had told nothing
+        monkeypatch.setattr(tabular_dataset, "column_types", lambda *_: ())  # as if the head had told nothing
         written = spec_of_head.partition_by(["k"], tmp_path / name)
         groups = {batch.values[0]: len(read(batch, written.reader())) for batch in written.grouped_by(["k"]).plan()}
         assert set(map(type, groups)) == {float if kind == "float64" else str}
@@ -232,12 +231,13 @@ def test_a_partition_that_cannot_be_read_leaves_nothing(tmp_path, monkeypatch):
 
 def test_tasks_that_still_write_leave_nothing_either(tmp_path, monkeypatch):
     monkeypatch.setattr(partition_by, "PARTITION_BYTES", 40)
-    late = threading.Event()
+    late, begun = threading.Event(), threading.Event()
 
     def slow(table: object, folder: str, name: str) -> None:
         if name == "part-00000.parquet":
-            time.sleep(0.05)
+            begun.wait(10)
             raise ReadError("broken")
+        begun.set()
         late.wait(10)
         try:
             write(table, folder, name)

@@ -441,6 +441,51 @@ def test_settings_that_cannot_work_are_told_together():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("wrong", [{"separator": None}, {"header": None}, {"encoding": 3}, {"include_path": "yes"}])
+def test_options_of_another_type_are_told_like_other_wrong_ones(wrong):
+    with pytest.raises(SettingsError, match=f"{next(iter(wrong))}: found .*allowed"):
+        TabularDataset.from_delimited_files("x", **wrong)
+
+
+def test_sizes_may_be_written_with_units_and_wrong_ones_are_told(tmp_path):
+    dataset = TabularDataset.from_delimited_files(csv_file(tmp_path, "a,b\n" + "1,2\n" * 1000))
+    assert dataset.plan("1KB") == dataset.plan(1024)
+    assert dataset.to_dask("1kb").npartitions == len(dataset.plan(1024)) == 4
+    for wrong in ("10 MB", "1.5MB", "", 0, -1, 1.5, True, b"1"):
+        with pytest.raises(SettingsError, match="mini_batch_size: found .*'10MB'"):
+            dataset.plan(wrong)
+    for wrong in (-1, "5", 2.0):
+        with pytest.raises(SettingsError, match="n: found"):
+            dataset.take(wrong)
+
+
+@pytest.mark.parametrize("other", [";", "\t", "|"])
+def test_a_table_that_seems_to_have_another_separator_is_read_and_told_once(tmp_path, caplog, other):
+    path = csv_file(tmp_path, f"a{other}b\n1{other}2\n")
+    dataset = TabularDataset.from_delimited_files(path)
+    for _ in range(2):
+        assert list(dataset.to_pandas().columns) == [f"a{other}b"]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert f"set separator={other!r}" in told
+    caplog.clear()
+    assert len(TabularDataset.from_delimited_files(path, separator=other).to_pandas().columns) == 2
+    assert not caplog.records
+
+
+def test_text_in_another_encoding_is_told_with_what_to_set(tmp_path):
+    csv_file(tmp_path, "a,b\n1,x\n2,é\n".encode("latin-1"), "1.csv")
+    csv_file(tmp_path, "a,b\n1,x\n".encode("utf-16"), "2.csv")
+    dataset = TabularDataset.from_delimited_files(tmp_path)
+    told = []
+    for batch in dataset.plan():
+        with pytest.raises(ReadError) as caught:
+            read(batch, dataset.reader())
+        told.append(str(caught.value))
+    assert "1.csv, from line 2 on: column 'b': found bytes that are not UTF-8" in told[0]
+    assert "encoding='windows-1252'" in told[0]
+    assert "2.csv: found the byte order mark of UTF-16; allowed: UTF-8, unless encoding='utf-16'" in told[1]
+
+
 def test_what_is_not_built_yet_is_refused_and_secrets_are_never_shown(tmp_path):
     with pytest.raises(SettingsError, match="URLs without secrets") as raised:
         TabularDataset.from_parquet_files("s3://bucket/x?sig=canary", storage_options={"key": "canary"})
