@@ -4,18 +4,22 @@
 
     <folder>/locks                 locks by name, see `RangeLocks`
              ledger                bound, and bytes that are used or spoken for
-             <key>/<name>          one file, whole, under the name that it has in its URL
-             <key>.entry           that it is: size and time of change, and whether somebody has used it
-             <key>.<size>.new-<x>/ where a downloader writes
+             <two digits>/         the files, see `prs_dask.stores.shelves`
+             new/<key>.<size>.<x>/ where a downloader writes
 
     locks:   <key>                 shared: somebody uses it, or is about to. Alone: it is being removed
              <key>.fetch           alone: somebody downloads it
-             <key>.<size>.new-<x>  alone: its downloader lives
-             ledger                alone: somebody counts
+             <key>.<size>.<x>      alone: its downloader lives
+             room                  alone: somebody removes what is unused
+             ledger                alone: somebody counts, or puts a file on its shelf
 
 The kernel lets go of the locks of a dead process, whatever killed it. A file stands under its name only when all
-of it is there, and its entry says which it is: what user code has deleted or written to is downloaded
-again for whoever asks next. A downloader that stands still is overtaken: who waits for it downloads the file itself.
+of it is there: what user code has deleted or written to is downloaded again for whoever asks next. A downloader that
+stands still is overtaken: who waits for it downloads the file himself.
+
+Where room is needed, a sample of the files that are there is compared, and the longest unused of it go: all, where
+there are few. So making room takes as long among a million files as among thousands, and nobody waits for more than
+one such sample.
 
 The bound holds for what can be removed. A file that a mini-batch needs is always brought, also where it alone, or all
 that is in use at the time, is larger; what is fetched ahead only where there is room.
@@ -27,18 +31,18 @@ import errno
 import os
 import secrets
 import shutil
-import struct
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from prs_dask.errors import ReadError
-from prs_dask.stores.eviction import Entry, victims
 from prs_dask.stores.file_info import FileInfo
 from prs_dask.stores.file_names import cache_key, local_names
+from prs_dask.stores.ledger import Ledger
 from prs_dask.stores.range_locks import RangeLocks
+from prs_dask.stores.shelves import Shelves, longest_unused_first
 from prs_dask.stores.urls import shown
 
 __all__ = ["Download", "NodeCache"]
@@ -55,12 +59,15 @@ HIGH_DESCRIPTOR = 1000
 SPARE_PART = 32
 """Where room has to be made, this part of the bound more is freed, so that not every file looks for some."""
 
-AT_ONCE = 64
+AT_ONCE = 128
+"""Files that are removed before others are looked at: a quarter of those that were compared, at most."""
+
+LOOK_AT = 4096
+"""Where all of so many are in use, no more are looked at."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
-_ENTRY, _NEW, _FETCH, _LEDGER = ".entry", ".new-", ".fetch", "ledger"
-_COUNTS = struct.Struct("<qq")
+_FETCH, _ROOM = ".fetch", "room"
 
 
 class NodeCache:
@@ -76,9 +83,11 @@ class NodeCache:
 
     def __init__(self, folder: Path, bound: int | None = None) -> None:
         self.folder = folder
-        self._bound = bound
+        self._new = folder / "new"
+        self._shelves = Shelves(folder)
+        self._ledger = Ledger(folder, bound)
         self._held = self._new_locks(HIGH_DESCRIPTOR)
-        with self._ledger():
+        with self._ledger.open(self._held):
             pass  # the bound stands there now
 
     # ---------------------------------------------------------------- what users of it ask
@@ -98,7 +107,7 @@ class NodeCache:
                 return path
             with self._new_locks() as own:
                 self._await_turn(own, _key(file))
-                if self._find(_key(file)) is None:
+                if self._shelves.find(_key(file)) is None:
                     self._download(own, file, download, must=True)
         if path := self.hold_present(file):
             return path
@@ -116,7 +125,7 @@ class NodeCache:
                 raise
             self._held = self._new_locks(HIGH_DESCRIPTOR)
             self._held.share(key)
-        return self._find(key, use=True)
+        return self._shelves.find(key, use=True)
 
     def let_go(self) -> None:
         """Of all files that are held: they may be removed now."""
@@ -127,9 +136,9 @@ class NodeCache:
         """Download it, if it is missing, nobody is at it and there is room; False where there is none."""
         with self._new_locks() as own:
             own.share(_key(file))
-            if self._find(_key(file)) is not None or not own.take(_key(file) + _FETCH):
+            if self._shelves.find(_key(file)) is not None or not own.take(_key(file) + _FETCH):
                 return True
-            return self._find(_key(file)) is not None or self._download(own, file, download, must=False)
+            return self._shelves.find(_key(file)) is not None or self._download(own, file, download, must=False)
 
     def close(self) -> None:
         """Let go of everything; the files stay."""
@@ -146,29 +155,12 @@ class NodeCache:
                 self.folder.mkdir(mode=0o700)
             return RangeLocks(path, lowest)
 
-    # ---------------------------------------------------------------- looking
-
-    def _find(self, key: str, *, use: bool = False) -> str | None:
-        """The path of what is there and as it was downloaded; ``use``: this is a use of it."""
-        try:
-            descriptor = os.open(self.folder / (key + _ENTRY), os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        try:
-            told = _Told.parse(os.read(descriptor, 4096))
-            path = os.path.join(self.folder, key, os.fsdecode(told.name))
-            if _identity(path) != told.identity:
-                return None
-            if use:
-                os.pwrite(descriptor, b"1", 0)  # which also tells the time of its last use
-            return path
-        finally:
-            os.close(descriptor)
+    # ---------------------------------------------------------------- downloading
 
     def _await_turn(self, own: RangeLocks, key: str) -> None:
         """Until nobody else downloads it, or has done so, or has stood still for too long."""
         size, grown_at, look_at = -1, 0.0, 0.0
-        while not own.take(key + _FETCH) and self._find(key) is None:
+        while not own.take(key + _FETCH) and self._shelves.find(key) is None:
             now = time.monotonic()
             if now >= look_at:  # the folder may be a long one
                 look_at = now + STANDSTILL_SECONDS / 10
@@ -182,27 +174,23 @@ class NodeCache:
         """Bytes that downloaders of it have written so far."""
         size = 0
         with suppress(FileNotFoundError):
-            for name in os.listdir(self.folder):
-                if name.startswith(key) and _NEW in name:
-                    size += _bytes_below(self.folder / name)
+            for name in os.listdir(self._new):
+                if name.startswith(key):
+                    size += _bytes_below(self._new / name)
         return size
-
-    # ---------------------------------------------------------------- downloading
 
     def _download(self, own: RangeLocks, file: FileInfo, download: Download, *, must: bool) -> bool:
         """Bring it; False where there is no room for it, unless it ``must`` be brought."""
-        room = max(0, file.size)
-        if not self._make_room(room, must=must):
+        if not self._make_room(own, max(0, file.size), must=must):
             return False
-        counted = 0
         try:
             try:
-                counted = self._bring(own, file, download)
+                self._bring(own, file, download)
             except OSError as error:
                 if error.errno not in _NO_ROOM or not must:
                     raise
-                self._make_room(room, must=True, everything=True)
-                counted = self._bring(own, file, download)
+                self._make_room(own, max(0, file.size), must=True, everything=True)
+                self._bring(own, file, download)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
@@ -212,18 +200,17 @@ class NodeCache:
                 f"no space left on this node's disk for {shown(file.path)}{needed}, although every unused file was "
                 f"removed from its cache in {self.folder}; free some space there, or set TMPDIR of the workers",
             ) from error
-        finally:
-            with self._ledger() as ledger:
-                ledger.used = max(0, ledger.used + counted - room)
         return True
 
-    def _bring(self, own: RangeLocks, file: FileInfo, download: Download) -> int:
-        """Download, check, and give it its name; returns its bytes."""
-        name = f"{_key(file)}.{max(0, file.size)}{_NEW}{secrets.token_hex(6)}"
-        own.take(name)
-        workplace = self.folder / name
-        workplace.mkdir(mode=0o700)
+    def _bring(self, own: RangeLocks, file: FileInfo, download: Download) -> None:
+        """Download into the room that was set aside, check, and put it on its shelf."""
+        room = max(0, file.size)
+        change = -room
+        name = f"{_key(file)}.{room}.{secrets.token_hex(6)}"
+        workplace = self._new / name
         try:
+            own.take(name)
+            (workplace / "named").mkdir(mode=0o700, parents=True)
             target = workplace / "file"
             download(target)
             size = target.stat().st_size
@@ -234,146 +221,107 @@ class NodeCache:
             # A second ago: whatever is written to it from now on gives it another time.
             past = time.time_ns() - 1_000_000_000
             os.utime(target, ns=(past, past))
-            self._publish(file, target, workplace)
-            return size
+            named = self._name(file, target, workplace / "named")
+            with self._ledger.open(own) as counts:
+                if self._shelves.find(_key(file)) is None:  # nobody was faster
+                    counts.add(size)
+                    change -= size
+                    change += size - self._shelves.put(_key(file), named, workplace / "told")
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
+            with self._ledger.open(own) as counts:
+                counts.add(change)
 
-    def _publish(self, file: FileInfo, target: Path, workplace: Path) -> None:
-        folder = self.folder / _key(file)
-        if not folder.is_dir() or folder.is_symlink():  # user code may have left anything there
-            _remove_any(folder)
-        folder.mkdir(mode=0o700, exist_ok=True)
+    def _name(self, file: FileInfo, target: Path, folder: Path) -> Path:
+        """Give it the first of its names that the disk takes."""
         for name in local_names(file.path):
-            path = folder / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
             try:
-                os.rename(target, path)
-                break
+                return target.rename(folder / name)
             except OSError as error:
                 if error.errno not in _BAD_NAME:
                     raise
-        else:
-            raise OSError(errno.EINVAL, f"no file name for {shown(file.path)} that the disk of {self.folder} takes")
-        told = workplace / "entry"
-        told.write_bytes(_Told(False, _identity(str(path)) or (0, 0, 0), os.fsencode(name)).pack())
-        os.replace(told, self.folder / (_key(file) + _ENTRY))
+        raise OSError(errno.EINVAL, f"no file name for {shown(file.path)} that the disk of {self.folder} takes")
 
     # ---------------------------------------------------------------- room
 
-    @contextmanager
-    def _ledger(self) -> Iterator[_Ledger]:
-        """The counts, for one process at a time; what is changed is kept."""
-        with self._new_locks() as own:
-            own.take_waiting(_LEDGER)
-            descriptor = os.open(self.folder / _LEDGER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                data = os.read(descriptor, _COUNTS.size)
-                if len(data) == _COUNTS.size:
-                    ledger = _Ledger(*_COUNTS.unpack(data))
-                else:
-                    half = shutil.disk_usage(self.folder).free // 2
-                    ledger = _Ledger(half if self._bound is None else self._bound, 0)
-                try:
-                    yield ledger
-                finally:
-                    os.pwrite(descriptor, _COUNTS.pack(ledger.bound, ledger.used), 0)
-            finally:
-                os.close(descriptor)
-
-    def _make_room(self, size: int, *, must: bool, everything: bool = False) -> bool:
+    def _make_room(self, own: RangeLocks, size: int, *, must: bool, everything: bool = False) -> bool:
         """Set so many bytes aside, and remove what is unused where they are too many.
 
-        False, and nothing set aside, where it does not fit and need not.
+        False, and nothing set aside, where it does not fit and need not. One process at a time removes; meanwhile
+        the others use what has been made free.
         """
-        with self._ledger() as ledger:
-            if ledger.used + size > ledger.bound or everything:
-                free, ledger.used = self._take_stock()
-                while (need := ledger.used if everything else ledger.used + size - ledger.bound) > 0:
-                    # Not too many at once: others wait for the ledger.
-                    most = AT_ONCE + len(free) // SPARE_PART
-                    chosen = victims(free, need, ledger.bound // SPARE_PART, unused_too=must)[:most]
-                    if not chosen:
+        if not everything and self._set_aside(own, size) is None:
+            return True
+        with self._new_locks() as remover:
+            remover.take_waiting(_ROOM)
+            self._clear_dead(remover)
+            missing = (sys.maxsize, 0) if everything else self._set_aside(remover, size)
+            while missing is not None and self._remove_some(remover, *missing, unused_too=must):
+                if not everything:
+                    missing = self._set_aside(remover, size)
+            if missing is None:
+                return True
+        if must:
+            with self._ledger.open(own) as counts:
+                counts.add(size)
+        return must
+
+    def _set_aside(self, own: RangeLocks, size: int) -> tuple[int, int] | None:
+        """So many bytes, where they fit; else how many are missing, and how many more it is worth to make free."""
+        with self._ledger.open(own) as counts:
+            missing = counts.used + size - counts.bound
+            if missing > 0:
+                return missing, counts.bound // SPARE_PART
+            counts.add(size)
+            return None
+
+    def _remove_some(self, own: RangeLocks, missing: int, spare: int, *, unused_too: bool) -> bool:
+        """Remove some of the longest unused; False where none was found that nobody holds.
+
+        Those that were used come before those that wait for their first use, of which no more go than have to.
+        """
+        for used in (True, False) if unused_too else (True,):
+            enough, looked = missing + spare if used else missing, 0
+            for sample in self._shelves.samples(used=used):
+                removed = freed = 0
+                for entry in longest_unused_first(sample):
+                    if removed >= AT_ONCE or freed >= enough:
                         break
-                    ledger.used -= sum(entry.size for entry in chosen if self._remove(entry.key))
-                    gone = set(chosen)
-                    free = [entry for entry in free if entry not in gone]
-                if ledger.used + size > ledger.bound and not must:
-                    return False
-            ledger.used += size
-            return True
+                    if self._remove(own, entry.key):
+                        removed, freed = removed + 1, freed + entry.size
+                if removed:
+                    return True
+                looked += len(sample)
+                if looked >= LOOK_AT and missing < sys.maxsize:
+                    break
+        return False
 
-    def _take_stock(self) -> tuple[list[Entry], int]:
-        """What is there, and how many bytes it has with all that is being downloaded; clears what the dead left."""
-        entries, folders, under_way = [], set(), 0
-        for name in os.listdir(self.folder):
-            if name.endswith(_ENTRY):
-                with suppress(OSError, ValueError), open(self.folder / name, "rb") as file:
-                    told = _Told.parse(file.read(4096))
-                    last_use = os.fstat(file.fileno()).st_mtime
-                    entries.append(Entry(name.removesuffix(_ENTRY), told.identity[0], told.used, last_use))
-            elif _NEW in name:
-                with self._new_locks() as own:
-                    if own.take(name):
-                        shutil.rmtree(self.folder / name, ignore_errors=True)
-                    else:
-                        under_way += int(name.partition(_NEW)[0].rpartition(".")[2])
-            elif name not in (_LEDGER, "locks"):
-                folders.add(name)
-        for key in folders.difference(entry.key for entry in entries):
-            self._remove(key)
-        return entries, sum(entry.size for entry in entries) + under_way
-
-    def _remove(self, key: str) -> bool:
+    def _remove(self, own: RangeLocks, key: str) -> bool:
         """Remove a file that nobody holds; False where somebody does."""
-        with self._new_locks() as own:
-            if not own.take(key):
-                return False
-            (self.folder / (key + _ENTRY)).unlink(missing_ok=True)
-            _remove_any(self.folder / key)
-            return True
+        if not own.take(key):
+            return False
+        try:
+            size = self._shelves.remove(key)
+            with self._ledger.open(own) as counts:
+                counts.add(-size)
+        finally:
+            own.let_go_of(key)
+        return True
+
+    def _clear_dead(self, own: RangeLocks) -> None:
+        """Remove what killed downloaders left behind, and what they had set aside."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self._new):
+                if own.take(name):
+                    shutil.rmtree(self._new / name, ignore_errors=True)
+                    with self._ledger.open(own) as counts:
+                        counts.add(-int(name.split(".")[1]))
+                    own.let_go_of(name)
 
 
 def _key(file: FileInfo) -> str:
     """What it is called in the cache: another name for another version."""
     return cache_key(file.path, file.version)
-
-
-class _Ledger:
-    """``used`` counts bytes on the disk and those that downloads under way have set aside."""
-
-    __slots__ = ("bound", "used")
-
-    def __init__(self, bound: int, used: int) -> None:
-        self.bound = bound
-        self.used = used
-
-
-class _Told(NamedTuple):
-    """What an entry tells of its file."""
-
-    used: bool
-    identity: tuple[int, int, int]
-    name: bytes
-
-    def pack(self) -> bytes:
-        size, changed, inode = self.identity
-        return b"%d %d %d %d %s" % (self.used, size, changed, inode, self.name)
-
-    @classmethod
-    def parse(cls, data: bytes) -> _Told:
-        used, size, changed, inode, name = data.split(b" ", 4)
-        return cls(used == b"1", (int(size), int(changed), int(inode)), name)
-
-
-def _identity(path: str) -> tuple[int, int, int] | None:
-    """Size, time of the last change and inode; None where it is gone."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _bytes_below(folder: Path) -> int:
@@ -382,11 +330,3 @@ def _bytes_below(folder: Path) -> int:
         for entry in os.scandir(folder):
             size += entry.stat(follow_symlinks=False).st_size
     return size
-
-
-def _remove_any(path: Path) -> None:
-    """A file, a link or a whole folder; nothing where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -58,6 +58,10 @@ class RangeLocks:
         """Hold it alone, once nobody else holds it."""
         self._set(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, _place(name), 1)
 
+    def let_go_of(self, name: str) -> None:
+        """Of this one."""
+        self._set(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, _place(name), 1)
+
     def let_go(self) -> None:
         """Of all of them."""
         self._set(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 0)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.cache import full_cache
 from tests.benchmarks.inputs import plan_as_lines, plan_in_a_store, read_csv, scan_quotes
 from tests.benchmarks.judging import many_workers
 from tests.benchmarks.many_files import small_files
@@ -236,5 +237,6 @@ FIGURES: dict[str, Callable[[float], Figure]] = {
         plan_in_a_store,
         read_csv,
         small_files,
+        full_cache,
     )
 }
