@@ -6,7 +6,7 @@
     store              info, read_at, open, list, download
       client             one request each:  s3  azure  web  any_file_system
       retries, failures  what passes by itself, and what people are told of the rest
-    cache, eviction, range_locks, file_names     the node's cache
+    cache, shelves, ledger, range_locks, file_names     the node's cache
 
 Importing it imports no fsspec: the worker process does, and must be ready soon. Local files never come here.
 """

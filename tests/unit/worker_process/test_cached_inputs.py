@@ -90,9 +90,12 @@ def test_one_missing_file_fails_the_mini_batch_with_its_own_error(inputs, store)
 def test_files_are_held_until_they_are_let_go(inputs, store, tmp_path):
     [path] = read(inputs, *urls("a"))
     other = CachedInputs(str(tmp_path / "cache"), None)
-    assert not other._cache._remove(os.path.basename(os.path.dirname(path)))
+    key = os.path.basename(os.path.dirname(path))
+    with other._cache._new_locks() as own:
+        assert not other._cache._remove(own, key)
     inputs.let_go()
-    assert other._cache._remove(os.path.basename(os.path.dirname(path)))
+    with other._cache._new_locks() as own:
+        assert other._cache._remove(own, key)
     other._cache.close()
 
 
