@@ -14,6 +14,7 @@ dropped. So of any number of attempts that return, one counts.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ LaneKey: TypeAlias = tuple[str, int]
 
 OTHER_PROCESS_SECONDS = 1.0
 """So long a retry waits for another process than the one it failed in."""
+
+ASK_AGAIN_SECONDS = 1.0
+"""A lane that was asked to give back is asked again after this: more may have been on its way to it."""
 
 SILENT_SECONDS = 15.0
 """A worker that has said nothing for so long has its work handed out again."""
@@ -71,8 +75,8 @@ class Grant:
         What has not ended yet, by id.
     careful
         Alone on its worker.
-    gives_back
-        May the lane be asked for what it has not begun, when another lane is idle?
+    gives_back, asked
+        May the lane be asked for what it has not begun, when another lane is idle? When it was.
     permit, since
         The permit it was claimed with; when the lane claimed it or last told of an attempt.
     headers
@@ -88,6 +92,7 @@ class Grant:
     open: dict[int, _MiniBatch] = field(default_factory=dict)
     careful: bool = False
     gives_back: bool = False
+    asked: float = -math.inf
     permit: int = 0
     since: float = 0.0
     headers: dict[int, bytes] = field(default_factory=dict)
@@ -303,11 +308,16 @@ class Judge:
     def permits(self, now: float) -> list[Permit]:
         """Permits to submit to Dask now."""
         self._wake_delayed(now)
-        if self.verdict is not None or not self.claimable or self.places.is_full:
+        if self.verdict is not None or self.places.is_full:
             return []  # the usual case: it costs nothing, however many workers there are
-        singles = len(self._retries) + len(self._careful)
-        size = chunk_size(self.mean, max(1, self.places.lanes), self._remaining())
-        chunks = singles + self._queue.chunks(size)
+        if self.claimable:
+            singles = len(self._retries) + len(self._careful)
+            size = chunk_size(self.mean, max(1, self.places.lanes), self._remaining())
+            chunks = singles + self._queue.chunks(size)
+        else:  # what was claimed ahead is there for a lane that has nothing
+            chunks = min(self.places.lanes, sum(len(grant.open) - 1 for grant in self._hoards()))
+        if not chunks:
+            return []
         avoided = {mini_batch.avoid for mini_batch in self._retries} if not self._queue else set()
         last = {lane[0] for lane, process in self._processes.items() if process in avoided} if avoided else ()
         return self.places.issue(
@@ -346,7 +356,7 @@ class Judge:
 
         A lane that ``hoards`` asks as soon as it has begun the last of a chunk, because the files of the next
         have to be fetched. It gets that as long as every other lane would find something too; and when one finds
-        nothing, a hoarding lane is asked to give back (``Answer.ask``).
+        nothing, a hoarding lane is asked to give back (``Answer.ask``). A lane that comes late gets a permit for that.
         """
         permit = self.places.permits.get(number)
         last = self._by_lane.get(lane)
@@ -368,8 +378,9 @@ class Judge:
         if hoards and permit.working and not chosen:
             return Answer(soon=self._soon())
         if not chosen:
-            ask = None if permit.working else self._who_gives_back(lane)
-            more = self._total is None or bool(self._careful or self._retries or ask)
+            ask = None if permit.working else self._who_gives_back(lane, now)
+            hoarded = not permit.working and bool(self._hoards())
+            more = self._total is None or bool(self._careful or self._retries or hoarded)
             return Answer(pause=more, ask=ask)
         permit.working = True
         if self.first_run is None:
@@ -425,14 +436,18 @@ class Judge:
             return ()
         return tuple(mini_batch.descriptor for mini_batch in islice(self._queue, self.places.lanes))
 
-    def _who_gives_back(self, idle: LaneKey) -> LaneKey | None:
-        """The lane that has most it has not begun, one of the idle lane's node before others; each grant once."""
-        hoards = [grant for grant in self._grants.values() if grant.gives_back and len(grant.open) > 1]
+    def _hoards(self) -> list[Grant]:
+        """Grants with mini-batches that were claimed ahead."""
+        return [grant for grant in self._grants.values() if grant.gives_back and len(grant.open) > 1]
+
+    def _who_gives_back(self, idle: LaneKey, now: float) -> LaneKey | None:
+        """The lane that has most it has not begun, one of the idle lane's node before others."""
+        hoards = [grant for grant in self._hoards() if now - grant.asked >= ASK_AGAIN_SECONDS]
         if not hoards:
             return None
         node = self._node_of(idle)
         most = max(hoards, key=lambda grant: (self._node_of(grant.lane) == node, len(grant.open), grant.since))
-        most.gives_back = False
+        most.asked = now
         return most.lane
 
     def _node_of(self, lane: LaneKey) -> int | None:

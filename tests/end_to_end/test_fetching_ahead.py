@@ -227,6 +227,41 @@ def test_nobody_waits_behind_a_slow_one_while_another_process_is_idle(
     assert done.attempts[-1]["Mini-batch Id"] == "4", "the last one to end"
 
 
+@pytest.mark.timeout(120)
+def test_a_worker_that_joins_late_gets_what_was_claimed_ahead(
+    submit: Callable[..., Any], server: SlowServer, tmp_path: Path, wait: Callable[..., Any]
+) -> None:
+    """Two processes run the first and the last, for long; the process of the first holds another."""
+    script = f"""
+        import os, time
+
+        def run(mini_batch):
+            name = open(mini_batch[0]).read()
+            while name in ("0000", "0007") and not os.path.exists({str(tmp_path / "over")!r}):
+                time.sleep(0.05)
+            time.sleep(0.2)
+            return [name]
+        """
+    server.seconds = 0.01
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        run = submit(
+            script,
+            inputs=served(server, 8),
+            mini_batch_size=1,
+            run_invocation_timeout=100,
+            process_count_per_node=3,
+            compute_target=cluster.scheduler_address,
+        )
+        try:
+            wait(lambda: run.summary().succeeded_mini_batches == 5, 40, "all but three")
+            cluster.scale(3)
+            wait(lambda: run.summary().succeeded_mini_batches == 6, 30, "the one that was held")
+        finally:
+            (tmp_path / "over").touch()
+            run.wait_for_completion(timeout_seconds=60)
+    assert sorted(run.output_file.read_text().split()) == [f"{number:04d}" for number in range(8)]
+
+
 @pytest.mark.timeout(180)
 def test_every_row_once_whoever_is_killed(
     submit: Callable[..., Any], server: SlowServer, living: Callable[..., Any], wait: Callable[..., Any]

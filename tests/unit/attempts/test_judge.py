@@ -1150,6 +1150,38 @@ class TestHoarding:
         assert list(self.claim(b, "b").grant.open) == [2]
         assert first.token != held.token
 
+    def all_is_claimed_ahead(self, bench):
+        """Lane a runs 0 and has not begun 2; all others have ended."""
+        b, first, other = self.begun(bench, 5, total=5)
+        held = self.claim(b, "a", keep=list(first.open)).grant
+        b.report(other, [b.success(1)])
+        for number in (3, 4):
+            b.report(self.claim(b, "b").grant, [b.success(number)])
+        assert (list(held.open), b.judge.claimable) == ([0, 2], 0)
+        return b, held
+
+    def test_a_lane_that_comes_late_gets_what_was_claimed_ahead(self, bench):
+        b, held = self.all_is_claimed_ahead(bench)
+        b.now += 30
+        b.join("late")
+        assert self.claim(b, "late") == Answer(pause=True, ask=("a", 0))
+        b.report(held, back=[2])
+        assert list(self.claim(b, "late").grant.open) == [2]
+
+    def test_a_lane_that_gives_nothing_back_is_asked_again(self, bench):
+        b, _ = self.all_is_claimed_ahead(bench)
+        assert [self.ask_after(b, seconds) for seconds in (0, 0.5, 0.6, 0.9, 0.2)] == [("a", 0), None] * 2 + [("a", 0)]
+
+    def ask_after(self, b, seconds):
+        b.now += seconds
+        return self.claim(b, "b").ask
+
+    def test_nobody_gets_a_permit_where_nothing_was_claimed_ahead(self, bench):
+        b, _, other = self.begun(bench, 2, total=2)
+        b.report(other, [b.success(1)])
+        b.join("late")
+        assert b.judge.permits(b.now) == []
+
     def test_one_that_only_runs_is_not_asked(self, bench):
         b, _, other = self.begun(bench, 2, total=2)
         b.report(other, [b.success(1)])

@@ -366,6 +366,14 @@ class JudgeMachine(RuleBasedStateMachine):
             assert worker.lanes > 0
             assert len(worker.permits) <= worker.lanes + (worker.lanes == worker.threads)
             self.permits[permit.number] = permit.worker
+        if (
+            self.running
+            and self.judge._hoards()
+            and not any(not permit.working for permit in self.places.permits.values())
+        ):
+            for worker in self.places.workers.values():
+                closed = self.judge.init_rules.may_start(worker.node, self.now).refused
+                assert closed or len(worker.permits) >= worker.lanes, "a lane without work has no permit to ask for it"
 
     @rule(index=INDEX)
     def task_of_a_permit_is_gone(self, index):
