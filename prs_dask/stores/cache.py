@@ -312,11 +312,13 @@ class NodeCache:
         """Remove what killed downloaders left behind, and what they had set aside."""
         with suppress(FileNotFoundError):
             for name in os.listdir(self._new):
-                if own.take(name):
+                if not own.take(name):
+                    continue
+                if (self._new / name).exists():  # else it has ended meanwhile, and taken off its room itself
                     shutil.rmtree(self._new / name, ignore_errors=True)
                     with self._ledger.open(own) as counts:
                         counts.add(-int(name.split(".")[1]))
-                    own.let_go_of(name)
+                own.let_go_of(name)
 
 
 def _key(file: FileInfo) -> str:

@@ -494,6 +494,18 @@ def test_where_thousands_are_in_use_not_all_are_looked_at_again_and_again(new_ca
     assert not store.fetch_ahead(new_cache(), "g")
 
 
+def test_what_a_download_had_set_aside_is_taken_off_once(new_cache, store, folder, monkeypatch):
+    """Whoever clears up has seen its folder, and it ends before he looks whether its owner lives."""
+    cache = new_cache(350)
+    for name in "abc":
+        store.hold(cache, name)
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: ["key.100.gone"] if str(path).endswith("new") else listed(path))
+    cache.let_go()
+    store.hold(cache, "d")
+    assert used_in(cache) == bytes_in(folder)
+
+
 def test_whoever_removes_holds_up_nobody_for_whom_there_is_room(new_cache, store, folder):
     cache = new_cache(1000)
     with cache._new_locks() as own:
