@@ -23,6 +23,7 @@ from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.fetch_ahead import FetchAhead
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.log_shipping import SpoolFile
+from prs_dask.engine.process_environment import inherited
 from prs_dask.engine.run_settings import OP, WorkerSettings
 from prs_dask.engine.spool import NodeFolder
 from prs_dask.worker_process.frames import FetcherSetup
@@ -260,7 +261,7 @@ class Supervisor:
         """Environment variables of a worker process, or of a process that runs no user code."""
         own = {} if process is None else {"AZUREML_BI_OUTPUT_PATH": self._output_folder(process)}
         fixed = {"AZUREML_RUN_ID": self.run_id, **own}
-        return {**os.environ, **fixed, **self.settings.environment, "PYTHONUNBUFFERED": "1"}
+        return {**inherited(os.environ), **fixed, **self.settings.environment, "PYTHONUNBUFFERED": "1"}
 
     def _output_folder(self, process: int) -> str:
         return self.settings.shared_output or str(self.folder / f"process{process:03d}" / "output")
