@@ -25,7 +25,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Entry", "Shelves", "identity", "longest_unused_first", "remove_any"]
+__all__ = ["SHELVES", "Entry", "Shelves", "identity", "longest_unused_first", "remove_any"]
 
 SHELVES = tuple(f"{number:02x}" for number in range(256))
 SAMPLE = 512
