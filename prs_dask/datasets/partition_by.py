@@ -1,8 +1,9 @@
 """A table written as Parquet, in a folder for each combination of some of its columns.
 
 Each partition of a Dask DataFrame is written by itself, without a shuffle: a combination has a file for
-each partition in which it occurs. All is written beside the target, which gets its name by
-one rename in the end. ``KEYS_FILE`` tells the dtypes of the keys, which folders cannot.
+each partition in which it occurs. A local target is written beside it, and gets its name by
+one rename in the end; one in a store has its files at once (`store_target`). ``KEYS_FILE``, the last to be written,
+tells the dtypes of the keys, which folders cannot.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prs_dask.datasets.dataset import absolute_paths
 from prs_dask.datasets.key_folders import Unwritable, folder_name, kind_of_values, text_of
 from prs_dask.datasets.path_keys import KEYS_FILE
 from prs_dask.datasets.read_spec import ReadError
+from prs_dask.datasets.store_target import StoreTarget, target_faults
 from prs_dask.errors import Fault, InputError, OutputError, SettingsError
+from prs_dask.stores import is_url, separated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prs_dask.datasets.tabular_dataset import TabularDataset
+    from prs_dask.stores import StorageOptions
 
 __all__ = ["write_partitioned"]
 
@@ -50,15 +55,26 @@ class Written(NamedTuple):
     keys: tuple[tuple[str | None, str], ...]
 
 
-def write_partitioned(dataset: TabularDataset, keys: Sequence[str], target: str | os.PathLike[str]) -> str:
-    """Write the table; gives the target's absolute path. See ``TabularDataset.partition_by``."""
-    faults = _key_faults(keys)
-    folder = os.path.abspath(os.path.expanduser(os.fspath(target)))
-    if "://" in os.fspath(target):
-        found = f"a {os.fspath(target).partition('://')[0]}:// URL"
-        faults.append(Fault("target", found, "a local folder, which can be copied to a store afterwards"))
+def write_partitioned(
+    dataset: TabularDataset,
+    keys: Sequence[str],
+    target: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None,
+) -> tuple[str, StorageOptions | None]:
+    """Write the table; gives the target's absolute path, and the options to read it with.
+
+    See ``TabularDataset.partition_by``.
+    """
+    (folder,), options = separated(absolute_paths(os.fspath(target)), storage_options)
+    place: LocalTarget | StoreTarget
+    if is_url(folder):
+        folder = folder.rstrip("/")
+        place = StoreTarget(folder, options, uuid.uuid4().hex[:12])
+        faults = _key_faults(keys) + target_faults(folder, options)
     else:
-        faults += _target_faults(folder)
+        folder = os.path.abspath(folder)
+        place = LocalTarget(folder, _beside(folder))
+        faults = _key_faults(keys) + _target_faults(folder)
     if faults:
         raise SettingsError(faults)
     dataset.check()
@@ -70,7 +86,8 @@ def write_partitioned(dataset: TabularDataset, keys: Sequence[str], target: str 
     if set(columns) <= set(keys):
         allowed = "at least one column that is no key: files without columns would hold no rows"
         raise InputError([Fault("partition_keys", f"all columns of the table: {', '.join(keys)}", allowed)])
-    return _written(frame.to_delayed(), tuple(keys), folder)
+    _write_all(frame.to_delayed(), tuple(keys), place)
+    return folder, options
 
 
 def _key_faults(keys: Sequence[str]) -> list[Fault]:
@@ -90,34 +107,64 @@ def _target_faults(folder: str) -> list[Fault]:
     return []
 
 
-def _written(partitions: Iterable[Any], keys: tuple[str, ...], folder: str) -> str:
+def _write_all(partitions: Iterable[Any], keys: tuple[str, ...], place: LocalTarget | StoreTarget) -> None:
     from dask.base import compute
     from dask.delayed import delayed
 
-    parent, name = os.path.split(folder)
-    staging = os.path.join(parent, f".{name}.{uuid.uuid4().hex[:8]}.partial")
+    place.begin()
     try:
-        os.makedirs(parent, exist_ok=True)
-        os.mkdir(staging)
-    except OSError as error:
-        raise OutputError([Fault("target", f"{folder!r}: {error.strerror}", "a folder that can be written")]) from error
-    try:
-        write = delayed(_write, pure=False)
-        tasks = [write(partition, number, staging, keys) for number, partition in enumerate(partitions)]
+        write = delayed(_write, pure=False)  # its keys are random: no hash of options is in them
+        to = place if isinstance(place, StoreTarget) else place.staging
+        tasks = [write(partition, number, to, keys) for number, partition in enumerate(partitions)]
         done: tuple[Written, ...] = compute(*tasks)
         if not any(one.rows for one in done):
             raise InputError([Fault("partition_by", "a table without rows", "at least one row")])
-        files = sum(len(names) for _, _, names in os.walk(staging))
-        if files != sum(one.files for one in done):
-            found = f"{files} files in {parent!r}, where the workers have written {sum(one.files for one in done)}"
-            raise OutputError([Fault("target", found, "a folder that driver and workers share")])
-        with open(os.path.join(staging, KEYS_FILE), "w", encoding="utf-8") as file:
-            json.dump({"partition_keys": [_described(key, done, n) for n, key in enumerate(keys)]}, file, indent=1)
-        _rename(staging, folder)
+        described = {"partition_keys": [_described(key, done, n) for n, key in enumerate(keys)]}
+        place.finish(sum(one.files for one in done), json.dumps(described, indent=1))
     except BaseException:
-        _remove(staging)
+        place.give_up()
         raise
-    return folder
+
+
+class LocalTarget(NamedTuple):
+    """A folder, written under another name beside it first.
+
+    Parameters
+    ----------
+    folder, staging
+        Its name in the end, and until then.
+    """
+
+    folder: str
+    staging: str
+
+    def begin(self) -> None:
+        """Make the folder to write to."""
+        try:
+            os.makedirs(os.path.dirname(self.folder), exist_ok=True)
+            os.mkdir(self.staging)
+        except OSError as error:
+            found = f"{self.folder!r}: {error.strerror}"
+            raise OutputError([Fault("target", found, "a folder that can be written")]) from error
+
+    def finish(self, files: int, keys: str) -> None:
+        """See that all is there, and give it its name."""
+        found = sum(len(names) for _, _, names in os.walk(self.staging))
+        if found != files:
+            told = f"{found} files in {os.path.dirname(self.folder)!r}, where the workers have written {files}"
+            raise OutputError([Fault("target", told, "a folder that driver and workers share")])
+        with open(os.path.join(self.staging, KEYS_FILE), "w", encoding="utf-8") as file:
+            file.write(keys)
+        _rename(self.staging, self.folder)
+
+    def give_up(self) -> None:
+        """Leave nothing of it."""
+        _remove(self.staging)
+
+
+def _beside(folder: str) -> str:
+    parent, name = os.path.split(folder)
+    return os.path.join(parent, f".{name}.{uuid.uuid4().hex[:8]}.partial")
 
 
 def _remove(staging: str) -> None:
@@ -155,8 +202,8 @@ def _described(key: str, done: Sequence[Written], place: int) -> dict[str, str]:
 # -------------------------------------------------------------------- in a task
 
 
-def _write(frame: pd.DataFrame, number: int, staging: str, keys: tuple[str, ...]) -> Written:
-    """Write a partition. A task that is run again writes the same files again."""
+def _write(frame: pd.DataFrame, number: int, to: str | StoreTarget, keys: tuple[str, ...]) -> Written:
+    """Write a partition, into a folder or a store. A task that is run again writes the same files again."""
     import numpy as np
     import pandas as pd
     import pyarrow as pa
@@ -179,10 +226,15 @@ def _write(frame: pd.DataFrame, number: int, staging: str, keys: tuple[str, ...]
     except (pa.ArrowException, OverflowError) as error:
         raise ReadError(f"partition {number} of the table cannot be written as Parquet: {error}") from None
     edges = [0, *(np.flatnonzero(np.diff(combination[order])) + 1).tolist(), len(order)]
-    for start, stop in pairwise(edges):
-        row = order[start]
-        names = [of_key[code[row]] for of_key, code in zip(texts, codes, strict=True)]
-        _write_file(table.slice(start, stop - start), _folder(staging, names), f"part-{number:05}.parquet")
+    files = (
+        ([of_key[code[order[start]]] for of_key, code in zip(texts, codes, strict=True)], table[start:stop])
+        for start, stop in pairwise(edges)
+    )
+    if isinstance(to, StoreTarget):
+        to.write(files, number)
+    else:
+        for names, part in files:
+            _write_file(part, _folder(to, names), f"part-{number:05}.parquet")
     return Written(len(frame), len(edges) - 1, tuple(described))
 
 

@@ -303,13 +303,19 @@ class TabularDataset(Dataset):
         return spec
 
     def partition_by(
-        self, partition_keys: Sequence[str], target: str | os.PathLike[str], name: str | None = None
+        self,
+        partition_keys: Sequence[str],
+        target: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> TabularDataset:
         """Write the table as Parquet, in a folder for each combination of some columns (``Store=2/Brand=a%2Fb/``).
 
         Built on a Dask DataFrame: the current Dask client does the work if there is one (its workers must share
-        the target's file system), else threads of this process. Partitions of 64 MB are in memory, never the
-        table. The target has its name only when all is written.
+        a local target's file system), else threads of this process. Partitions of 64 MB are in memory, never the
+        table. A local target has its name only when all is written; one in a store is whole when it has
+        ``_partition_keys.json``.
 
         Parameters
         ----------
@@ -317,9 +323,11 @@ class TabularDataset(Dataset):
             Names of columns, at least one and not all: whole numbers, floats, truth values, texts, dates and dates
             with times (to the microsecond). Missing values are a value of their own.
         target
-            A local folder that does not exist or is empty.
+            A local folder, or the URL of one in a store, that does not exist or is empty.
         name
             As ``as_named_input`` gives it to the new dataset.
+        storage_options
+            Options of the target's store, for writing and for reading it back; never shown or written.
 
         Returns
         -------
@@ -334,10 +342,13 @@ class TabularDataset(Dataset):
         ReadError
             A partition cannot be read, or has values of which no folder's name can be made (other types, more than
             some 250 bytes). Nothing of the target is left.
+        OSError
+            A store failed, also when asked again.
         """
         from prs_dask.datasets.partition_by import write_partitioned
 
-        written = TabularDataset.from_parquet_files(write_partitioned(self, partition_keys, target))
+        folder, options = write_partitioned(self, partition_keys, target, storage_options)
+        written = TabularDataset.from_parquet_files(folder, storage_options=options)
         return written if name is None else written.as_named_input(name)
 
     def to_dask(self, mini_batch_size: int | str | None = None) -> dd.DataFrame:

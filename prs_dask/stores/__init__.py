@@ -3,7 +3,7 @@
 ::
 
     urls, options, credentials      what a user wrote, and its secrets apart from it
-    store              info, read_at, open, list, download
+    store              info, read_at, open, list, download, write, remove
       client             one request each:  s3  azure  web  any_file_system
       retries, failures  what passes by itself, and what people are told of the rest
     cache, shelves, ledger, range_locks, file_names     the node's cache

@@ -63,6 +63,15 @@ class AnyClient:
                 return Page(files, walk)
         return Page(files, None)
 
+    def write(self, path: str, data: bytes) -> None:
+        file_system = self._make()
+        above = path.rpartition("/")[0]
+        file_system.makedirs(f"{self._protocol}://{above}", exist_ok=True)
+        file_system.pipe_file(f"{self._protocol}://{path}", data)
+
+    def remove(self, path: str) -> None:
+        self._make().rm_file(f"{self._protocol}://{path}")
+
     def _walk(self, prefix: str) -> Iterator[Found]:
         file_system = self._make()
         file_system.invalidate_cache()

@@ -68,6 +68,22 @@ class AzureClient:
                 return [one async for one in page], pages.continuation_token or None
         return [], None
 
+    def write(self, path: str, data: bytes) -> None:
+        container, blob, _ = _split(path)
+        awaited(self._file_system, self._upload, container, blob, data, sent=len(data))
+
+    async def _upload(self, container: str, blob: str, data: bytes) -> None:
+        async with self._file_system.service_client.get_blob_client(container, blob) as client:
+            await client.upload_blob(data, overwrite=True, **_ONCE)
+
+    def remove(self, path: str) -> None:
+        container, blob, _ = _split(path)
+        awaited(self._file_system, self._delete, container, blob)
+
+    async def _delete(self, container: str, blob: str) -> None:
+        async with self._file_system.service_client.get_blob_client(container, blob) as client:
+            await client.delete_blob(**_ONCE)
+
 
 def _split(path: str) -> tuple[str, str, str]:
     """Container, blob, and what stands before the blob."""

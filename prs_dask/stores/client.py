@@ -1,4 +1,4 @@
-"""What a store's client has to do: three requests, none of them tried again here.
+"""What a store's client has to do: five requests, none of them tried again here.
 
 One module for each kind of store: `s3`, `azure`, `web` (HTTP), and `any_file_system` for whatever else fsspec
 knows. Paths are what stands behind ``://`` in a URL.
@@ -53,10 +53,22 @@ class Client(Protocol):
         """Files whose paths begin with ``prefix``, in the order of their UTF-8 bytes; from ``start``, None at first."""
         ...
 
+    def write(self, path: str, data: bytes) -> None:
+        """Make a file of these bytes, in place of one that may be there."""
+        ...
 
-def awaited(file_system: Any, ask: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-    """The result of a coroutine on fsspec's event loop; a TimeoutError after `CALL_SECONDS`."""
+    def remove(self, path: str) -> None:
+        """Remove a file; there may be none."""
+        ...
+
+
+SLOWEST = 1 << 19
+"""Bytes a second that are sent, at least."""
+
+
+def awaited(file_system: Any, ask: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, sent: int = 0) -> T:
+    """The result of a coroutine on fsspec's event loop; a TimeoutError after `CALL_SECONDS`, later if much is sent."""
     from fsspec.asyn import sync
 
-    result: T = sync(file_system.loop, ask, *arguments, timeout=CALL_SECONDS)
+    result: T = sync(file_system.loop, ask, *arguments, timeout=CALL_SECONDS + sent / SLOWEST)
     return result

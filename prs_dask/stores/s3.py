@@ -64,6 +64,18 @@ class S3Client:
         going_on = {"ContinuationToken": start} if start is not None else {}
         return await self._file_system._call_s3("list_objects_v2", Bucket=bucket, Prefix=key, **going_on)
 
+    def write(self, path: str, data: bytes) -> None:
+        awaited(self._file_system, self._put, *self._split(path), data, sent=len(data))
+
+    async def _put(self, bucket: str, key: str, data: bytes) -> None:
+        await self._file_system._call_s3("put_object", Bucket=bucket, Key=key, Body=data)
+
+    def remove(self, path: str) -> None:
+        awaited(self._file_system, self._delete, *self._split(path))
+
+    async def _delete(self, bucket: str, key: str) -> None:
+        await self._file_system._call_s3("delete_object", Bucket=bucket, Key=key)
+
     def _split(self, path: str) -> tuple[str, str]:
         if path.startswith("arn:"):  # an access point, whose name has slashes
             bucket, key = self._file_system._find_bucket_key(path)

@@ -11,6 +11,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -127,6 +128,15 @@ class Store:
             start = page.following
             if start is None:
                 return
+
+    def write(self, url: str, data: bytes) -> None:
+        """Make a file, whole, in place of one that may have this name."""
+        self._ask(url, self._client.write, _path(url), data)
+
+    def remove(self, url: str) -> None:
+        """Remove a file; it may be gone already."""
+        with suppress(FileNotFoundError):
+            self._ask(url, self._client.remove, _path(url))
 
     def check_unchanged(self, url: str, version: str) -> None:
         """See that a file still is what it was when it was listed; asked *after* reading it.

@@ -95,6 +95,12 @@ class WebClient:
     def page(self, prefix: str, start: Any) -> Page:
         raise NotADirectoryError(errno.ENOTDIR, "HTTP servers have no listings", prefix)
 
+    def write(self, path: str, data: bytes) -> None:
+        raise PermissionError(errno.EROFS, "HTTP servers take no files", path)
+
+    def remove(self, path: str) -> None:
+        raise PermissionError(errno.EROFS, "HTTP servers let no files be removed", path)
+
 
 def _length(headers: Mapping[str, str]) -> int:
     if headers.get("Content-Encoding", "identity") != "identity":

@@ -10,16 +10,20 @@ import contextlib
 import datetime
 import json
 import os
+import threading
 import time
 import traceback
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
 
 import dask
+import pandas as pd
 import pytest
 import sqlalchemy
 from azure.storage.blob import AccountSasPermissions, BlobServiceClient, ResourceTypes, generate_account_sas
@@ -106,6 +110,14 @@ class Search:
         told += [*self._capfd.readouterr(), repr(inputs.plan()), repr(vars(inputs))]
         self.texts([*told, *self._cluster_tells()], secrets)
         assert not self._in_files(canaries)
+
+    def cluster(self, secrets: list[str]) -> list[str]:
+        """What scheduler, workers and dashboard tell now, in which there is none."""
+        assert not self._in_processes([secret.encode() for secret in secrets])
+        told = self._cluster_tells()
+        self.texts([*told, *self._capfd.readouterr()], secrets)
+        assert not self._in_files([secret.encode() for secret in secrets])
+        return told
 
     def texts(self, texts: list[str], secrets: list[str]) -> None:
         """None of these holds one; nor does Dask's configuration here."""
@@ -249,6 +261,47 @@ def test_keys_of_s3_appear_nowhere(
     assert set(shown["storage_options"]) == {"key", "secret", "token", "endpoint_url"}
     assert all(value.startswith("pbkdf2:") for value in shown["storage_options"].values())
     assert run.summary().failed_mini_batches == (1 if kind == "broken" else 0)
+
+
+@pytest.mark.parametrize("fault", [None, 403])
+def test_keys_of_a_target_of_partition_by_appear_nowhere(
+    s3: Any, faulty_s3: Any, submit: Any, client: Client, search: Search, fault: int | None
+) -> None:
+    keys = {name: f"{value}-{uuid.uuid4().hex}" for name, value in S3_KEYS.items()}
+    secrets = list(keys.values())
+    target = s3.bucket().replace("s3://", f"s3://{keys['key']}:{keys['secret']}@") + "/by"
+    options = {"endpoint_url": s3.through(faulty_s3.port)["endpoint_url"], "token": keys["token"]}
+    writes_now, go_on = threading.Event(), threading.Event()
+
+    def held(method: str, path: str, _: str | None) -> int | None:
+        if method == "PUT" and "part-" in path:
+            writes_now.set()
+            go_on.wait(30)
+            return fault
+        return None
+
+    faulty_s3.fault = held
+    source = TabularDataset.from_pandas(pd.DataFrame({"n": range(300), "k": [number % 6 for number in range(300)]}))
+    with Client(client.scheduler.address), ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(source.partition_by, ["k"], target, storage_options=options)
+        try:
+            assert writes_now.wait(30)
+            assert any("_write" in text for text in search.cluster(secrets))  # it is done there
+        finally:
+            go_on.set()
+        if fault:
+            error = writing.exception(60)
+            assert "refuses access" in str(error)
+            search.texts([*traceback.format_exception(error), repr(error)], secrets)
+        else:
+            written = writing.result(60)
+            search.texts([repr(written), repr(dict(written.to_dask().__dask_graph__()))], secrets)
+    search.cluster(secrets)
+    if not fault:
+        how = {"partition_keys": ["k"], "mini_batch_size": None}
+        run = submit(WAITING, inputs=written, logging_level="DEBUG", compute_target=client, **how)
+        search.through(run, written, secrets)
+        assert run.summary().rows == 300
 
 
 @pytest.mark.parametrize("script", [WAITING, RAISING], ids=["read", "raising"])

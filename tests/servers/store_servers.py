@@ -337,7 +337,7 @@ class FaultyProxy:
                     time.sleep(outer.seconds)
                     outer._pass_on(self, port)
 
-            do_HEAD = do_POST = do_PUT = do_GET
+            do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
+import time
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import dask
+import fsspec
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +24,9 @@ from prs_dask.datasets import partition_by, tabular_dataset
 from prs_dask.datasets.path_keys import KEYS_FILE
 from prs_dask.datasets.read_spec import ReadError
 from prs_dask.datasets.reading import read
+from prs_dask.datasets.store_target import StoreTarget
 from prs_dask.errors import InputError, OutputError, SettingsError
+from prs_dask.stores import StorageOptions, store_of
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(
     [
@@ -197,8 +202,6 @@ def test_a_target_that_is_not_empty_is_refused_and_an_empty_one_taken(sales, tmp
     for target in (tmp_path / "t", tmp_path / "sales.csv"):
         with pytest.raises(SettingsError, match="a new or empty folder"):
             sales.partition_by(["store"], target)
-    with pytest.raises(SettingsError, match="s3:// URL"):
-        sales.partition_by(["store"], "s3://bucket/t")
     with pytest.raises(OutputError, match="sales.csv/t.*a folder that can be written"):
         sales.partition_by(["store"], tmp_path / "sales.csv" / "t")
     (tmp_path / "t" / "x").unlink()
@@ -290,3 +293,130 @@ def test_many_values_have_a_folder_each(tmp_path):
     assert json.loads((tmp_path / "t" / KEYS_FILE).read_text()) == {
         "partition_keys": [{"name": "k", "type": "str", "dtype": "str"}]
     }
+
+
+# -------------------------------------------------------------------- targets in stores
+
+
+@pytest.fixture(params=["memory", "s3", "azure"])
+def shelf(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """An empty bucket and its options."""
+    if request.param == "memory":
+        yield "memory://by", None
+        fsspec.filesystem("memory").store.clear()
+    else:
+        server = request.getfixturevalue(request.param)
+        yield server.bucket(), server.options
+
+
+def names(shelf) -> list[str]:
+    url, options = shelf
+    found = store_of(url, StorageOptions(options) if options else None).list(url)
+    return sorted(re.sub("[0-9a-f]{12}", "T", info.path.removeprefix(f"{url}/")) for info in found)
+
+
+def to_store(dataset: TabularDataset, keys: list[str], shelf, folder: str = "t") -> TabularDataset:
+    return dataset.partition_by(keys, f"{shelf[0]}/{folder}", storage_options=shelf[1])
+
+
+@pytest.fixture
+def oddities() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "n": range(6),
+            "text": ["a/b", "", "007", "100%", "ü b", None],
+            "day": pd.to_datetime(["2024-01-01 10:00:00.000001", None, *["2024-02-03"] * 4], format="ISO8601"),
+        }
+    )
+
+
+def test_a_table_is_written_into_a_store_and_read_back_as_it_was(shelf, oddities, tmp_path):
+    written = to_store(TabularDataset.from_pandas(oddities), ["text", "day"], shelf)
+    local = TabularDataset.from_pandas(oddities).partition_by(["text", "day"], tmp_path / "t")
+    found, expected = (one.to_pandas().sort_values("n", ignore_index=True) for one in (written, local))
+    pd.testing.assert_frame_equal(found, expected)
+    assert written.grouped_by(["day"]).plan()[0].values == local.grouped_by(["day"]).plan()[0].values
+    mine = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "t").rglob("*") if path.is_file())
+    assert [name.replace("-T.parquet", ".parquet") for name in names(shelf)] == mine
+
+
+def test_each_partition_is_written_into_the_store_by_itself(shelf, sales, monkeypatch):
+    monkeypatch.setattr(partition_by, "PARTITION_BYTES", 100)
+    written = to_store(sales, ["store"], shelf)
+    assert len(written.to_pandas()) == 60
+    assert len([name for name in names(shelf) if "part-" in name]) > 3
+
+
+def test_a_target_in_a_store_that_is_not_empty_is_refused(shelf, sales):
+    to_store(sales, ["store"], shelf)
+    for folder in ("t", "t/", "t/_partition_keys.json"):
+        with pytest.raises(SettingsError, match="a new or empty folder"):
+            to_store(sales, ["store"], shelf, folder)
+    assert len(to_store(sales, ["store"], shelf, "other").to_pandas()) == 60
+
+
+def test_a_target_in_a_store_that_cannot_be_is_refused(s3, sales):
+    with pytest.raises(SettingsError, match="bucket or container does not exist"):
+        sales.partition_by(["store"], "s3://no-such-bucket-here/t", storage_options=s3.options)
+    with pytest.raises(SettingsError, match="HTTP servers take no files"):
+        sales.partition_by(["store"], "https://example.org/t")
+    with pytest.raises(SettingsError, match="chained"):
+        sales.partition_by(["store"], "zip://t::s3://bucket/a.zip")
+
+
+def test_a_partition_that_cannot_be_read_leaves_nothing_in_the_store(shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(partition_by, "PARTITION_BYTES", 40)
+    (tmp_path / "x.csv").write_text("n,k\n" + "1,2\n" * 30 + "1,2,3\n")
+    with pytest.raises(ReadError, match="line 32: found 3 fields"):
+        to_store(TabularDataset.from_delimited_files(tmp_path / "x.csv"), ["k"], shelf)
+    end = time.monotonic() + 30
+    while names(shelf):  # a task that was under way removes its own files
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_task_that_writes_when_all_was_given_up_leaves_nothing(shelf):
+    url, options = shelf
+    target = StoreTarget(f"{url}/t", StorageOptions(options) if options else None, "0123456789ab")
+    frame = pd.DataFrame({"n": [1, 2], "k": [1, 2]})
+    target.begin()
+    assert partition_by._write(frame, 0, target, ("k",)) == partition_by._write(frame, 0, target, ("k",))
+    assert names(shelf) == ["t/.writing-T", "t/k=1/part-00000-T.parquet", "t/k=2/part-00000-T.parquet"]
+    target.give_up()
+    assert names(shelf) == []
+    with pytest.raises(OutputError, match="given up"):
+        partition_by._write(frame, 1, target, ("k",))
+    assert names(shelf) == []
+
+
+def test_what_others_have_written_into_the_store_meanwhile_is_left_alone(shelf, sales, monkeypatch):
+    url, options = shelf
+    store = store_of(url, StorageOptions(options) if options else None)
+    finish = StoreTarget.finish
+    monkeypatch.setattr(
+        StoreTarget, "finish", lambda self, *rest: (store.write(f"{url}/t/other", b"x"), finish(self, *rest))
+    )
+    with pytest.raises(OutputError, match="others have written meanwhile"):
+        to_store(sales, ["store"], shelf)
+    assert names(shelf) == ["t/other"]
+
+
+def test_what_was_not_written_where_the_driver_looks_in_the_store_is_told(sales, monkeypatch):
+    monkeypatch.setattr(StoreTarget, "write", lambda *_: 0)  # memory:// of another process
+    with pytest.raises(OutputError, match="0 files in 'memory://by/t', where the workers have written 3.*share"):
+        sales.partition_by(["store"], "memory://by/t")
+
+
+def test_a_store_that_lets_nobody_write_is_told_before_anything_is_read(s3, faulty_s3, sales):
+    faulty_s3.fault = lambda method, path, _: 403 if method == "PUT" else None
+    with pytest.raises(OutputError, match=r"refuses access \(HTTP 403"):
+        sales.partition_by(["store"], f"{s3.bucket()}/t", storage_options=s3.through(faulty_s3.port))
+
+
+def test_credentials_in_the_url_of_a_target_are_options(s3, sales):
+    bucket = s3.bucket().removeprefix("s3://")
+    options = {"endpoint_url": s3.options["endpoint_url"]}
+    written = sales.partition_by(["store"], f"s3://canary:canary-pw@{bucket}/t", storage_options=options)
+    assert written.paths == (f"s3://{bucket}/t",)
+    assert "canary" not in repr(written)
+    assert len(written.to_pandas()) == 60

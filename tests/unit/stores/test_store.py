@@ -113,6 +113,19 @@ def test_empty_files_are_files(place, tmp_path):
     assert (tmp_path / "here").read_bytes() == b""
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_is_written_replaced_and_removed(place, name):
+    url = f"{place.url}/new folder/{name}"
+    for data in (b"first", b"", bytes(range(256)) * 1000):
+        place.store.write(url, data)
+        assert place.store.info(url).size == len(data)
+        assert place.store.read_at(url, 0, 1 << 20) == data
+    place.store.remove(url)
+    place.store.remove(url)
+    with pytest.raises(FileNotFoundError):
+        place.store.info(url)
+
+
 def test_a_changed_file_is_told(place, tmp_path):
     info = place.store.info(place.put("a", b"before"))
     place.store.check_unchanged(info.path, info.version)
@@ -288,6 +301,20 @@ def test_a_download_goes_on_where_it_was_cut(s3, faulty_s3, quick_retries, fault
     failed: list[int] = []
     there.download(info, tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == data
+
+
+def test_writing_survives_transient_faults(s3, faulty_s3, quick_retries):
+    url = f"{s3.bucket()}/a"
+    there = store_of(url, StorageOptions(s3.through(faulty_s3.port)))
+    faulty_s3.times(3, 503, method="PUT")
+    there.write(url, b"x" * 1000)
+    assert there.info(url).size == 1000
+
+
+def test_nothing_is_written_over_http(web):
+    url = web.put("a", b"x")
+    with pytest.raises(PermissionError, match="HTTP servers take no files"):
+        store_of(url).write(url, b"y")
 
 
 def test_a_store_that_stays_down_is_given_up(s3, faulty_s3, quick_retries):
