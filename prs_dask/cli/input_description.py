@@ -151,8 +151,11 @@ def made_dataset(described: InputDescription) -> Any:
     options = with_variables(described.options)
     class_name, method = _FACTORIES[described.format]
     factory = getattr(getattr(prs_dask, class_name), method)
-    known = ["name", *(name for name in inspect.signature(factory).parameters if name not in ("path", "folder"))]
-    faults = [Fault(f"inputs: {fault.name}", *fault[1:]) for fault in unknown_names(options, known)]
+    known = _options_of(described.format)
+    faults = [
+        _of_another_format(fault, described.format) or Fault(f"inputs: {fault.name}", *fault[1:])
+        for fault in unknown_names(options, known)
+    ]
     name = options.pop("name", None)
     if name is not None and (not isinstance(name, str) or not name):
         faults.append(Fault("inputs: name", repr(name), "a text"))
@@ -173,6 +176,24 @@ def made_dataset(described: InputDescription) -> Any:
         factory = read_mltable  # files or a table, as the file says
     dataset = factory(*arguments, **options)
     return dataset.as_named_input(name) if name else dataset
+
+
+def _options_of(kind: str) -> list[str]:
+    import prs_dask
+
+    class_name, method = _FACTORIES[kind]
+    parameters = inspect.signature(getattr(getattr(prs_dask, class_name), method)).parameters
+    return ["name", *(name for name in parameters if name not in ("path", "folder"))]
+
+
+def _of_another_format(fault: Fault, kind: str) -> Fault | None:
+    """Of an option that another format has: most likely the format was forgotten."""
+    others = [other for other in INPUT_FORMATS if fault.name in _options_of(other)]
+    if not others:
+        return None
+    found = f"an option of format {' or '.join(others)}, but the input's format is {kind}"
+    allowed = f"its options: {', '.join(_options_of(kind))}"
+    return Fault(f"inputs: {fault.name}", found, allowed, f"format: {others[0]} (or --input-format {others[0]})")
 
 
 def _sql_arguments(described: InputDescription, options: dict[str, Any], arguments: list[Any]) -> list[Fault]:

@@ -9,6 +9,7 @@ import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from prs_dask import TabularDataset
 
@@ -27,6 +28,19 @@ def test_records_as_lines_with_a_quoted_line_break_end_the_step_run_and_name_the
     assert done.categories()["unsafe cut"] >= 1
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """An empty one, for the tables of a dataset."""
+    path = tmp_path / "tables"
+    path.mkdir()
+    return path
+
+
+def fill(folder, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
 def check_good_rows_once_and_bad_files_named(done, good: list[str], bad: dict[str, str]) -> None:
     """Rows of good files exactly once; a failed mini-batch for each bad file, with what is wrong in the log."""
     assert sorted(done.rows) == sorted(good)
@@ -38,9 +52,7 @@ def check_good_rows_once_and_bad_files_named(done, good: list[str], bad: dict[st
         assert re.search(rf"{re.escape(name)}\b.*{told}", log), name
 
 
-def test_bad_csv_files_fail_alone(job, tmp_path):
-    folder = tmp_path / "tables"
-    folder.mkdir()
+def test_bad_csv_files_fail_alone(job, folder):
     row = b"1,x\n"
     files = {
         "good 1.csv": b"a,b\n" + row * 3,
@@ -64,9 +76,8 @@ def test_bad_csv_files_fail_alone(job, tmp_path):
         "open.csv.gz": gzip.compress(b'a,b\n1,"x\n'),
         "semicolon.csv": b"a;b\n1;x,2\n",
     }
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    (folder / "gone.csv").symlink_to(tmp_path / "nowhere")
+    fill(folder, files)
+    (folder / "gone.csv").symlink_to(folder.parent / "nowhere")
     done = job(ROWS, 0, inputs=TabularDataset.from_delimited_files(folder), run_max_try=1)
     assert done.state == "Completed"
     check_good_rows_once_and_bad_files_named(
@@ -89,9 +100,7 @@ def test_bad_csv_files_fail_alone(job, tmp_path):
     )
 
 
-def test_bad_json_lines_files_fail_alone(job, tmp_path):
-    folder = tmp_path / "tables"
-    folder.mkdir()
+def test_bad_json_lines_files_fail_alone(job, folder):
     row = b'{"a": 1, "b": "x"}\n'
     files = {
         "good.jsonl": row * 3,
@@ -105,8 +114,7 @@ def test_bad_json_lines_files_fail_alone(job, tmp_path):
         "latin.jsonl": '{"a": 1, "b": "é"}\n'.encode("latin-1"),
         "half.jsonl": b'{"b": "\\ud800"}\n',
     }
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
+    fill(folder, files)
     done = job(ROWS, 0, inputs=TabularDataset.from_json_lines_files(folder), run_max_try=1)
     assert done.state == "Completed"
     check_good_rows_once_and_bad_files_named(
@@ -122,9 +130,7 @@ def test_bad_json_lines_files_fail_alone(job, tmp_path):
     )
 
 
-def test_bad_parquet_files_fail_alone(job, tmp_path):
-    folder = tmp_path / "tables"
-    folder.mkdir()
+def test_bad_parquet_files_fail_alone(job, folder):
     table = pa.table({"a": [1, 1], "b": ["x", "x"]})
     pq.write_table(table, folder / "a.parquet")
     data = (folder / "a.parquet").read_bytes()
@@ -153,9 +159,7 @@ def test_bad_parquet_files_fail_alone(job, tmp_path):
     )
 
 
-def test_one_very_long_row_and_very_many_columns_are_rows_like_others(job, tmp_path):
-    folder = tmp_path / "tables"
-    folder.mkdir()
+def test_one_very_long_row_and_very_many_columns_are_rows_like_others(job, folder):
     (folder / "long.csv").write_bytes(b"a,b\n1," + b"x" * 50_000_000 + b"\n2,y\n")
     wide = ",".join(f"c{number}" for number in range(20_000)) + "\n" + ",".join(["7"] * 20_000) + "\n"
     (folder / "wide.csv").write_text(wide)
@@ -178,9 +182,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-def test_files_of_any_name_are_read(job, tmp_path):
-    folder = tmp_path / "tables"
-    folder.mkdir()
+def test_files_of_any_name_are_read(job, folder):
     for number, name in enumerate(NAMES):
         (folder / name).write_text(f"a\n{number}\n")
     hidden = folder / ".hidden.csv"

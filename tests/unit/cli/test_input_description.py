@@ -140,6 +140,13 @@ inputs:
         assert part in told
 
 
+def test_an_option_of_another_format_tells_which(stage: Any, data: Path) -> None:
+    (data / "step.yml").write_text(STEP + "inputs: {path: a.csv, separator: ';'}\n")
+    told = refusal("plan", "step.yml")
+    assert "inputs: separator: found an option of format delimited, but the input's format is files" in told
+    assert "try: format: delimited (or --input-format delimited)" in told
+
+
 @pytest.mark.parametrize("flag", [("--input-option", "separator"), ("--storage-option", "=x")])
 def test_a_flag_that_is_no_pair_is_refused(stage: Any, data: Path, flag: tuple[str, str]) -> None:
     assert f"{flag[0]}: found" in refusal(*FLAGS, "--input", "scans", *flag)
