@@ -26,7 +26,7 @@ SURVIVED = {
     "sets a small recursion limit": "sys.setrecursionlimit(80)",
     "sets a timeout for sockets": "import socket; socket.setdefaulttimeout(0.01); time.sleep(0.05)",
     "leaves threads behind": "import threading; threading.Thread(target=time.sleep, args=(999,)).start()",
-    "leaves an alarm behind": "signal.signal(signal.SIGALRM, late); signal.setitimer(signal.ITIMER_REAL, 0.02)",
+    "leaves an alarm behind": "signal.signal(signal.SIGALRM, late); signal.setitimer(signal.ITIMER_REAL, 0.5)",
     "replaces builtins": "import builtins; builtins.open = builtins.print = None",
     "patches time": "time.time = time.monotonic = time.process_time = lambda: 'now'",
     "replaces sys.excepthook": "sys.excepthook = lambda *a: os._exit(5)",
