@@ -19,6 +19,7 @@ CHUNK_BYTES = 8 << 20
 CHUNK_SECONDS = 0.25
 REPORT_SECONDS = 0.2
 SECONDS_PER_SLOT = 0.002
+FIRST_TARGET = 64
 
 
 def target_seconds(slots: int) -> float:
@@ -86,5 +87,6 @@ def chunk_size(mean: MeanCost, slots: int, remaining: int | None) -> int:
 
 
 def queue_target(mean: MeanCost, slots: int) -> int:
-    """How many mini-batches should wait in the scheduler: four chunks a lane."""
-    return 4 * slots * chunk_size(mean, slots, None)
+    """How many mini-batches should wait in the scheduler: four chunks a lane, and before anything is known so
+    many that the first lane to end one leaves some for the others."""
+    return slots * (FIRST_TARGET if mean.seconds is None else 4 * chunk_size(mean, slots, None))

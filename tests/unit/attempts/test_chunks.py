@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from prs_dask.attempts.chunks import (
@@ -86,9 +86,14 @@ def test_more_that_is_left_never_makes_a_chunk_smaller(mean, slots, remaining, m
 
 @given(MEANS, SLOTS)
 def test_four_chunks_wait_for_each_lane(mean, slots):
+    assume(mean.seconds is not None)
     target = queue_target(mean, slots)
     assert target == 4 * slots * chunk_size(mean, slots, None)
     assert 4 * slots <= target <= 4 * slots * MAX_CHUNK
+
+
+def test_before_anything_is_known_so_many_wait_that_the_first_chunk_leaves_some_for_other_lanes():
+    assert queue_target(MeanCost(), 3) == 3 * 64
 
 
 @given(st.integers(0, 100_000))

@@ -34,20 +34,20 @@ class TestSupply:
         assert b.judge.counts().supplied == 4
         assert b.judge.claimable == 4
 
-    def test_room_is_what_the_queue_lacks_of_four_chunks_a_lane(self, bench):
+    def test_room_is_what_the_queue_lacks_of_its_target(self, bench):
         b = two(bench)
-        assert b.judge.room == queue_target(MeanCost(), 2) == 8
+        assert b.judge.room == queue_target(MeanCost(), 2) == 128
         b.supply(0, 1, 2)
-        assert b.judge.room == 5
-        b.supply(*range(3, 100))
+        assert b.judge.room == 125
+        b.supply(*range(3, 200))
         assert b.judge.room == 0
 
     def test_it_runs_short_with_less_than_half_of_that_while_more_is_listed(self, bench):
         b = two(bench)
         assert b.judge.runs_short
-        b.supply(0, 1, 2)
+        b.supply(*range(63))
         assert b.judge.runs_short
-        b.supply(3)
+        b.supply(63)
         assert not b.judge.runs_short
         ended = two(bench)
         ended.supply(0, total=1)
