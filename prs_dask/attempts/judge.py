@@ -37,7 +37,7 @@ LaneKey: TypeAlias = tuple[str, int]
 OTHER_PROCESS_SECONDS = 1.0
 """So long a retry waits for another process than the one it failed in."""
 
-ASK_AGAIN_SECONDS = 1.0
+ASK_BACK_AGAIN_SECONDS = 1.0
 """A lane that was asked to give back is asked again after this: more may have been on its way to it."""
 
 SILENT_SECONDS = 15.0
@@ -442,7 +442,7 @@ class Judge:
 
     def _who_gives_back(self, idle: LaneKey, now: float) -> LaneKey | None:
         """The lane that has most it has not begun, one of the idle lane's node before others."""
-        hoards = [grant for grant in self._hoards() if now - grant.asked >= ASK_AGAIN_SECONDS]
+        hoards = [grant for grant in self._hoards() if now - grant.asked >= ASK_BACK_AGAIN_SECONDS]
         if not hoards:
             return None
         node = self._node_of(idle)

@@ -30,7 +30,7 @@ from prs_dask.datasets.record_starts import OpenQuote, RecordStarts
 from prs_dask.datasets.records_as_lines import are_records_lines
 from prs_dask.datasets.source_file import TextSource, as_file, open_text, version_of
 from prs_dask.datasets.store_listing import ListedPath, listed_version
-from prs_dask.datasets.text_file import can_be_cut, check_is_text, compression_of, decompressed, utf8_stream
+from prs_dask.datasets.text_file import can_be_cut, check_is_text, compression_of, decompressed, text_start, utf8_stream
 from prs_dask.mini_batches import FileMiniBatch, MiniBatch, PartMiniBatch, RowGroupMiniBatch, TextMiniBatch
 
 __all__ = [
@@ -172,8 +172,9 @@ def _spans_of_text(path: str, size: int, block: int, spec: ReadSpec) -> Iterable
 
 
 def _cut_ranges(path: str, text: TextSource, size: int, spec: ReadSpec, has_header: bool) -> Iterator[tuple[int, int]]:
-    check_is_text(text.read_at(0, 16), spec.encoding)
-    records = record_starts(text.read_at, spec, text.text_start())
+    head = text.read_at(0, 16)
+    check_is_text(head, spec.encoding)
+    records = record_starts(text.read_at, spec, text_start(head))
     first = records.first()
     if has_header and first is not None:
         header, first = first, records.after(first)

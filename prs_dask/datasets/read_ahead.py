@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from prs_dask.datasets.source_file import TextSource, open_text
 from prs_dask.datasets.store_listing import listed_version
-from prs_dask.datasets.text_file import BOM
 from prs_dask.stores.file_info import size_in
 from prs_dask.stores.urls import is_url
 
@@ -242,9 +241,6 @@ class _Expected:
         if self._otherwise is None:
             self._otherwise = self._open_otherwise()
         return self._otherwise
-
-    def text_start(self) -> int:
-        return len(BOM) if self.read_at(0, len(BOM)) == BOM else 0
 
     def __enter__(self) -> Self:
         return self

@@ -15,13 +15,12 @@ from collections.abc import Callable
 
 from prs_dask.datasets.quotes import unclosed_in_line
 from prs_dask.datasets.read_spec import ReadError, ReadSpec, UnsafeCut
+from prs_dask.datasets.text_file import text_start
 
 __all__ = ["LOOK_BEHIND", "are_records_lines", "check_lines"]
 
 LOOK_BEHIND = 1 << 13
 """So many bytes before a block are looked at too."""
-
-_BOM = b"\xef\xbb\xbf"
 
 
 def are_records_lines(spec: ReadSpec) -> bool:
@@ -47,11 +46,10 @@ def check_lines(
     is_last
         Whether the block reaches to the end of the file.
     """
-    begin = 0
     if offset:  # somewhere within a line
         begin = min(filter(None, (data.find(b"\n", 0, before) + 1, data.find(b"\r", 0, before) + 1)), default=before)
-    elif data.startswith(_BOM):
-        begin = len(_BOM)
+    else:
+        begin = text_start(data)
     place = unclosed_in_line(data[begin:], spec.separator.encode())
     if place is None:
         return

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 
 from prs_dask.datasets.store_listing import listed_version
-from prs_dask.datasets.text_file import BOM, PlainText
+from prs_dask.datasets.text_file import PlainText
 from prs_dask.errors import ReadError
 from prs_dask.stores.file_info import size_in
 from prs_dask.stores.urls import is_url, shown
@@ -39,10 +39,6 @@ class TextSource(Protocol):
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Bytes from a place, fewer at the end only."""
-        ...
-
-    def text_start(self) -> int:
-        """Where the text begins: behind a byte order mark."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -177,9 +173,6 @@ class _StoreText:
             self._window += self._store.read_at(self._url, have, wanted, whole=True)
             self._next = min(self._next * 2, _LARGEST_WINDOW)
         return self._window[offset - self._start : end - self._start]
-
-    def text_start(self) -> int:
-        return len(BOM) if self.read_at(0, len(BOM)) == BOM else 0
 
     def __enter__(self) -> Self:
         return self

@@ -106,15 +106,16 @@ class PlainText:
             have += len(data)
         return b"".join(pieces)
 
-    def text_start(self) -> int:
-        """Where the text begins: behind a byte order mark."""
-        return len(BOM) if self.read_at(0, len(BOM)) == BOM else 0
-
     def __enter__(self) -> PlainText:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
+
+
+def text_start(head: bytes) -> int:
+    """Where a text with these first bytes begins: behind a byte order mark."""
+    return len(BOM) if head.startswith(BOM) else 0
 
 
 def check_is_text(head: bytes, encoding: str) -> None:

@@ -478,12 +478,8 @@ class RunPlugin(SchedulerPlugin):
     async def _wait_for_news(self, ack: int, wait: float) -> None:
         until = time.monotonic() + wait
         while not self._has_news(ack):
-            left = until - time.monotonic()
-            if left <= 0:
+            if not await self._next_news(until):
                 return
-            self._news.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), left)
         if wait:
             await self._gather(ack)
 
@@ -492,12 +488,18 @@ class RunPlugin(SchedulerPlugin):
         until = time.monotonic() + GATHER_SECONDS
         await asyncio.sleep(URGENT_GATHER_SECONDS)
         while self._has_news(ack) and not self._is_urgent(ack):
-            left = until - time.monotonic()
-            if left <= 0:
+            if not await self._next_news(until):
                 return
-            self._news.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), left)
+
+    async def _next_news(self, until: float) -> bool:
+        """Wait for something to happen; False where the time was over before."""
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        self._news.clear()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._news.wait(), left)
+        return True
 
     def _is_urgent(self, ack: int) -> bool:
         """Does somebody wait for the driver: lanes for permits or mini-batches, or all for the end?"""
