@@ -25,6 +25,7 @@ from prs_dask.attempts.chunks import MeanCost, box_seconds, chunk_size, queue_ta
 from prs_dask.attempts.init_rules import InitRules, StartPermission
 from prs_dask.attempts.lifecycle import Event, State, after
 from prs_dask.attempts.limits import RunLimits, broken_threshold, retry_delay, worth_another_try
+from prs_dask.attempts.losses import Blame, Loss, blame
 from prs_dask.attempts.places import Permit, Places
 from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, pack, unpack
 from prs_dask.attempts.waiting import WaitingLine
@@ -52,6 +53,8 @@ class _MiniBatch:
     state: State = State.QUEUED
     attempts: int = 0
     losses: int = 0
+    nodes_lost: int = 0
+    begun: bool = False
     avoid: str = ""
     waiting_since: float = 0.0
     ready_at: float = 0.0
@@ -393,6 +396,7 @@ class Judge:
         )  # fmt: skip
         for mini_batch in chosen:
             mini_batch.state = after(mini_batch.state, Event.CLAIM)
+            mini_batch.begun = False
             grant.open[mini_batch.number] = mini_batch
             grant.work.append((mini_batch.number, mini_batch.attempts + 1, mini_batch.descriptor))
         if last is not None and last.open:
@@ -647,22 +651,11 @@ class Judge:
 
     # ---------------------------------------------------------------- losses
 
-    def worker_lost(
-        self, address: str, now: float, *, charge: bool, silent: bool = False
-    ) -> tuple[Accepted | None, list[int]]:
+    def worker_lost(self, address: str, now: float, loss: Loss) -> tuple[Accepted | None, list[int]]:
         """A worker is gone, or has been silent for too long.
 
-        Charged, on a budget of its own, is only a mini-batch that was certainly the one under
-        way: the only open one of the only busy lane. Others run again, each alone on a worker,
-        so that a second loss is certain (behaviour, section 5.1).
-
-        Parameters
-        ----------
-        charge
-            False where nobody's code can be to blame: scale-down, a host that went away, a restart.
-        silent
-            It may live. What stops a worker for a while is seldom a mini-batch: charged is only one that ran alone
-            because a worker was lost with it before.
+        What was open on it runs again; see `blame` for who is charged, on a budget of its own, and who runs alone
+        on a worker next, so that a further loss is certain (behaviour, section 5.1).
 
         Returns
         -------
@@ -670,27 +663,26 @@ class Judge:
             The record of a charged loss, if there is one, and the permits that are void.
         """
         grants = [grant for lane, grant in self._by_lane.items() if lane[0] == address]
-        open_ones = [mini_batch for grant in grants for mini_batch in grant.open.values()]
-        accepted = None
+        lost = [(mini_batch, grant.careful) for grant in grants for mini_batch in grant.open.values()]
         for grant in grants:
             self._close(grant)
-        if self.verdict is not None:
-            pass
-        elif charge and len(open_ones) == 1 and (not silent or any(grant.careful for grant in grants)):
-            [mini_batch] = open_ones
-            message = f"the worker {address} was lost while it ran this mini-batch"
-            error = AttemptError(Category.WORKER_LOST.label, message)
-            record = AttemptRecord(
-                mini_batch.number, mini_batch.attempts + 1, Category.WORKER_LOST, 0, mini_batch.items or 0, 0, 0,
-                now + self._wall_offset, 0.0, 0.0, 0.0, 0.0,
-            )  # fmt: skip
-            decided = self._fail(mini_batch, record, error, "", now)
-            self._attempts += 1
-            accepted = Accepted(pack([decided]), b"", {mini_batch.number: error}, {})
-        else:
-            careful = charge
-            for mini_batch in reversed(open_ones):
-                self._requeue(mini_batch, Event.LOSE, careful=careful)
+        accepted = None
+        if self.verdict is None:
+            node_answers = self.places.node_answers(address, now)
+            for mini_batch, alone in reversed(lost):
+                mini_batch.nodes_lost += mini_batch.begun and loss is not Loss.TAKEN_AWAY and not node_answers
+                sentence = blame(
+                    loss,
+                    node_answers=node_answers,
+                    others=len(lost) - 1,
+                    begun=mini_batch.begun,
+                    alone=alone,
+                    nodes_lost=mini_batch.nodes_lost,
+                )
+                if sentence is Blame.CHARGED:
+                    accepted = self._charge_loss(mini_batch, address, now)
+                else:
+                    self._requeue(mini_batch, Event.LOSE, careful=sentence is Blame.SUSPECT)
         for lane in [lane for lane in self._processes if lane[0] == address]:
             del self._processes[lane]
         for lane in [lane for lane in self._starting if lane[0] == address]:
@@ -701,12 +693,31 @@ class Judge:
         self._judge_end()
         return accepted, void
 
-    def heard(self, address: str, now: float) -> bool:
-        """A worker says that it lives; False where it is not known (any more)."""
+    def _charge_loss(self, mini_batch: _MiniBatch, address: str, now: float) -> Accepted:
+        message = f"the worker {address} was lost while it ran this mini-batch"
+        error = AttemptError(Category.WORKER_LOST.label, message)
+        record = AttemptRecord(
+            mini_batch.number, mini_batch.attempts + 1, Category.WORKER_LOST, 0, mini_batch.items or 0, 0, 0,
+            now + self._wall_offset, 0.0, 0.0, 0.0, 0.0,
+        )  # fmt: skip
+        decided = self._fail(mini_batch, record, error, "", now)
+        self._attempts += 1
+        return Accepted(pack([decided]), b"", {mini_batch.number: error}, {})
+
+    def heard(self, address: str, now: float, begun: Iterable[tuple[int, int]] = ()) -> bool:
+        """A worker says that it lives; False where it is not known (any more).
+
+        ``begun``: (lane, mini-batch id) of what its processes have under way.
+        """
         worker = self.places.workers.get(address)
-        if worker is not None:
-            worker.heard = now
-        return worker is not None
+        if worker is None:
+            return False
+        worker.heard = now
+        for lane, number in begun:
+            grant = self._by_lane.get((address, lane))
+            if grant is not None and number in grant.open:
+                grant.open[number].begun = True
+        return True
 
     def silent_workers(self, now: float) -> list[str]:
         """Workers that have said nothing for `SILENT_SECONDS`."""

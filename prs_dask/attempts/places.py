@@ -21,6 +21,9 @@ SLICE_SECONDS = 1.0
 LONG_SLICE_SECONDS = 5.0
 """The same for a lane whose next files are fetched meanwhile."""
 
+HEARD_LATELY_SECONDS = 5.0
+"""A worker that has spoken within this time is there, and its node with it."""
+
 _NONE: Mapping[str, int] = {}
 
 
@@ -69,6 +72,8 @@ class Places:
         Most nodes that are used; None: all. A further node steps in when a used one is empty.
     first_process
         By node: the first process number that is still free, when a step run is resumed.
+    home
+        Key of the node where all this is decided (the scheduler's): it is there.
 
     Attributes
     ----------
@@ -81,6 +86,7 @@ class Places:
         processes_per_node: int | None = None,
         node_count: int | None = None,
         first_process: dict[int, int] | None = None,
+        home: Hashable = None,
     ) -> None:
         self.processes_per_node = processes_per_node
         self.node_count = node_count
@@ -88,6 +94,7 @@ class Places:
         self.permits: dict[int, Permit] = {}
         self.lanes = self._most_permits = 0
         self._crowded = False
+        self._home = home
         self._nodes: dict[Hashable, _Node] = {}
         self._first_process = dict(first_process or {})
         self._last_permit = 0
@@ -153,6 +160,22 @@ class Places:
         """Has the node of this worker another worker?"""
         node = self.workers[address].node
         return any(other.node == node for name, other in self.workers.items() if name != address)
+
+    def node_answers(self, address: str, now: float) -> bool:
+        """Is the node of this worker there, whatever has become of the worker?
+
+        It is where the scheduler runs on it, or another of its workers has spoken lately.
+        """
+        worker = self.workers.get(address)
+        if worker is None:
+            return False
+        home = self._nodes.get(self._home)
+        if home is not None and home.number == worker.node:
+            return True
+        return any(
+            other is not worker and other.node == worker.node and now - other.heard < HEARD_LATELY_SECONDS
+            for other in self.workers.values()
+        )
 
     def _allot(self) -> None:
         """Give lanes to workers: nodes in order of arrival, threads in turn among its workers."""

@@ -67,6 +67,8 @@ PAUSE_BYTES = 8 << 20
 
 FOREVER = 3600.0
 
+_AT_WORK = (Phase.READ, Phase.RUN, Phase.ROWS)
+
 
 class Lane:
     """See the module's docstring. Used by one thread at a time but for `out_of_memory` and `give_back`."""
@@ -102,6 +104,19 @@ class Lane:
     def process(self) -> LaneProcess | None:
         """The worker process, once it has been started."""
         return self._process
+
+    @property
+    def under_way(self) -> int | None:
+        """Id of the mini-batch that the process has begun and not ended; asked by another thread."""
+        process = self._process
+        try:
+            reading = process.page.read() if process is not None else None
+        except ValueError:  # the page has just been closed
+            return None
+        if reading is None or reading.phase not in _AT_WORK:
+            return None
+        mini_batch, _ = self._sent.get(reading.sequence, (None, 0))
+        return mini_batch
 
     # ---------------------------------------------------------------- one permit
 
@@ -234,6 +249,9 @@ class Lane:
         self._outbox.process = self._process.number
         begun = time.monotonic()
         self._look_later(begun)
+        if grant["careful"]:
+            # A worker was lost with it. Where this one is lost too, it must be known that it had begun.
+            self._supervisor.call("alive", begun=[(self.index, work[0]) for work in grant["work"]])
         self._take(grant, begun)
         while (self._sent or self._pending or self._asking) and self._process is not None:
             if self._supervisor.stopping == "kill":
@@ -470,7 +488,7 @@ class Lane:
         how = describe_status(ended.status if ended else -1)
         reading = process.page.read()
         current = next(iter(self._sent), None)
-        if current is not None and reading.sequence == current and reading.phase in (Phase.READ, Phase.RUN, Phase.ROWS):
+        if current is not None and reading.sequence == current and reading.phase in _AT_WORK:
             category, error = (
                 Category.PROCESS_DIED,
                 AttemptError("ProcessDied", f"its process {how}", process.last_stack()),

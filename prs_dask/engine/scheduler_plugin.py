@@ -20,14 +20,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-from distributed.comm.addressing import get_address_host
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from prs_dask.attempts.init_rules import InitRules
 from prs_dask.attempts.judge import Accepted, Grant, Judge, LaneKey
+from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.places import Places
 from prs_dask.attempts.records import AttemptError
+from prs_dask.engine.node_key import node_key
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ Reply: TypeAlias = dict[str, Any]
 DRIVER_SILENT_SECONDS = 60.0
 """Without a word of the driver for so long the step run is over, and everything is cleared away."""
 
-HEARD_LATELY_SECONDS = 5.0
 CLAIM_WAIT_SECONDS = 0.1
 TICK_SECONDS = 0.5
 GATHER_SECONDS = 0.05
@@ -108,7 +108,7 @@ class RunPlugin(SchedulerPlugin):
         settings = self._settings
         self._scheduler = scheduler
         now = time.monotonic()
-        places = Places(settings.processes_per_node, settings.node_count, dict(settings.first_process))
+        places = Places(settings.processes_per_node, settings.node_count, dict(settings.first_process), node_key())
         rules = InitRules(settings.processes_per_node or 1, settings.node_count or 1, now)
         self._judge = Judge(settings.limits, places, rules, now, time.time() - now)
         self._results: deque[tuple[int, Reply, int]] = deque()
@@ -142,7 +142,7 @@ class RunPlugin(SchedulerPlugin):
 
     async def _look_around(self, now: float) -> None:
         for address in self._judge.silent_workers(now):
-            self._lose(address, "has been silent for too long", charge=self._host_answers(address, now), silent=True)
+            self._lose(address, Loss.SILENT)
         self._judge.tick(now)
         self._news.set()
         if now - self._driver_heard > DRIVER_SILENT_SECONDS:
@@ -173,38 +173,26 @@ class RunPlugin(SchedulerPlugin):
         try:
             self._live.discard(worker)
             if worker in self._judge.places.workers:
-                self._lose(worker, "is gone", charge=self._may_charge(worker))
+                self._lose(worker, Loss.TAKEN_AWAY if self._was_expected(worker) else Loss.GONE)
             self._news.set()
         except Exception:
             self.fault("remove_worker", traceback.format_exc())
 
-    def _may_charge(self, worker: str) -> bool:
-        """Was it neither expected nor the fault of a host that is gone?"""
+    def _was_expected(self, worker: str) -> bool:
+        """Was it scaled down, retired or restarted?"""
         for _, event in reversed(self._scheduler.get_events("all")):
             if isinstance(event, dict) and event.get("action") == "remove-worker" and event.get("worker") == worker:
-                if event["expected"]:
-                    return False
-                break
-        host = get_address_host(worker)
-        hosts = {get_address_host(address) for address in self._scheduler.workers}
-        return host in hosts or host == get_address_host(self._scheduler.address)
+                return bool(event["expected"])
+        return False
 
-    def _host_answers(self, address: str, now: float) -> bool:
-        """Is the host of a silent worker there: this one, or one with another worker that has spoken lately?"""
-        host = get_address_host(address)
-        others = (worker for worker in self._judge.places.workers.values() if worker.address != address)
-        return host == get_address_host(self._scheduler.address) or any(
-            now - other.heard < HEARD_LATELY_SECONDS and get_address_host(other.address) == host for other in others
-        )
-
-    def _lose(self, address: str, why: str, *, charge: bool, silent: bool = False) -> None:
-        accepted, void = self._judge.worker_lost(address, time.monotonic(), charge=charge, silent=silent)
+    def _lose(self, address: str, loss: Loss, why: str = "") -> None:
+        accepted, void = self._judge.worker_lost(address, time.monotonic(), loss)
         if void:
             self._put({"kind": "void", "permits": void}, 0)
         for lane in [lane for lane in self._replies if lane[0] == address]:
             del self._replies[lane]
         self._live.discard(address)
-        self._note(f"worker {address} {why}")
+        self._note(f"worker {address} {why or loss.value}")
         if accepted is not None:
             self._emit(accepted, node=-1, process=-1, token=0)
         self._supplied.set()
@@ -226,7 +214,7 @@ class RunPlugin(SchedulerPlugin):
 
     async def on_unusable(self, worker: str, error: str) -> Reply:
         """A worker cannot take part; where none is left that can, the step run fails."""
-        self._lose(worker, f"cannot be used: {error}", charge=False)
+        self._lose(worker, Loss.TAKEN_AWAY, f"cannot be used: {error}")
         if not self._judge.places.workers:
             self._judge.end("Failed", f"no worker can be used; worker {worker}: {error}")
         return {}
@@ -235,9 +223,14 @@ class RunPlugin(SchedulerPlugin):
         """The source archive."""
         return {"source": self._source}
 
-    async def on_alive(self, worker: str) -> Reply:
-        """A worker's heartbeat; ``known`` False: its work was handed out again, start anew."""
-        return {"known": self._judge.heard(worker, time.monotonic()), "stop": self._stopping}
+    async def on_alive(
+        self,
+        worker: str,
+        begun: list[tuple[int, int]] = [],  # noqa: B006 - never changed
+    ) -> Reply:
+        """A worker's heartbeat, with (lane, mini-batch) of what is under way; ``known`` False: its work was
+        handed out again, start anew."""
+        return {"known": self._judge.heard(worker, time.monotonic(), begun), "stop": self._stopping}
 
     async def on_may_start(self, worker: str, lane: int) -> Reply:
         """May the lane start a process, and which number does it get?"""
@@ -552,4 +545,10 @@ class RunPlugin(SchedulerPlugin):
 
 
 def _grant_reply(grant: Grant) -> Reply:
-    return {"token": grant.token, "work": grant.work, "box": grant.box, "report": grant.report}
+    return {
+        "token": grant.token,
+        "work": grant.work,
+        "box": grant.box,
+        "report": grant.report,
+        "careful": grant.careful,
+    }

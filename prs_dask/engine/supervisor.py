@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import os
 import pickle
-import socket
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.fetch_ahead import FetchAhead
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.log_shipping import SpoolFile
+from prs_dask.engine.node_key import node_key
 from prs_dask.engine.process_environment import inherited
 from prs_dask.engine.run_settings import OP, WorkerSettings
 from prs_dask.engine.spool import NodeFolder
@@ -31,7 +31,7 @@ from prs_dask.worker_process.frames import FetcherSetup
 if TYPE_CHECKING:
     from distributed import Worker
 
-__all__ = ["Supervisor", "node_key"]
+__all__ = ["Supervisor"]
 
 HEARTBEAT_SECONDS = 2.0
 SHIP_SECONDS = 1.0
@@ -39,15 +39,6 @@ PIECES_A_ROUND = 8
 MEMORY_SECONDS = 0.5
 SHUTDOWN_SECONDS = 30.0
 CALL_TRIES = 5
-
-
-def node_key() -> str:
-    """What tells this host from others: its name and when its kernel was started."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = ""
-    return f"{socket.gethostname()}/{boot[:8]}"
 
 
 class Supervisor:
@@ -277,7 +268,8 @@ class Supervisor:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            answer = await self.acall("alive")
+            begun = [(lane.index, number) for lane in list(self._lanes) if (number := lane.under_way) is not None]
+            answer = await self.acall("alive", begun=begun)
             if answer.get("stop") and not self.stopping:
                 self.stop(orderly=answer["stop"] == "orderly")
             elif not answer.get("known", True) and not self.stopping:

@@ -10,6 +10,7 @@ from prs_dask.attempts.chunks import MeanCost
 from prs_dask.attempts.init_rules import InitRules
 from prs_dask.attempts.judge import Accepted, Answer, Counts, Grant, Judge
 from prs_dask.attempts.limits import RunLimits
+from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.places import Places
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack, unpack
 
@@ -35,12 +36,14 @@ class Bench:
         self.judge = Judge(self.limits, self.places, self.rules, self.now, 1e9, already or Counts())
         self.held: dict[tuple[str, int], int] = {}
         self.processes: dict[tuple[str, int], str] = {}
+        self.nodes: dict[str, str] = {}
 
     # what the engine does
 
     def join(self, address: str, threads: int = 1, node: str | None = None, ready: bool = True) -> None:
         """A worker comes, on a node of its own unless told, all its processes ready."""
-        self.places.join(address, node or address, threads, self.now)
+        self.nodes[address] = node or address
+        self.places.join(address, self.nodes[address], threads, self.now)
         if ready:
             for lane in range(threads):
                 self.ready(address, lane)
@@ -51,6 +54,25 @@ class Bench:
         self.processes[address, lane] = name
         self.judge.process_ready((address, lane), name, self.now)
         return name
+
+    def begin(self, address: str) -> None:
+        """Its next beat says that the first of what each of its lanes has is under way."""
+        grants = [grant for (worker, _), grant in self.judge._by_lane.items() if worker == address]
+        begun = [(grant.lane[1], next(iter(grant.open))) for grant in grants]
+        assert self.judge.heard(address, self.now, begun)
+
+    def lose(
+        self, address: str, loss: Loss = Loss.GONE, *, begun: bool = True, node_there: bool = True
+    ) -> tuple[Accepted | None, list[int]]:
+        """A worker is lost; ``node_there``: with another one on its node that has just spoken."""
+        if begun and address in self.places.workers:
+            self.begin(address)
+        neighbour = f"neighbour of {address}"
+        if node_there:
+            self.places.join(neighbour, self.nodes[address], 0, self.now)  # it has no lanes
+        result = self.judge.worker_lost(address, self.now, loss)
+        self.places.leave(neighbour)
+        return result
 
     def supply(self, *numbers: int, items: int | None = ITEMS, total: int | None = None) -> None:
         self.judge.supply([(number, items, b"%d" % number) for number in numbers])

@@ -10,6 +10,7 @@ from prs_dask.attempts.chunks import MAX_CHUNK, MeanCost, queue_target
 from prs_dask.attempts.init_rules import NODE_FACTOR
 from prs_dask.attempts.judge import OTHER_PROCESS_SECONDS, SILENT_SECONDS, Answer, Counts, Verdict
 from prs_dask.attempts.limits import RunLimits
+from prs_dask.attempts.losses import NODES_LOST, Loss
 from prs_dask.attempts.records import AttemptError, Category, unpack
 
 
@@ -613,7 +614,7 @@ class TestLostWorkers:
         for final in (0, 1):
             assert b.judge.verdict is None
             b.grant("a")
-            accepted, _ = b.judge.worker_lost("a", b.now, charge=True)
+            accepted, _ = b.lose("a")
             assert b.kept(accepted) == [(0, Category.WORKER_LOST, final)]
             [record] = unpack(accepted.records)
             assert record.attempt == 2
@@ -628,7 +629,7 @@ class TestLostWorkers:
         b.supply(0, total=1)
         for _ in range(20):
             b.grant("a")
-            assert b.judge.worker_lost("a", b.now, charge=False)[0] is None
+            assert b.lose("a", Loss.TAKEN_AWAY)[0] is None
             b.join("a")
         assert b.grant("a").work == [(0, 1, b"0")]
 
@@ -636,15 +637,15 @@ class TestLostWorkers:
         b = one(bench)
         b.supply(*range(10))
         permits = [permit.number for permit in b.judge.permits(b.now)]
-        _, void = b.judge.worker_lost("a", b.now, charge=True)
+        _, void = b.lose("a")
         assert void == permits
-        assert b.judge.worker_lost("a", b.now, charge=True) == (None, [])
+        assert b.lose("a") == (None, [])
 
     def test_of_several_nobody_is_charged_but_each_runs_again_alone(self, bench):
         b = two(bench, run_max_try=1)
         b.supply(*range(500))
         lost = b.ids(b.chunk("a"))
-        assert b.judge.worker_lost("a", b.now, charge=True)[0] is None
+        assert b.lose("a")[0] is None
         again = []
         for _ in lost:
             grant = b.grant("b")
@@ -658,11 +659,11 @@ class TestLostWorkers:
         b = one(bench, run_max_try=1)
         b.supply(*range(500))
         lost = b.ids(b.chunk("a"))
-        b.judge.worker_lost("a", b.now, charge=True)
+        b.lose("a")
         b.join("a")
         [suspect] = b.ids(b.grant("a"))
         assert suspect in lost
-        accepted, _ = b.judge.worker_lost("a", b.now, charge=True)
+        accepted, _ = b.lose("a")
         assert b.kept(accepted) == [(suspect, Category.WORKER_LOST, 1)]
 
     def test_two_lanes_at_work_are_not_certain_either(self, bench):
@@ -671,7 +672,7 @@ class TestLostWorkers:
         b.supply(0, 1)
         b.grant("a", 0)
         b.grant("a", 1)
-        assert b.judge.worker_lost("a", b.now, charge=True)[0] is None
+        assert b.lose("a")[0] is None
         b.join("a", threads=2)
         careful = b.grant("a", 0)
         assert b.claim("a", 1) == Answer(pause=True)
@@ -685,7 +686,7 @@ class TestLostWorkers:
         busy = b.grant("a", 0)
         b.grant("b", 0)
         b.grant("b", 1)
-        b.judge.worker_lost("b", b.now, charge=True)
+        b.lose("b")
         assert b.claim("a", 1) == Answer(pause=True)
         b.succeed(busy)
         careful = b.grant("a", 1)
@@ -699,7 +700,7 @@ class TestLostWorkers:
         b.join("a", threads=2)
         b.supply(*range(20))
         b.grant("a", 0)
-        b.judge.worker_lost("a", b.now, charge=True)
+        b.lose("a")
         b.join("a", threads=2)
         assert b.grant("a", 0).careful
         assert b.claim("a", 1) == Answer(pause=True)  # though no other suspect waits
@@ -709,7 +710,7 @@ class TestLostWorkers:
         b.supply(*range(500))
         b.fail(b.grant("a"))
         assert b.grant("a").work[0][:2] == (0, 2)
-        b.judge.worker_lost("a", b.now, charge=False)
+        b.lose("a", Loss.TAKEN_AWAY)
         b.join("a")
         assert [work[:2] for work in b.grant("a").work] == [(0, 2)]
 
@@ -722,7 +723,7 @@ class TestLostWorkers:
         b.grant("b", 0)
         b.grant("c", 0)
         b.grant("c", 1)
-        b.judge.worker_lost("c", b.now, charge=True)
+        b.lose("c")
         assert b.claim("a", 1).pause
         assert not b.grant("b", 1).careful
 
@@ -735,9 +736,9 @@ class TestLostWorkers:
         busy = b.grant("b", 0)
         b.grant("c", 0)
         b.grant("c", 1)
-        b.judge.worker_lost("c", b.now, charge=True)
+        b.lose("c")
         assert b.claim("a", 1).pause
-        b.judge.worker_lost("a", b.now, charge=False)
+        b.lose("a", Loss.TAKEN_AWAY)
         assert b.claim("b", 1).pause
         b.succeed(busy)
         assert b.grant("b", 1).careful
@@ -746,7 +747,7 @@ class TestLostWorkers:
         b = one(bench)
         b.supply(*range(500))
         b.chunk("a")
-        b.judge.worker_lost("a", b.now, charge=True)
+        b.lose("a")
         b.join("a")
         grant = b.grant("a")
         b.report(grant, back=b.ids(grant))
@@ -756,7 +757,7 @@ class TestLostWorkers:
         b = one(bench)
         b.supply(0, 1)
         b.grant("a")
-        b.judge.worker_lost("a", b.now, charge=True)
+        b.lose("a")
         b.join("a")
         b.fail(b.grant("a"))
         assert not b.grant("a").careful
@@ -765,7 +766,7 @@ class TestLostWorkers:
         b = two(bench)
         b.supply(0, 1)
         grant = b.grant("a")
-        b.judge.worker_lost("a", b.now, charge=True)
+        b.lose("a")
         assert b.succeed(grant) is None
         b.join("a")
         assert b.succeed(grant) is None
@@ -775,7 +776,7 @@ class TestLostWorkers:
         b.supply(0)
         b.grant("a")
         b.judge.end("Canceled", "")
-        accepted, void = b.judge.worker_lost("a", b.now, charge=True)
+        accepted, void = b.lose("a")
         assert accepted is None
         assert len(void) == 1
 
@@ -783,12 +784,12 @@ class TestLostWorkers:
         b = one(bench, run_max_try=1)
         b.supply(0, 1)
         b.grant("a")
-        assert b.judge.worker_lost("a", b.now, charge=True, silent=True)[0] is None
+        assert b.lose("a", Loss.SILENT)[0] is None
         b.join("a")
         grant = b.grant("a")
         assert grant.careful
         assert b.ids(grant) == [0]
-        accepted, _ = b.judge.worker_lost("a", b.now, charge=True, silent=True)
+        accepted, _ = b.lose("a", Loss.SILENT)
         assert b.kept(accepted) == [(0, Category.WORKER_LOST, 1)]
 
     def test_a_silent_worker_whose_host_is_silent_too_charges_nobody(self, bench):
@@ -796,7 +797,50 @@ class TestLostWorkers:
         b.supply(0, 1)
         for _ in range(3):
             assert not b.grant("a").careful
-            assert b.judge.worker_lost("a", b.now, charge=False, silent=True)[0] is None
+            assert b.lose("a", Loss.SILENT, node_there=False)[0] is None
+            b.join("a")
+
+    def test_one_that_nobody_knows_to_have_begun_runs_alone_before_it_is_charged(self, bench):
+        b = one(bench, run_max_try=1)
+        b.supply(0, 1)
+        b.grant("a")
+        assert b.lose("a", begun=False)[0] is None
+        for _ in range(3):
+            b.join("a")
+            assert b.grant("a").careful
+            assert b.lose("a", begun=False)[0] is None  # lost before it began: charges nobody
+        b.join("a")
+        b.grant("a")
+        assert b.kept(b.lose("a")[0]) == [(0, Category.WORKER_LOST, 1)]
+
+    def test_what_has_begun_is_forgotten_with_the_grant(self, bench):
+        b = one(bench, run_max_try=1)
+        b.supply(0, 1)
+        b.grant("a")
+        b.lose("a", Loss.TAKEN_AWAY)
+        b.join("a")
+        b.grant("a")
+        assert b.lose("a", begun=False)[0] is None
+
+    def test_news_of_what_has_begun_is_ignored_where_it_is_open_no_more(self, bench):
+        b = two(bench, run_max_try=1)
+        b.supply(0, 1)
+        b.grant("a")
+        for begun in ([(0, 7)], [(5, 0)], [(0, 1)]):
+            assert b.judge.heard("a", b.now, begun)
+        assert not b.judge.heard("nobody", b.now, [(0, 0)])
+        assert b.lose("a", begun=False)[0] is None
+
+    def test_nodes_that_are_switched_off_charge_nobody_until_they_are_too_many_for_chance(self, bench):
+        b = one(bench, run_max_try=2)
+        b.supply(0, 1)
+        for _ in range(NODES_LOST):
+            assert not b.grant("a").careful
+            assert b.lose("a", node_there=False)[0] is None
+            b.join("a")
+        for final in (0, 1):
+            assert b.grant("a").careful
+            assert b.kept(b.lose("a", node_there=False)[0]) == [(0, Category.WORKER_LOST, final)]
             b.join("a")
 
     def test_a_silent_worker_is_noticed_and_one_that_speaks_is_not(self, bench):
@@ -866,7 +910,7 @@ class TestEnd:
         b = one(bench, run_max_try=1, allowed_failed_count=0)
         b.supply(0, 1)
         b.grant("a")
-        b.judge.worker_lost("a", b.now, charge=True)
+        b.lose("a")
         assert b.judge.verdict.state == "Failed"
 
     def test_what_had_ended_in_the_report_that_breaks_a_threshold_still_counts(self, bench):
@@ -956,7 +1000,7 @@ class TestNoProgress:
         b = one(bench, progress_seconds=200.0)
         b.supply(0)
         b.now += 150
-        b.judge.worker_lost("a", b.now, charge=False)
+        b.lose("a", Loss.TAKEN_AWAY)
         b.now += 150
         b.judge.tick(b.now)
         assert b.judge.verdict is None
@@ -999,7 +1043,7 @@ class TestProcesses:
         for _ in range(NODE_FACTOR):
             b.judge.process_failed(("broken", 0), "ImportError: torch", b.now)
         b.supply(0)
-        b.judge.worker_lost("a", b.now, charge=False)
+        b.lose("a", Loss.TAKEN_AWAY)
         b.judge.tick(b.now)
         assert b.judge.verdict.state == "Failed"
         assert "ImportError: torch" in b.judge.verdict.cause
@@ -1011,7 +1055,7 @@ class TestProcesses:
         b.supply(0)
         for _ in range(NODE_FACTOR):
             b.judge.process_failed(("a", 1), "no", b.now)
-        b.judge.worker_lost("a", b.now, charge=False)
+        b.lose("a", Loss.TAKEN_AWAY)
         b.judge.tick(b.now)
         assert b.judge.verdict is None
 
@@ -1023,7 +1067,7 @@ class TestProcesses:
 
     def test_news_of_processes_of_lost_workers_is_ignored(self, bench):
         b = one(bench)
-        b.judge.worker_lost("a", b.now, charge=False)
+        b.lose("a", Loss.TAKEN_AWAY)
         b.judge.process_ready(("a", 0), "0/0", b.now)
         b.judge.process_failed(("a", 0), "late", b.now, too_long=True)
         b.judge.process_ended(("a", 0))
@@ -1033,7 +1077,7 @@ class TestProcesses:
         b = bench()
         b.join("a", ready=False)
         b.judge.may_start_process(("a", 0), b.now)
-        b.judge.worker_lost("a", b.now, charge=False)
+        b.lose("a", Loss.TAKEN_AWAY)
         assert b.judge._starting == {}
 
 
@@ -1093,7 +1137,7 @@ class TestAskingAhead:
         b.supply(*range(10))
         b.judge.mean.add(1, 0.05, 0)
         b.grant("a")
-        b.judge.worker_lost("a", b.now, charge=True)
+        b.lose("a")
         alone = b.grant("b")
         assert alone.careful
         (number,) = [n for n, p in b.judge.places.permits.items() if p.worker == "b" and p.working]
@@ -1106,7 +1150,7 @@ class TestAskingAhead:
         b.judge.mean.add(1, 0.05, 0)
         b.grant("a")
         other = b.grant("b")
-        b.judge.worker_lost("a", b.now, charge=True)
+        b.lose("a")
         (number,) = [n for n, p in b.judge.places.permits.items() if p.worker == "b" and p.working]
         kept = list(other.open)[-1:]
         assert b.judge.claim(number, ("b", 0), b.processes["b", 0], b.now, keep=kept) == Answer()

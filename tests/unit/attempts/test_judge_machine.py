@@ -24,6 +24,7 @@ from prs_dask.attempts.chunks import MAX_CHUNK
 from prs_dask.attempts.init_rules import InitRules
 from prs_dask.attempts.judge import OTHER_PROCESS_SECONDS, SILENT_SECONDS, Accepted, Counts, Judge, Verdict
 from prs_dask.attempts.limits import RunLimits
+from prs_dask.attempts.losses import NODES_LOST, Loss
 from prs_dask.attempts.places import Places
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack, unpack
 
@@ -61,6 +62,8 @@ class Fate:
     state: str = "waiting"  # open, good, failed, dropped
     charged: int = 0
     losses: int = 0
+    nodes_lost: int = 0
+    begun: bool = False
     suspect: bool = False
     ready_at: float = 0.0
     waiting_since: float = 0.0
@@ -120,7 +123,7 @@ class JudgeMachine(RuleBasedStateMachine):
             no_retry_on=(FATAL,),
             progress_seconds=1e9,
         )
-        self.places = Places(processes, nodes)
+        self.places = Places(processes, nodes, home="host 1")
         self.rules = InitRules(processes or 1, nodes or 1, self.now)
         self.judge = Judge(self.limits, self.places, self.rules, self.now, 1e6, already)
         self.already = already
@@ -256,56 +259,84 @@ class JudgeMachine(RuleBasedStateMachine):
             for lane in range(threads):
                 self.process_is_ready((address, lane))
 
-    @rule(index=INDEX, charge=st.booleans())
-    def worker_leaves(self, index, charge):
+    @rule(index=INDEX, loss=st.sampled_from([Loss.TAKEN_AWAY, Loss.GONE, Loss.GONE]))
+    def worker_leaves(self, index, loss):
         address = self.pick(self.places.workers, index)
         if address is not None:
-            self.lose(address, charge)
+            self.lose(address, loss)
 
-    @rule(index=INDEX)
-    def worker_is_silent(self, index):
+    @rule(index=INDEX, neighbours=st.booleans())
+    def worker_is_silent(self, index, neighbours):
         address = self.pick(self.places.workers, index)
         if address is None:
             return
         self.now += SILENT_SECONDS + 1
+        silent = [
+            other
+            for other in self.places.workers
+            if other == address or (not neighbours and WORKERS[other] == WORKERS[address])
+        ]
         for other in self.places.workers:
-            if other != address:
+            if other not in silent:
                 self.judge.heard(other, self.now)
-        assert self.judge.silent_workers(self.now) == [address]
-        self.lose(address, charge=False)
-        assert not self.judge.heard(address, self.now)
+        assert sorted(self.judge.silent_workers(self.now)) == sorted(silent)
+        for other in silent:
+            self.lose(other, Loss.SILENT)
+            assert not self.judge.heard(other, self.now, [(0, 0)])
 
-    def lose(self, address: str, charge: bool) -> None:
-        was_running = self.running
+    @rule(index=INDEX, which=INDEX)
+    def worker_says_what_has_begun(self, index, which):
+        """The truth, and something that is over, or never was."""
+        grant = self.grants.get(self.pick(self.grants, index))
+        if grant is not None:
+            number = grant.open[which % len(grant.open)]
+            self.fates[number].begun = True
+            assert self.judge.heard(grant.lane[0], self.now, [(grant.lane[1], number), (grant.lane[1], 10**6), (9, 9)])
+
+    def answers(self, address: str) -> bool:
+        """Is the node there?"""
+        node = WORKERS[address]
+        neighbours = [
+            worker
+            for other, worker in self.places.workers.items()
+            if other != address and WORKERS[other] == node and worker.heard > self.now - 5
+        ]
+        return node == "host 1" or bool(neighbours)
+
+    def lose(self, address: str, loss: Loss) -> None:
+        was_running, there = self.running, self.answers(address)
         grants = [grant for grant in self.grants.values() if grant.lane[0] == address]
-        number_of_lanes = len(grants)
-        lost = [fate for grant in grants for fate in self.void(grant)]
-        accepted, void = self.judge.worker_lost(address, self.now, charge=charge)
+        lost = [(fate, grant.careful) for grant in grants for fate in self.void(grant)]
+        accepted, void = self.judge.worker_lost(address, self.now, loss)
         assert sorted(void) == sorted(number for number, worker in self.permits.items() if worker == address)
         for number in void:
             self.end_permit(number)
         self.processes = {lane: name for lane, name in self.processes.items() if lane[0] != address}
         self.starting = {lane for lane in self.starting if lane[0] != address}
-        if was_running and charge and len(lost) == 1:
-            assert number_of_lanes == 1
-            [fate] = lost
-            fate.losses += 1
-            final = fate.losses >= self.limits.run_max_try
+        charged = None
+        for fate, alone in lost if was_running else ():
+            if loss is Loss.TAKEN_AWAY or (not there and fate.nodes_lost + fate.begun < NODES_LOST):
+                fate.suspect = False
+            elif len(lost) == 1 and fate.begun and (alone or (there and loss is Loss.GONE)):
+                fate.suspect, charged = True, fate
+            else:
+                fate.suspect = True
+            fate.nodes_lost += fate.begun and not there and loss is not Loss.TAKEN_AWAY
+            if fate is not charged:
+                fate.state = "waiting"
+        if charged is not None:
+            charged.losses += 1
+            final = charged.losses >= self.limits.run_max_try
             [record] = unpack(accepted.records)
-            assert (record.mini_batch, record.category, record.final) == (fate.number, Category.WORKER_LOST, final)
-            assert record.attempt == fate.charged + 1
+            assert (record.mini_batch, record.category, record.final) == (charged.number, Category.WORKER_LOST, final)
+            assert record.attempt == charged.charged + 1
             assert accepted.rows == b""
-            assert set(accepted.errors) == {fate.number}
-            self.charge(fate, final, suspect=True)
+            assert set(accepted.errors) == {charged.number}
+            self.charge(charged, final, suspect=True)
             self.attempts += 1
             self.write(accepted)
         else:
             assert accepted is None
-            self.requeue(lost, suspect=True if charge and len(lost) > 1 else None)
-            for fate in lost:
-                # Alone on its worker it was charged; lost uncharged it is no suspect any more.
-                if not charge:
-                    fate.suspect = False
         self.settle()
 
     @rule(index=INDEX)
@@ -485,6 +516,7 @@ class JudgeMachine(RuleBasedStateMachine):
         for mini_batch, attempt, descriptor in grant.work:
             fate = self.fates[mini_batch]
             assert fate.state == "waiting", f"{mini_batch} is {fate.state}"
+            fate.begun = False
             assert (attempt, descriptor) == (fate.charged + 1, b"%d" % mini_batch)
             assert fate.suspect == grant.careful
             assert self.now >= fate.ready_at
@@ -867,7 +899,8 @@ class Walk:
         "process_gets_ready": 4,
         "tick": 2,
         "an_idle_lane_is_served": 2,
-        "worker_leaves": 2,
+        "worker_leaves": 4,
+        "worker_says_what_has_begun": 12,
         "cancel": 0,
     }
 
@@ -916,7 +949,8 @@ class Walk:
             "address": lambda: chance.choice(sorted(WORKERS)),
             "threads": lambda: chance.randint(1, 3),
             "ready": lambda: chance.random() < 0.8,
-            "charge": lambda: chance.random() < 0.7,
+            "loss": lambda: chance.choice([Loss.TAKEN_AWAY, Loss.GONE, Loss.GONE]),
+            "neighbours": lambda: chance.random() < 0.5,
             "too_long": lambda: chance.random() < 0.1,
             "others_wait": lambda: chance.random() < 0.3,
             "patient": lambda: chance.random() < 0.5,

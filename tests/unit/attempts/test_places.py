@@ -324,3 +324,23 @@ def test_the_lanes_of_the_largest_node_are_told() -> None:
     places.join("b", "one", 3, 0.0)
     places.join("c", "two", 4, 0.0)
     assert places.most_lanes_of_a_node == 5
+
+
+@pytest.mark.parametrize(
+    ("home", "neighbour_heard", "answers"),
+    [
+        ("m", None, True),  # the scheduler runs there
+        ("n", None, False),
+        (None, None, False),
+        ("n", 2.0, True),
+        ("n", 20.0, False),  # the neighbour is silent as well
+    ],
+)
+def test_a_node_is_there_if_somebody_of_it_has_spoken_lately(home, neighbour_heard, answers):
+    places = Places(home=home)
+    places.join("lost", "m", 1, 100.0)
+    places.join("elsewhere", "o", 1, 100.0)
+    if neighbour_heard is not None:
+        places.join("neighbour", "m", 1, 100.0 - neighbour_heard)
+    assert places.node_answers("lost", 100.0) is answers
+    assert not places.node_answers("nobody", 100.0)

@@ -72,6 +72,7 @@ class FakeSupervisor:
         self.fetch_ahead: Any = None
         self.told: list[tuple[str, int, str]] = []
         self.load_errors: list[AttemptError] = []
+        self.begun: list[tuple[int, int]] = []
         self.lane_calls: list[dict[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
         self.answer: Callable[[dict[str, Any]], dict[str, Any] | Future[dict[str, Any]]] = lambda _: {"stop": True}
@@ -93,6 +94,9 @@ class FakeSupervisor:
     def call(self, call: str, **arguments: Any) -> dict[str, Any]:
         if call == "may_start":
             return {"number": next(self._numbers), "node": 0}
+        if call == "alive":
+            self.begun += [tuple(one) for one in arguments["begun"]]
+            return {"known": True, "stop": ""}
         assert call == "process"
         self.told.append((arguments["event"], arguments["process"], arguments["error"]))
         return {}
@@ -143,10 +147,12 @@ class Workbench:
         self.lane = Lane(supervisor, 0)  # type: ignore[arg-type]
 
     @staticmethod
-    def grant(token: int, *names: str, first: int = 0, attempt: int = 1, box: float = BOX) -> dict[str, Any]:
+    def grant(
+        token: int, *names: str, first: int = 0, attempt: int = 1, box: float = BOX, careful: bool = False
+    ) -> dict[str, Any]:
         """The answer to a claim: one mini-batch of one path for each name."""
         work = [(first + place, attempt, encode(FileMiniBatch(0, (name,)))) for place, name in enumerate(names)]
-        return {"token": token, "work": work, "box": box, "report": 0.05}
+        return {"token": token, "work": work, "box": box, "report": 0.05, "careful": careful}
 
     def work(self, permit: int = 1) -> threading.Thread:
         thread = threading.Thread(target=self.lane.work, args=(permit,), daemon=True)

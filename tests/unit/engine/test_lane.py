@@ -118,6 +118,40 @@ def test_only_what_a_dead_process_was_running_is_charged(bench):
     assert ("ended", 0, "") in supervisor.told
 
 
+def test_a_suspect_is_told_to_have_begun_before_its_process_gets_it(bench):
+    workbench = bench()
+    supervisor = workbench.supervisor
+    told_at_claim: list[list[tuple[int, int]]] = []
+    answers = iter([workbench.grant(1, "a"), workbench.grant(2, "b", first=1, careful=True)])
+
+    def answer(call):
+        told_at_claim.append(list(supervisor.begun))
+        return next(answers, {"stop": True}) if call["claim"] and not call["keep"] else {}
+
+    supervisor.answer = answer
+    workbench.work().join(20)
+    assert supervisor.rows == ["a", "b"]
+    assert told_at_claim[0] == told_at_claim[1] == []
+    assert supervisor.begun == [(0, 1)]
+
+
+def test_what_is_under_way_is_known_while_it_is(bench):
+    workbench = bench()
+    assert workbench.lane.under_way is None
+    thread = threading.Thread(
+        target=workbench.work_to_the_end, args=(workbench.grant(1, "a", "sleep_1", first=4),), daemon=True
+    )
+    thread.start()
+    seen = set()
+    while thread.is_alive():
+        seen.add(workbench.lane.under_way)
+        time.sleep(0.02)
+    assert 5 in seen
+    assert seen <= {None, 4, 5}
+    workbench.lane.close()
+    assert workbench.lane.under_way is None
+
+
 def test_a_time_limit_is_charged_with_the_stack_and_the_rest_goes_back(bench):
     workbench = bench(run_seconds=0.5)
     workbench.work_to_the_end(workbench.grant(1, "a", "sleep_60", "b"))

@@ -14,6 +14,7 @@ from distributed.core import Status
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.records import AttemptRecord, Category, pack, unpack
 from prs_dask.engine import scheduler_plugin
+from prs_dask.engine.node_key import node_key
 from prs_dask.engine.run_settings import OP, RunSettings
 from prs_dask.engine.scheduler_plugin import RunPlugin
 
@@ -33,12 +34,13 @@ class Scheduler:
         self.plugins: dict[str, Any] = {}
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.unregistered: list[str] = []
+        self.events: list[tuple[float, Any]] = []
 
     def worker_send(self, worker: str, message: dict[str, Any]) -> None:
         self.sent.append((worker, message))
 
-    def get_events(self, topic: str) -> tuple[()]:
-        return ()
+    def get_events(self, topic: str) -> list[tuple[float, Any]]:
+        return self.events
 
     async def unregister_worker_plugin(self, comm: None, name: str) -> None:
         await asyncio.sleep(0.01)
@@ -63,7 +65,7 @@ class Bench:
     async def begin(self, mini_batches: int = 3) -> int:
         """A worker with a ready process, and mini-batches; the number of its permit."""
         await self.plugin.start(self.scheduler)  # type: ignore[arg-type]
-        await self.call("hello", worker=WORKER, node_key="n", threads=1)
+        await self.call("hello", worker=WORKER, node_key=node_key(), threads=1)
         number = (await self.call("may_start", worker=WORKER, lane=0))["number"]
         await self.call("process", worker=WORKER, lane=0, event="ready", process=number)
         supply = [(number, 1, b"x") for number in range(mini_batches)]
@@ -256,7 +258,7 @@ def test_a_worker_that_is_silent_is_waited_for_no_more_until_it_says_hello(bench
         reply = await b.call("sync", ack=0)
         assert (reply["live"], reply["lanes"]) == (0, 0)
         assert await b.call("alive", worker=WORKER) == {"known": False, "stop": ""}
-        assert (await b.call("hello", worker=WORKER, node_key="n", threads=1))["node"] == 0
+        assert (await b.call("hello", worker=WORKER, node_key=node_key(), threads=1))["node"] == 0
         reply = await b.call("sync", ack=0)
         assert (reply["live"], reply["lanes"]) == (1, 1)
 
@@ -269,10 +271,13 @@ def test_a_mini_batch_with_which_two_workers_fell_silent_is_charged(bench):
         await b.lane(permit, claim=True)
         await b.plugin._look_around(time.monotonic() + 16)
         assert succeeded(await b.sync()) == []
-        await b.call("hello", worker=WORKER, node_key="n", threads=1)
+        await b.call("hello", worker=WORKER, node_key=node_key(), threads=1)
         await b.call("process", worker=WORKER, lane=0, event="ready", process=1)
         permit = next(entry["permit"] for entry in await b.sync() if entry["kind"] == "permit")
-        assert (await b.lane(permit, claim=True))["work"][0][0] == 0
+        grant = await b.lane(permit, claim=True)
+        assert grant["careful"]
+        assert grant["work"][0][0] == 0
+        await b.call("alive", worker=WORKER, begun=[(0, 0)])
         await b.plugin._look_around(time.monotonic() + 16)
         [lost] = [entry for entry in await b.sync() if entry["kind"] == "attempts"]
         assert next(unpack(lost["records"])).category == Category.WORKER_LOST
@@ -281,24 +286,17 @@ def test_a_mini_batch_with_which_two_workers_fell_silent_is_charged(bench):
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "neighbour_heard", "answers"),
-    [
-        ("tcp://10.0.0.1:1", None, True),  # it is the scheduler's own host
-        ("tcp://10.0.0.9:1", None, False),
-        ("tcp://10.0.0.9:1", 2.0, True),
-        ("tcp://10.0.0.9:1", 20.0, False),  # the neighbour is silent as well
-    ],
+    ("expected", "begun", "charged"), [(True, True, 0), (False, True, 1), (False, False, 0), (None, True, 1)]
 )
-def test_a_host_is_there_if_somebody_of_it_has_spoken_lately(bench, scheduler, neighbour_heard, answers):
+def test_a_worker_that_went_unexpectedly_is_charged_to_what_it_said_had_begun(bench, expected, begun, charged):
     async def test(b: Bench) -> None:
-        await b.begin()
-        b.scheduler.address = scheduler
-        places, now = b.plugin._judge.places, time.monotonic()
-        places.join("tcp://10.0.0.1:7", "m", 1, now - 16)
-        places.join("tcp://10.0.0.2:8", "o", 1, now)
-        if neighbour_heard is not None:
-            places.join("tcp://10.0.0.1:8", "m", 1, now - neighbour_heard)
-        assert b.plugin._host_answers("tcp://10.0.0.1:7", now) is answers
+        permit = await b.begin(1)
+        await b.lane(permit, claim=True)
+        await b.call("alive", worker=WORKER, begun=[(0, 0)] if begun else [])
+        events = [] if expected is None else [{"action": "remove-worker", "worker": WORKER, "expected": expected}]
+        b.scheduler.events = [(0.0, event) for event in [*events, {"action": "add-worker", "worker": WORKER}, "text"]]
+        b.plugin.remove_worker(b.scheduler, WORKER, stimulus_id="test")
+        assert len([entry for entry in await b.sync() if entry["kind"] == "attempts"]) == charged
 
     bench(test)
 
