@@ -71,7 +71,7 @@ _AT_WORK = (Phase.READ, Phase.RUN, Phase.ROWS)
 
 
 class Lane:
-    """See the module's docstring. Used by one thread at a time but for `out_of_memory` and `give_back`."""
+    """See the module's docstring. Used by one thread at a time but for `out_of_memory`, `retreat` and `give_back`."""
 
     def __init__(self, supervisor: Supervisor, index: int) -> None:
         self.index = index
@@ -99,6 +99,7 @@ class Lane:
         self._heard_at = 0.0
         self._excused_until = 0.0
         self._killed_for_memory = 0
+        self._retreating = False
 
     @property
     def process(self) -> LaneProcess | None:
@@ -141,6 +142,11 @@ class Lane:
 
     def _await_call(self, permit: int) -> dict[str, Any]:
         while self._call is not None and not self._call.done():
+            if self._supervisor.stopping == "kill":  # the answer may never come
+                self._call.cancel()
+                self._call = None
+                self._abandon()
+                return {}
             self._pump(permit)
         return self._finish_call()
 
@@ -219,6 +225,13 @@ class Lane:
         process = self._process
         if process is not None:
             self._killed_for_memory = used
+            process.kill()
+
+    def retreat(self) -> None:
+        """Another thread has not heard of the scheduler for too long: the process ends, and nobody is charged."""
+        process = self._process
+        if process is not None:
+            self._retreating = True
             process.kill()
 
     def give_back(self) -> None:
@@ -488,7 +501,9 @@ class Lane:
         how = describe_status(ended.status if ended else -1)
         reading = process.page.read()
         current = next(iter(self._sent), None)
-        if current is not None and reading.sequence == current and reading.phase in _AT_WORK:
+        if self._retreating:
+            pass
+        elif current is not None and reading.sequence == current and reading.phase in _AT_WORK:
             category, error = (
                 Category.PROCESS_DIED,
                 AttemptError("ProcessDied", f"its process {how}", process.last_stack()),
@@ -523,6 +538,7 @@ class Lane:
         self._pending.clear()
         self._piece_bytes = 0
         self._killed_for_memory = 0
+        self._retreating = False
         self._end_process()
         self._tell("ended", process.number)
 

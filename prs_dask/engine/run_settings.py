@@ -13,6 +13,9 @@ __all__ = ["OP", "RunSettings", "WorkerSettings", "plugin_name"]
 OP = "prs"
 """The one op that prs_dask adds to scheduler and workers; it stays, inert, after a step run."""
 
+SILENT_SECONDS = 45.0
+"""See `RunSettings`: what follows takes a few seconds, and within a minute no process is left."""
+
 
 def plugin_name(run_id: str) -> str:
     """Name of a step run's plugins on scheduler and workers."""
@@ -35,6 +38,11 @@ class RunSettings:
         Bytes of rows that may wait on the scheduler for the driver, all lanes together.
     first_process
         By node: the first free process number, when a step run is resumed.
+    client
+        Id of the driver's Client: while it is connected the driver may be silent for longer.
+    silent_seconds
+        Without a word of the driver for so long the step run is over; without one of the scheduler a worker ends
+        its processes.
     """
 
     run_id: str
@@ -43,6 +51,8 @@ class RunSettings:
     node_count: int | None = None
     rows_in_flight: int = 64 << 20
     first_process: Mapping[int, int] = field(default_factory=dict)
+    client: str = ""
+    silent_seconds: float = field(default_factory=lambda: SILENT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

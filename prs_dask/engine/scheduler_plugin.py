@@ -29,6 +29,7 @@ from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.places import Places
 from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.node_key import node_key
+from prs_dask.engine.patient_clock import PatientClock
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
 
 if TYPE_CHECKING:
@@ -38,8 +39,11 @@ __all__ = ["RunPlugin"]
 
 Reply: TypeAlias = dict[str, Any]
 
-DRIVER_SILENT_SECONDS = 60.0
-"""Without a word of the driver for so long the step run is over, and everything is cleared away."""
+DRIVER_LOST_SECONDS = 10.0
+"""How long the driver may be silent where its Client is not connected any more: its process has ended, most likely."""
+
+CLEAR_SECONDS = 5.0
+"""So long a worker that hangs may hold up the clearing away when the driver is gone."""
 
 CLAIM_WAIT_SECONDS = 0.1
 TICK_SECONDS = 0.5
@@ -51,7 +55,11 @@ MOST_REPLY_BYTES = 8 << 20
 MOST_LOG_BYTES = 8 << 20
 PIECE_BYTES = 1 << 20
 
+MOST_OBITUARIES = 100
+
 _runs: WeakKeyDictionary[Scheduler, dict[str, RunPlugin]] = WeakKeyDictionary()
+_obituaries: WeakKeyDictionary[Scheduler, dict[str, str]] = WeakKeyDictionary()
+"""Why the scheduler has ended a step run by itself: for a driver that comes back."""
 
 
 class _Dispatcher:
@@ -59,16 +67,17 @@ class _Dispatcher:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.runs = _runs.setdefault(scheduler, {})
+        self.obituaries = _obituaries.setdefault(scheduler, {})
 
     async def handle(self, run: str, call: str, **arguments: Any) -> Reply:
         plugin = self.runs.get(run)
         if plugin is None:
-            return {"closed": True}
+            return {"closed": True, "why": self.obituaries.get(run, "")}
         try:
             answer: Reply = await getattr(plugin, f"on_{call}")(**arguments)
-        except Exception:
+        except Exception as error:
             plugin.fault(call, traceback.format_exc())
-            return {"closed": True}
+            return {"closed": True, "fault": f"internal error of prs_dask in {call}: {type(error).__name__}: {error}"}
         return answer
 
     def ignore(self, **message: Any) -> None:
@@ -107,7 +116,8 @@ class RunPlugin(SchedulerPlugin):
     async def start(self, scheduler: Scheduler) -> None:
         settings = self._settings
         self._scheduler = scheduler
-        now = time.monotonic()
+        self._now = PatientClock()
+        now = self._now()
         places = Places(settings.processes_per_node, settings.node_count, dict(settings.first_process), node_key())
         rules = InitRules(settings.processes_per_node or 1, settings.node_count or 1, now)
         self._judge = Judge(settings.limits, places, rules, now, time.time() - now)
@@ -119,6 +129,7 @@ class RunPlugin(SchedulerPlugin):
         self._log_bytes = 0
         self._header_sent = False
         self._driver_heard = now
+        self._closed = False
         self._stopping: str = ""
         self._live: set[str] = set()
         self._news = asyncio.Event()
@@ -129,6 +140,7 @@ class RunPlugin(SchedulerPlugin):
         self._ticker = asyncio.create_task(self._tick())
 
     async def close(self) -> None:
+        self._closed = True
         self._ticker.cancel()
         _runs.get(self._scheduler, {}).pop(self._settings.run_id, None)
 
@@ -136,7 +148,7 @@ class RunPlugin(SchedulerPlugin):
         while True:
             await asyncio.sleep(TICK_SECONDS)
             try:
-                await self._look_around(time.monotonic())
+                await self._look_around(self._now())
             except Exception:
                 self.fault("tick", traceback.format_exc())
 
@@ -145,13 +157,27 @@ class RunPlugin(SchedulerPlugin):
             self._lose(address, Loss.SILENT)
         self._judge.tick(now)
         self._news.set()
-        if now - self._driver_heard > DRIVER_SILENT_SECONDS:
-            self._judge.end("Failed", "the driver has not been heard of")
-            await self.on_stop(orderly=False)
-            with contextlib.suppress(ValueError, OSError):
-                clear = self._scheduler.unregister_worker_plugin(None, self.name)
-                await asyncio.wait_for(clear, DRIVER_SILENT_SECONDS)
-            await self.on_remove()  # the very last: it ends this task
+        silent = now - self._driver_heard
+        if silent > self._driver_may_be_silent:
+            await self._clear_away(f"it had not heard of its driver for {silent:.0f} s (was it stopped, or cut off?)")
+
+    @property
+    def _driver_may_be_silent(self) -> float:
+        most = self._settings.silent_seconds
+        connected = self._settings.client in self._scheduler.clients
+        return most if connected else min(most, DRIVER_LOST_SECONDS)
+
+    async def _clear_away(self, why: str) -> None:
+        """The driver is gone: leave the cluster as it was found."""
+        self._judge.end("Failed", why)
+        obituaries = _obituaries.setdefault(self._scheduler, {})
+        obituaries[self._settings.run_id] = why
+        for old in list(obituaries)[:-MOST_OBITUARIES]:
+            del obituaries[old]
+        await self.on_stop(orderly=False)
+        with contextlib.suppress(ValueError, OSError):
+            await asyncio.wait_for(self._scheduler.unregister_worker_plugin(None, self.name), CLEAR_SECONDS)
+        await self.on_remove()  # the very last: it ends this task
 
     async def on_fault(self, where: str, text: str) -> Reply:
         """A fault of our own on a worker."""
@@ -186,7 +212,7 @@ class RunPlugin(SchedulerPlugin):
         return False
 
     def _lose(self, address: str, loss: Loss, why: str = "") -> None:
-        accepted, void = self._judge.worker_lost(address, time.monotonic(), loss)
+        accepted, void = self._judge.worker_lost(address, self._now(), loss)
         if void:
             self._put({"kind": "void", "permits": void}, 0)
         for lane in [lane for lane in self._replies if lane[0] == address]:
@@ -204,13 +230,14 @@ class RunPlugin(SchedulerPlugin):
         """A worker's plugin is ready; it learns what to run and its node's number."""
         if worker not in self._scheduler.workers or self._stopping:
             return {"closed": True}
-        place = self._judge.places.join(worker, node_key, threads, time.monotonic())
+        place = self._judge.places.join(worker, node_key, threads, self._now())
         if self._settings.processes_per_node is None:
             self._judge.init_rules.processes_per_node = max(1, self._judge.places.most_lanes_of_a_node)
         self._live.add(worker)
         self._note(f"worker {worker} of node {place.node} ({node_key}) has come with {threads} threads")
         self._news.set()
-        return {"settings": self._worker_settings, "node": place.node}
+        silent = self._settings.silent_seconds
+        return {"settings": self._worker_settings, "node": place.node, "silent_seconds": silent}
 
     async def on_unusable(self, worker: str, error: str) -> Reply:
         """A worker cannot take part; where none is left that can, the step run fails."""
@@ -230,11 +257,11 @@ class RunPlugin(SchedulerPlugin):
     ) -> Reply:
         """A worker's heartbeat, with (lane, mini-batch) of what is under way; ``known`` False: its work was
         handed out again, start anew."""
-        return {"known": self._judge.heard(worker, time.monotonic(), begun), "stop": self._stopping}
+        return {"known": self._judge.heard(worker, self._now(), begun), "stop": self._stopping}
 
     async def on_may_start(self, worker: str, lane: int) -> Reply:
         """May the lane start a process, and which number does it get?"""
-        permission = self._judge.may_start_process((worker, lane), time.monotonic())
+        permission = self._judge.may_start_process((worker, lane), self._now())
         if not permission.allowed:
             return {"wait": permission.wait, "refused": permission.refused}
         place = self._judge.places.workers[worker]
@@ -244,7 +271,7 @@ class RunPlugin(SchedulerPlugin):
         self, worker: str, lane: int, event: str, process: int, error: str = "", too_long: bool = False
     ) -> Reply:
         """A process is ``ready``, has ``failed`` to get there, or has ``ended``."""
-        key, now = (worker, lane), time.monotonic()
+        key, now = (worker, lane), self._now()
         if event == "ready":
             self._judge.process_ready(key, self._identity(worker, process), now)
         elif event == "failed":
@@ -297,7 +324,7 @@ class RunPlugin(SchedulerPlugin):
         hoards: bool,
     ) -> Reply:
         worker = key[0]
-        self._judge.heard(worker, time.monotonic())
+        self._judge.heard(worker, self._now())
         reply: Reply = {}
         if report is not None and not self._take_report(worker, token, report):
             reply["void"] = True
@@ -322,7 +349,7 @@ class RunPlugin(SchedulerPlugin):
             dict(report.get("pieced", ())),
             dict(report.get("headers", ())),
             report.get("back", ()),
-            time.monotonic(),
+            self._now(),
         )
         if accepted is not None:
             self._emit(accepted, node, report["process"], token)
@@ -331,9 +358,9 @@ class RunPlugin(SchedulerPlugin):
         return accepted is not None
 
     async def _claim(self, key: LaneKey, process: int, permit: int, keep: frozenset[int], hoards: bool) -> Reply:
-        until = time.monotonic() + CLAIM_WAIT_SECONDS
+        until = self._now() + CLAIM_WAIT_SECONDS
         while True:
-            now = time.monotonic()
+            now = self._now()
             answer = self._judge.claim(
                 permit,
                 key,
@@ -376,7 +403,7 @@ class RunPlugin(SchedulerPlugin):
         for piece in pieces:
             self._logs.append(piece)
             self._log_bytes += len(piece["data"])
-        while self._log_bytes > MOST_LOG_BYTES:
+        while self._log_bytes > MOST_LOG_BYTES and not self._closed:
             await asyncio.sleep(0.05)
         return {}
 
@@ -436,7 +463,7 @@ class RunPlugin(SchedulerPlugin):
         What lies above ``ack`` is sent again, so nothing is lost with a lost answer.
         """
         judge = self._judge
-        self._driver_heard = time.monotonic()
+        self._driver_heard = self._now()
         self._acknowledge(ack)
         if supply:
             judge.supply(supply)
@@ -465,7 +492,7 @@ class RunPlugin(SchedulerPlugin):
             "counts": asdict(judge.counts()),
             "verdict": None if judge.verdict is None else asdict(judge.verdict),
             "live": len(self._live),
-            "seconds": 0.0 if judge.first_run is None else time.monotonic() - judge.first_run,
+            "seconds": 0.0 if judge.first_run is None else self._now() - judge.first_run,
         }
 
     async def _wait_for_news(self, ack: int, wait: float) -> None:
@@ -504,7 +531,7 @@ class RunPlugin(SchedulerPlugin):
 
     def _has_news(self, ack: int) -> bool:
         """Is there anything for the driver? New permits and log pieces are made results here."""
-        for permit in self._judge.permits(time.monotonic()):
+        for permit in self._judge.permits(self._now()):
             self._put({"kind": "permit", "permit": permit.number, "worker": permit.worker}, 0)
         size = 0
         while self._logs and size < PIECE_BYTES:
@@ -516,7 +543,7 @@ class RunPlugin(SchedulerPlugin):
 
     async def on_driver_alive(self) -> Reply:
         """The driver lives, however long its disk takes."""
-        self._driver_heard = time.monotonic()
+        self._driver_heard = self._now()
         return {}
 
     async def on_stop(self, orderly: bool, state: str = "", cause: str = "") -> Reply:

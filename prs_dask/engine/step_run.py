@@ -20,7 +20,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from distributed.protocol.pickle import dumps
@@ -29,6 +29,7 @@ from prs_dask import __version__
 from prs_dask.attempts.judge import Counts, Verdict
 from prs_dask.engine.results import Results
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
+from prs_dask.engine.scheduler_calls import SchedulerCalls, SchedulerGone
 from prs_dask.engine.scheduler_plugin import RunPlugin
 from prs_dask.engine.submission import Submission
 from prs_dask.engine.worker_plugin import RunWorkerPlugin, run_permit
@@ -42,12 +43,12 @@ __all__ = ["Situation", "StepRunDriver"]
 SYNC_SECONDS = 0.2
 ALIVE_SECONDS = 5.0
 FUTURES_SECONDS = 0.25
-CALL_TRIES = 6
+REGISTER_SECONDS = 60.0
+"""For handing the scheduler what it needs, the source among it."""
+
 END_SECONDS = 60.0
 WORKERS_SECONDS = 10.0
 """So long one worker that does not answer may hold up the start and the end."""
-
-_GONE = "the scheduler does not answer any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,9 @@ class StepRunDriver:
     ) -> None:
         self.situation = Situation()
         self._client = client
-        self._settings = settings
+        self._settings = settings = replace(settings, client=client.id)
         self._plugin = RunPlugin(settings, worker_settings, source)
+        self._call = SchedulerCalls(client, settings.run_id)
         self._submission = submission
         self._results = results
         self._first_task_seconds = first_task_seconds
@@ -129,23 +131,36 @@ class StepRunDriver:
         """End the step run from another thread; what has been finished is still written."""
         self._stop_state = (state, cause)
         self._stop.set()
+        self._call.hurry()
 
     def hurry(self) -> None:
         """Do not wait for workers at the end."""
         self._end_seconds = 0.0
+        self._call.hurry(0.0)
 
     # ---------------------------------------------------------------- the loop
 
     def run(self) -> Verdict:
         """Run to the end; returns how it ended. The cluster is left as it was found."""
+        scheduler_gone = False
         try:
             self._register()
             return self._rounds()
+        except SchedulerGone as error:
+            scheduler_gone = True
+            return self._without_scheduler(str(error))
         except ClusterError as error:
             return Verdict("Failed", str(error))
         finally:
             self._submission.close()
-            self._clear_away()
+            if self._alive is not None:
+                self._alive.cancel()
+            if not scheduler_gone:
+                self._clear_away()
+
+    def _without_scheduler(self, cause: str) -> Verdict:
+        """Who was told to stop has stopped; else it is the lost scheduler that ends the step run."""
+        return Verdict(*self._stop_state) if self._stop.is_set() else Verdict("Failed", cause)
 
     def _rounds(self) -> Verdict:
         """Rounds until the verdict, then until the workers have said all there is to say."""
@@ -225,18 +240,20 @@ class StepRunDriver:
 
     def _submit(self, permit: int, worker: str) -> None:
         """A permit becomes a task of Dask, on the worker that the plugin chose."""
-        if self._client.status == "closed":
-            raise ClusterError(_GONE)
         run_id = self._settings.run_id
-        self._permits[permit] = self._client.submit(
-            run_permit,
-            run_id,
-            permit,
-            key=f"{plugin_name(run_id)}-{permit}",
-            workers=[worker],
-            allow_other_workers=False,
-            pure=False,
-        )
+        try:
+            self._permits[permit] = self._client.submit(
+                run_permit,
+                run_id,
+                permit,
+                key=f"{plugin_name(run_id)}-{permit}",
+                workers=[worker],
+                allow_other_workers=False,
+                pure=False,
+            )
+        except Exception:  # a Client that is closed, or being closed just now, says so in many ways
+            if self._client.status == "running":
+                raise  # else the next call says what has happened
 
     def _look_at_futures(self) -> None:
         """Permits whose tasks are not pending any more, however they ended."""
@@ -260,7 +277,13 @@ class StepRunDriver:
         client: Any = self._client
         worker_plugin = RunWorkerPlugin(self._settings.run_id)
         try:
-            client.register_plugin(self._plugin)
+            client.sync(
+                client.scheduler.register_scheduler_plugin,
+                plugin=dumps(self._plugin),
+                name=self._plugin.name,
+                idempotent=False,
+                callback_timeout=REGISTER_SECONDS,
+            )
             with contextlib.suppress(OSError):  # a worker that hangs, or goes just now, has not stopped the others
                 client.sync(
                     client.scheduler.register_worker_plugin,
@@ -272,45 +295,29 @@ class StepRunDriver:
         except ModuleNotFoundError as error:
             text = f"scheduler and workers need prs_dask {__version__} installed, as the driver has it: {error}"
             raise ClusterError(text) from error
+        except (OSError, AttributeError) as error:
+            raise SchedulerGone(
+                f"the scheduler could not be given the step run: {str(error) or type(error).__name__}"
+            ) from error
         self._alive = asyncio.run_coroutine_threadsafe(self._say_alive(), client.loop.asyncio_loop)
 
     async def _say_alive(self) -> None:
         """Apart from the loop, so that a slow disk does not look like a dead driver."""
         while self._client.scheduler is not None:
             with contextlib.suppress(OSError):
-                await getattr(self._client.scheduler, OP)(run=self._settings.run_id, call="driver_alive")
+                alive = getattr(self._client.scheduler, OP)(run=self._settings.run_id, call="driver_alive")
+                await asyncio.wait_for(alive, ALIVE_SECONDS)
             await asyncio.sleep(ALIVE_SECONDS)
-
-    def _call(self, call: str, **arguments: Any) -> dict[str, Any]:
-        """A call to the scheduler plugin; repeated where the connection breaks."""
-        error: Exception | None = None
-        for attempt in range(CALL_TRIES):
-            operation = getattr(self._client.scheduler, OP, None)
-            if operation is None:  # the client has closed itself, after it had tried to connect again
-                raise ClusterError(_GONE)
-            try:
-                answer: dict[str, Any] = self._client.sync(operation, run=self._settings.run_id, call=call, **arguments)
-            except OSError as problem:
-                error = problem
-                time.sleep(0.1 * 2**attempt)
-                continue
-            if answer.get("closed"):
-                raise ClusterError("the scheduler has closed this step run")
-            return answer
-        raise ClusterError(f"{_GONE}: {error}")
 
     def _clear_away(self) -> None:
         """Take the plugins away again; only the inert op stays."""
-        if self._alive is not None:
-            self._alive.cancel()
-        if self._client.scheduler is None:
-            return
         self._release(list(self._permits))
-        with contextlib.suppress(OSError, ValueError, ClusterError):
+        client: Any = self._client
+        with contextlib.suppress(ClusterError):
             self._call("remove")
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            self._client.sync(
-                self._client.scheduler.unregister_worker_plugin,
-                name=plugin_name(self._settings.run_id),
-                callback_timeout=WORKERS_SECONDS,
-            )
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                client.sync(
+                    client.scheduler.unregister_worker_plugin,
+                    name=plugin_name(self._settings.run_id),
+                    callback_timeout=WORKERS_SECONDS,
+                )

@@ -24,7 +24,7 @@ from prs_dask.engine.lane import Lane
 from prs_dask.engine.log_shipping import SpoolFile
 from prs_dask.engine.node_key import node_key
 from prs_dask.engine.process_environment import inherited
-from prs_dask.engine.run_settings import OP, WorkerSettings
+from prs_dask.engine.run_settings import OP, SILENT_SECONDS, WorkerSettings, plugin_name
 from prs_dask.engine.spool import NodeFolder
 from prs_dask.worker_process.frames import FetcherSetup
 
@@ -39,6 +39,8 @@ PIECES_A_ROUND = 8
 MEMORY_SECONDS = 0.5
 SHUTDOWN_SECONDS = 30.0
 CALL_TRIES = 5
+LEAVE_SECONDS = 5.0
+"""So long the scheduler has time to take the plugin away itself, when a step run is over."""
 
 
 class Supervisor:
@@ -81,6 +83,8 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
         self._shipping = asyncio.Lock()
         self._ended: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._silent_seconds = SILENT_SECONDS
 
     # ---------------------------------------------------------------- life
 
@@ -92,6 +96,7 @@ class Supervisor:
             return
         self.settings = pickle.loads(answer["settings"])  # noqa: S301 - from our own scheduler plugin
         self.node = answer["node"]
+        self._silent_seconds = answer["silent_seconds"]
         await self._prepare()
         lanes = max(1, self._worker.state.nthreads)
         limit = self.settings.memory_limit
@@ -173,7 +178,8 @@ class Supervisor:
         """The plugin is taken away: leave nothing behind."""
         self.stopping = self.stopping or "kill"
         self._stop.set()
-        for task in (*self._beats, *self._tasks):
+        leaving = self._leaving if self._leaving is not asyncio.current_task() else None
+        for task in (*self._beats, *self._tasks, *([leaving] if leaving else ())):
             task.cancel()
         await self._lanes_ended()
         if self._node_folder is not None:
@@ -200,19 +206,33 @@ class Supervisor:
         return {"closed": True}
 
     def _closed(self) -> None:
-        """The step run is over for the scheduler, or there is no scheduler: end at once."""
-        if not self.stopping:
-            self.stopping = "kill"
-            self._stop.set()
-            self._tasks.append(self._loop.create_task(self._lanes_ended()))
+        """The step run is over for the scheduler, or there is no scheduler: end at once, and take the plugin away."""
+        self.stopping = self.stopping or "kill"
+        self._stop.set()
+        if self._leaving is None:
+            self._leaving = self._loop.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        await self._lanes_ended()
+        await asyncio.sleep(LEAVE_SECONDS)
+        name = plugin_name(self.run_id)
+        if name in self._worker.plugins:  # the scheduler did not reach this worker when it took the plugins away
+            await self._worker.plugin_remove(name=name)
 
     def begin_call(self, call: str, **arguments: Any) -> Future[dict[str, Any]]:
         """The same from a lane's thread, without waiting."""
         return asyncio.run_coroutine_threadsafe(self.acall(call, **arguments), self._loop)
 
     def call(self, call: str, **arguments: Any) -> dict[str, Any]:
-        """The same from a lane's thread."""
-        return self.begin_call(call, **arguments).result()
+        """The same from a lane's thread; nothing, where all is over and nobody answers."""
+        answer = self.begin_call(call, **arguments)
+        while True:
+            try:
+                return answer.result(1.0)
+            except TimeoutError:
+                if self.stopping == "kill":
+                    answer.cancel()
+                    return {}
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not longer than the step run goes on."""
@@ -269,7 +289,12 @@ class Supervisor:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             begun = [(lane.index, number) for lane in list(self._lanes) if (number := lane.under_way) is not None]
-            answer = await self.acall("alive", begun=begun)
+            try:
+                answer = await asyncio.wait_for(self.acall("alive", begun=begun), self._silent_seconds)
+            except TimeoutError:
+                for lane in list(self._lanes):
+                    lane.retreat()
+                continue
             if answer.get("stop") and not self.stopping:
                 self.stop(orderly=answer["stop"] == "orderly")
             elif not answer.get("known", True) and not self.stopping:

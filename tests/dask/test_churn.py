@@ -191,7 +191,7 @@ def test_a_killed_scheduler_fails_the_step_run_soon_and_the_output_is_what_the_j
 
 
 def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster(tmp_path, no_leaks, monkeypatch):
-    monkeypatch.setattr(scheduler_plugin, "DRIVER_SILENT_SECONDS", 3.0)
+    monkeypatch.setattr(scheduler_plugin, "DRIVER_LOST_SECONDS", 3.0)
     data = tmp_path / "data"
     data.mkdir()
     for number in range(3000):

@@ -15,6 +15,7 @@ from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.records import AttemptRecord, Category, pack, unpack
 from prs_dask.engine import scheduler_plugin
 from prs_dask.engine.node_key import node_key
+from prs_dask.engine.patient_clock import PatientClock
 from prs_dask.engine.run_settings import OP, RunSettings
 from prs_dask.engine.scheduler_plugin import RunPlugin
 
@@ -29,6 +30,7 @@ class Scheduler:
         self.handlers: dict[str, Any] = {}
         self.stream_handlers: dict[str, Any] = {}
         self.workers = {WORKER: SimpleNamespace(processing={}, nthreads=1, status=Status.running)}
+        self.clients = {""}  # the driver of a test has no name
         self.queued: set[object] = set()
         self.stream_comms: dict[str, Any] = {WORKER: None}
         self.plugins: dict[str, Any] = {}
@@ -116,9 +118,9 @@ def bench() -> Callable[..., Any]:
 def test_an_unknown_step_run_is_closed(bench):
     async def test(b: Bench) -> None:
         await b.begin()
-        assert await b.call("alive", run="other", worker=WORKER) == {"closed": True}
+        assert (await b.call("alive", run="other", worker=WORKER))["closed"]
         await b.call("remove")
-        assert await b.call("alive", worker=WORKER) == {"closed": True}
+        assert (await b.call("alive", worker=WORKER))["closed"]
         assert b.scheduler.plugins == {}
         assert list(b.scheduler.handlers) == [OP]  # the inert one
 
@@ -301,17 +303,83 @@ def test_a_worker_that_went_unexpectedly_is_charged_to_what_it_said_had_begun(be
     bench(test)
 
 
-def test_a_driver_that_is_silent_has_everything_cleared_away(bench, monkeypatch):
-    monkeypatch.setattr(scheduler_plugin, "DRIVER_SILENT_SECONDS", 0.05)
-    monkeypatch.setattr(scheduler_plugin, "TICK_SECONDS", 0.02)
+@pytest.mark.parametrize(
+    ("clients", "seconds"), [({"driver"}, 0.3), ({"another"}, 0.05)], ids=["connected", "connection closed"]
+)
+def test_a_driver_that_is_silent_has_everything_cleared_away_and_is_told_when_it_comes_back(
+    bench, monkeypatch, clients, seconds
+):
+    monkeypatch.setattr(scheduler_plugin, "DRIVER_LOST_SECONDS", 0.05)
+    monkeypatch.setattr(scheduler_plugin, "TICK_SECONDS", 0.01)
+
+    async def test(b: Bench) -> None:
+        b.scheduler.clients = clients
+        await b.begin()
+        begun = time.monotonic()
+        while b.scheduler.plugins:
+            assert time.monotonic() < begun + 10
+            await asyncio.sleep(0.005)
+        assert time.monotonic() - begun >= seconds
+        assert [message["call"] for _, message in b.scheduler.sent] == ["stop"]
+        assert b.scheduler.unregistered == ["prs-test"]
+        answer = await b.call("sync", ack=0)
+        assert answer["closed"]
+        assert "had not heard of its driver" in answer["why"]
+        assert (await b.call("alive", worker=WORKER))["closed"]
+
+    bench(test, client="driver", silent_seconds=0.3)
+
+
+def test_a_worker_that_hangs_holds_the_clearing_away_up_only_so_long(bench, monkeypatch):
+    monkeypatch.setattr(scheduler_plugin, "CLEAR_SECONDS", 0.1)
+    monkeypatch.setattr(scheduler_plugin, "TICK_SECONDS", 0.01)
 
     async def test(b: Bench) -> None:
         await b.begin()
-        await asyncio.sleep(0.4)
-        assert [message["call"] for _, message in b.scheduler.sent] == ["stop"]
-        assert b.scheduler.unregistered == ["prs-test"]
-        assert b.scheduler.plugins == {}
-        assert await b.call("alive", worker=WORKER) == {"closed": True}
+
+        async def never(comm: None, name: str) -> None:
+            await asyncio.Event().wait()
+
+        b.scheduler.unregister_worker_plugin = never  # type: ignore[method-assign]
+        begun = time.monotonic()
+        while b.scheduler.plugins:
+            assert time.monotonic() < begun + 5
+            await asyncio.sleep(0.01)
+
+    bench(test, silent_seconds=0.05)
+
+
+def test_a_scheduler_that_was_stopped_holds_nobody_for_dead(bench, monkeypatch):
+    """Its own silence is not that of others: on this machine it is the driver's process, which Ctrl-Z stops."""
+    real = time.monotonic
+    slept = 0.0
+    monkeypatch.setattr(scheduler_plugin, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(scheduler_plugin, "PatientClock", lambda: PatientClock(lambda: real() + slept))
+
+    async def test(b: Bench) -> None:
+        nonlocal slept
+        permit = await b.begin()
+        grant = await b.lane(permit, claim=True)
+        slept = 3600.0
+        await asyncio.sleep(0.1)
+        assert (await b.call("alive", worker=WORKER))["known"]
+        await b.lane(permit, token=grant["token"], report=outcome(0))
+        assert succeeded(await b.sync()) == [0]
+
+    bench(test)
+
+
+def test_logs_that_wait_for_room_wait_no_longer_than_the_step_run_goes_on(bench, monkeypatch):
+    monkeypatch.setattr(scheduler_plugin, "MOST_LOG_BYTES", 10)
+
+    async def test(b: Bench) -> None:
+        await b.begin()
+        piece = {"stream": "stdout", "node": 0, "process": 0, "data": b"x" * 100}
+        waiting = asyncio.create_task(b.call("logs", worker=WORKER, pieces=[piece]))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        await b.call("remove")
+        await asyncio.wait_for(waiting, 5)
 
     bench(test)
 
@@ -319,7 +387,9 @@ def test_a_driver_that_is_silent_has_everything_cleared_away(bench, monkeypatch)
 def test_a_fault_of_our_own_ends_the_step_run_and_reaches_the_driver_not_dask(bench):
     async def test(b: Bench) -> None:
         await b.begin()
-        assert await b.call("lane", worker=WORKER, nonsense=1) == {"closed": True}
+        answer = await b.call("lane", worker=WORKER, nonsense=1)
+        assert answer["closed"]
+        assert "internal error of prs_dask in lane" in answer["fault"]
         reply = await b.call("sync", ack=b.ack)
         assert reply["verdict"]["state"] == "Failed"
         assert "internal error of prs_dask in lane" in reply["verdict"]["cause"]
