@@ -148,6 +148,7 @@ def test_options_stand_in_no_argument_variable_or_file(supervisor, objects, fold
         for name in ("cmdline", "environ"):
             with open(f"/proc/{process.pid}/{name}", "rb") as file:
                 assert SECRET.encode() not in file.read()
+    wait_for(lambda: not any((folder / "cache" / "new").iterdir()))  # a download's own folder goes behind it
     for path in folder.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes()
 
