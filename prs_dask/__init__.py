@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         InputError,
         OutputError,
         PrsError,
+        ResumeError,
         SettingsError,
         StepRunFailed,
     )
@@ -47,6 +48,7 @@ __all__ = [
     "ParallelRunStep",
     "PipelineParameter",
     "PrsError",
+    "ResumeError",
     "SettingsError",
     "StepRun",
     "StepRunFailed",
@@ -69,6 +71,7 @@ _HOMES = {
     "ParallelRunStep": "pipeline",
     "PipelineParameter": "config",
     "PrsError": "errors",
+    "ResumeError": "errors",
     "SettingsError": "errors",
     "StepRun": "pipeline",
     "StepRunFailed": "errors",

@@ -5,7 +5,8 @@ Each branch says whose turn it is to act::
     PrsError
     ├── SettingsError          the user's settings: all faults at once, before anything starts
     │   ├── InputError         an input that is missing, empty or unreadable
-    │   └── OutputError        an output that exists, or cannot be written
+    │   ├── OutputError        an output that exists, or cannot be written
+    │   └── ResumeError        a step run that cannot be resumed so: what has changed since it began
     ├── ReadError              the data of one mini-batch is not what the dataset says
     ├── EntryScriptError       the user's code: it cannot be loaded, init() or run() failed
     ├── ClusterError           the machines: no workers, other versions, the scheduler is gone
@@ -30,6 +31,7 @@ __all__ = [
     "OutputError",
     "PrsError",
     "ReadError",
+    "ResumeError",
     "SettingsError",
     "StepRunFailed",
 ]
@@ -95,6 +97,18 @@ class OutputError(SettingsError):
     """An output exists already or cannot be written."""
 
 
+class ResumeError(SettingsError):
+    """A step run cannot be resumed like this; its run folder was not changed.
+
+    Each fault is a difference: ``found`` is what there is now, ``allowed`` what it was before.
+    """
+
+    def _text(self) -> str:
+        lines = "\n".join(f"  - {fault}" for fault in self.faults)
+        count = f"{len(self.faults)} differences" if len(self.faults) > 1 else "one difference"
+        return f"the step run cannot be resumed like this, {count}:\n{lines}"
+
+
 class ReadError(PrsError):
     """A mini-batch cannot be read: its data is not what the dataset says. Names file and line."""
 
@@ -122,13 +136,17 @@ class StepRunFailed(PrsError):
         Why, in a sentence or more.
     run_folder
         Where its logs and partial output lie.
+    resume
+        How to go on with it: a command or a call; may be empty.
     """
 
-    def __init__(self, state: str, cause: str, run_folder: str) -> None:
+    def __init__(self, state: str, cause: str, run_folder: str, resume: str = "") -> None:
         self.state = state
         self.cause = cause
         self.run_folder = run_folder
-        super().__init__(f"the step run {state.lower()}: {cause}\nlogs: {run_folder}/logs")
+        self.resume = resume
+        advice = f"\nto go on with it: {resume}" if resume else ""
+        super().__init__(f"the step run {state.lower()}: {cause}\nlogs: {run_folder}/logs{advice}")
 
-    def __reduce__(self) -> tuple[type[StepRunFailed], tuple[str, str, str]]:
-        return type(self), (self.state, self.cause, self.run_folder)
+    def __reduce__(self) -> tuple[type[StepRunFailed], tuple[str, str, str, str]]:
+        return type(self), (self.state, self.cause, self.run_folder, self.resume)

@@ -20,7 +20,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["HIDDEN", "Redactor", "is_secret_name", "redact_settings", "redact_text", "salted_hash"]
+__all__ = [
+    "HIDDEN",
+    "Redactor",
+    "is_place",
+    "is_salted_hash",
+    "is_secret_name",
+    "redact_settings",
+    "redact_text",
+    "salted_hash",
+]
 
 HIDDEN = "***"
 """Stands where a secret stood."""
@@ -29,6 +38,7 @@ _SECRET_MAPPINGS = ("storage_options", "environment_variables")
 # Options of stores that tell where one is: hiding them would make the paths in every message unreadable.
 _PLACES = frozenset({"account_name", "account_host", "endpoint_url", "region_name", "profile", "project", "host"})
 _ROUNDS = 100_000
+_HASH = "pbkdf2:"
 _SECRET_NAME = re.compile(
     r"(?:^|[_\-.])(?:pass|passwd|password|passphrase|pwd|secret|token|credential|credentials|sas|signature|sig)"
     r"(?:$|[_\-.])|(?:api|access|account|shared|private|secret|client|storage)[_\-.]?key(?:$|[_\-.])"
@@ -97,10 +107,20 @@ def is_secret_name(name: str) -> bool:
     return bool(_SECRET_NAME.search(name))
 
 
+def is_place(name: str) -> bool:
+    """Does an option of a store of this name tell only where it is?"""
+    return name in _PLACES
+
+
+def is_salted_hash(value: object) -> bool:
+    """Does a hash stand here, and the value itself nowhere?"""
+    return isinstance(value, str) and value.startswith(_HASH)
+
+
 def salted_hash(value: Any, salt: bytes) -> str:
     """A text that is the same for the same value and salt, and does not give the value away."""
     data = json.dumps(value, sort_keys=True, default=repr).encode()
-    return f"pbkdf2:{hashlib.pbkdf2_hmac('sha256', data, salt, _ROUNDS, 16).hex()}"
+    return f"{_HASH}{hashlib.pbkdf2_hmac('sha256', data, salt, _ROUNDS, 16).hex()}"
 
 
 def redact_settings(settings: Any, salt: bytes) -> Any:

@@ -207,6 +207,7 @@ class Judge:
         self._succeeded_items = already.succeeded_items
         self._failed_items = already.failed_items
         self._attempts = already.attempts
+        self._judge_thresholds()
 
     # ---------------------------------------------------------------- supply
 

@@ -57,6 +57,8 @@ class Setting:
         The flag may be given several times.
     metavar
         What stands for the value in the flag's help.
+    same_on_resume
+        A step run that is resumed has to have it as it began with it; the others may change.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Setting:
     secret: bool = False
     repeated: bool = False
     metavar: str = "TEXT"
+    same_on_resume: bool = False
 
     @property
     def flag(self) -> str | None:
@@ -140,6 +143,7 @@ _ROWS: tuple[Setting, ...] = (
         '"score.py"',
         "The script with run(mini_batch) and, if it needs them, init() and shutdown().",
         metavar="FILE",
+        same_on_resume=True,
     ),
     Setting(
         "source_directory",
@@ -160,6 +164,7 @@ _ROWS: tuple[Setting, ...] = (
         "stored bytes of a TabularDataset (default 1MB).",
         may_be_parameter=True,
         metavar="SIZE",
+        same_on_resume=True,
     ),
     Setting(
         "error_threshold",
@@ -197,6 +202,7 @@ _ROWS: tuple[Setting, ...] = (
         '"append_row"',
         "append_row: all results become the rows of one file. summary_only: results are counted only.",
         metavar="ACTION",
+        same_on_resume=True,
     ),
     Setting(
         "append_row_file_name",
@@ -206,6 +212,7 @@ _ROWS: tuple[Setting, ...] = (
         '"predictions.txt"',
         "Name of the output file of append_row.",
         metavar="NAME",
+        same_on_resume=True,
     ),
     Setting(
         "compute_target",
@@ -297,6 +304,7 @@ _ROWS: tuple[Setting, ...] = (
         may_be_parameter=True,
         from_text=_list_text,
         metavar="KEY,...",
+        same_on_resume=True,
     ),
     Setting(
         "description",
@@ -314,6 +322,7 @@ _ROWS: tuple[Setting, ...] = (
         '"input"',
         "Order of the mini-batches in the output file: as they finish (any), or as in the input.",
         metavar="ORDER",
+        same_on_resume=True,
     ),
     Setting(
         "append_row_format",
@@ -324,6 +333,7 @@ _ROWS: tuple[Setting, ...] = (
         "How a DataFrame becomes rows. On the command line as JSON.",
         from_text=_json_text,
         metavar="JSON",
+        same_on_resume=True,
     ),
     Setting(
         "on_failed_mini_batch",

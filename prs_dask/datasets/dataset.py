@@ -54,6 +54,8 @@ class Dataset(ABC):
         Where ``as_mount`` or ``as_download`` asked for the data on the node; None otherwise.
     left_out
         Files that are no items: the ``MLTable`` file of an MLTable folder.
+    templates
+        Options as a step file has them, with ``${env:NAME}`` in place of secrets, where it has.
     """
 
     kind: ClassVar[Literal["file", "tabular"]]
@@ -70,6 +72,7 @@ class Dataset(ABC):
     name: str | None = None
     path_on_compute: str | None = None
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
+    templates: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         paths, options = separated(self.paths, self.storage_options)

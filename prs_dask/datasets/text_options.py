@@ -10,13 +10,15 @@ from prs_dask.datasets.cutting import FilesWithHeader
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, SettingsError
 
-__all__ = ["delimited_spec", "json_lines_spec"]
+__all__ = ["HEADER_WORDS", "delimited_spec", "json_lines_spec"]
 
 _HEADERS: dict[object, FilesWithHeader] = {
     "all_files_same_headers": "each",
     "only_first_file": "first",
     "no_headers": "none",
 }
+HEADER_WORDS = {files: str(word) for word, files in _HEADERS.items()}
+"""What ``header=`` was, by what became of it."""
 
 
 def delimited_spec(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, unpack
+from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, unpack
 from prs_dask.engine.submission import Submission
 from prs_dask.output.committer import Committable, Committer
 from prs_dask.output.journal import Failure, JournalWriter
@@ -39,6 +39,11 @@ class Recorder(Protocol):
 class Results:
     """Writes each round's entries: rows and journal as one commit, then the logs.
 
+    Parameters
+    ----------
+    rows
+        Those that an earlier part of the same step run has committed.
+
     Attributes
     ----------
     rows
@@ -46,16 +51,21 @@ class Results:
     """
 
     def __init__(
-        self, committer: Committer, journal: JournalWriter, pieces: PieceStore | None, recorder: Recorder
+        self,
+        committer: Committer,
+        journal: JournalWriter,
+        pieces: PieceStore | None,
+        recorder: Recorder,
+        rows: int = 0,
     ) -> None:
-        self.rows = 0
+        self.rows = rows
         self._committer = committer
         self._journal = journal
         self._pieces = pieces
         self._recorder = recorder
         self._header = b""
         self._process_numbers: dict[int, int] = {}
-        self._listed = 0
+        self._listed = (0, False)
 
     def write(
         self, entries: Sequence[Mapping[str, Any]], process_numbers: Mapping[int, int], submission: Submission
@@ -67,9 +77,9 @@ class Results:
         CommitFailed
             The disk failed or is full; what was committed before stands.
         """
-        if submission.listed > self._listed:
-            self._listed = submission.listed
-            self._journal.inputs(submission.listed, submission.fingerprint, submission.exhausted)
+        if (listed := (submission.listed, submission.complete)) != self._listed:
+            self._listed = listed
+            self._journal.inputs(submission.listed, submission.fingerprint, submission.complete)
         batch: list[Committable] = []
         rows = 0
         for entry in entries:
@@ -131,13 +141,20 @@ def _committable(entry: Mapping[str, Any]) -> tuple[Committable, int]:
     else:
         lengths = [record.length for record in good]
     rows = sum([record.results for record in good])
+    items = sum([record.items for record in good])
+    counts = {
+        "items": items,
+        "rows": rows,
+        "failed_items": items - sum([record.succeeded_items for record in good]),
+        "attempts": len(entry["records"]) // RECORD_SIZE,
+    }
     committable = Committable(
         [record.mini_batch for record in good],
         lengths,
         entry["rows"],
         {number: str(entry["token"]) for number in pieced},
         failures,
-        {"items": sum([record.items for record in good]), "rows": rows},
+        counts,
     )
     return committable, rows
 

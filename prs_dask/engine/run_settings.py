@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prs_dask.attempts.judge import Counts
 from prs_dask.attempts.limits import RunLimits
 
 __all__ = ["OP", "RunSettings", "WorkerSettings", "plugin_name"]
@@ -29,7 +30,8 @@ class RunSettings:
     Parameters
     ----------
     run_id
-        Names the step run on the cluster.
+        Names the step run on the cluster; each part of one that is resumed has a name of its own, so that what an
+        earlier driver may have left running there never meets this one.
     limits
         See `RunLimits`.
     processes_per_node, node_count
@@ -43,6 +45,10 @@ class RunSettings:
     silent_seconds
         Without a word of the driver for so long the step run is over; without one of the scheduler a worker ends
         its processes.
+    already
+        What earlier parts of the same step run have come to.
+    header
+        The output's header line, where that is decided already; empty where it has none.
     """
 
     run_id: str
@@ -53,6 +59,8 @@ class RunSettings:
     first_process: Mapping[int, int] = field(default_factory=dict)
     client: str = ""
     silent_seconds: float = field(default_factory=lambda: SILENT_SECONDS)
+    already: Counts = field(default_factory=Counts)
+    header: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,8 @@ class WorkerSettings:
 
     Parameters
     ----------
+    run_id
+        The step run's, the same for all of its parts: ``AZUREML_RUN_ID``.
     script
         Path of the entry script within the source folder; None where an object was given.
     script_object

@@ -120,7 +120,8 @@ class RunPlugin(SchedulerPlugin):
         now = self._now()
         places = Places(settings.processes_per_node, settings.node_count, dict(settings.first_process), node_key())
         rules = InitRules(settings.processes_per_node or 1, settings.node_count or 1, now)
-        self._judge = Judge(settings.limits, places, rules, now, time.time() - now)
+        self._judge = Judge(settings.limits, places, rules, now, time.time() - now, settings.already)
+        self._judge.header = settings.header
         self._results: deque[tuple[int, Reply, int]] = deque()
         self._last_result = 0
         self._result_bytes = 0

@@ -187,7 +187,7 @@ class StepRunDriver:
         supply = self._submission.take(room)
         total = None
         # A listing that broke off has no total: what was listed must never pass for the whole input.
-        if self._submission.exhausted and self._submission.error is None and not self._total_told:
+        if self._submission.complete and not self._total_told:
             total, self._total_told = self._submission.listed, True
         self._look_at_futures()
         ended, self._ended = self._ended, []

@@ -149,6 +149,11 @@ class Submission:
         return self.ended and not self._ready
 
     @property
+    def complete(self) -> bool:
+        """Is ``listed`` the number of all there are?"""
+        return self.exhausted and self.error is None
+
+    @property
     def fingerprint(self) -> str:
         """Running hash of the descriptors listed so far, in hexadecimal."""
         return self._hash.hexdigest()

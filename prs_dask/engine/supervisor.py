@@ -271,7 +271,7 @@ class Supervisor:
     def environment(self, process: int | None = None) -> dict[str, str]:
         """Environment variables of a worker process, or of a process that runs no user code."""
         own = {} if process is None else {"AZUREML_BI_OUTPUT_PATH": self._output_folder(process)}
-        fixed = {"AZUREML_RUN_ID": self.run_id, **own}
+        fixed = {"AZUREML_RUN_ID": self.settings.run_id, **own}
         return {**inherited(os.environ), **fixed, **self.settings.environment, "PYTHONUNBUFFERED": "1"}
 
     def _output_folder(self, process: int) -> str:

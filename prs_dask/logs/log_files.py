@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 __all__ = ["LogFiles"]
@@ -63,6 +64,24 @@ class LogFiles:
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink()
+            self._failed(name, error)
+
+    def set_aside(self, name: str) -> None:
+        """Give a file of an earlier part another name (``error.1.txt``), so that it can be written anew."""
+        path = self.folder / name
+        others = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+        try:
+            path.rename(next(other for other in others if not other.exists()))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._failed(name, error)
+
+    def remove(self, name: str) -> None:
+        """Remove a file that is not true any more; none there is no error."""
+        try:
+            (self.folder / name).unlink(missing_ok=True)
+        except OSError as error:
             self._failed(name, error)
 
     def close(self) -> None:

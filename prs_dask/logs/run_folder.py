@@ -6,6 +6,7 @@
         run.json        settings without secrets
         source.zip      the source as it was sent
         journal.jsonl   what is finished
+        journal.lock    held by the driver that works on it
         logs/           what happened
         output/         unless the step's output is elsewhere; made by whoever writes there
 """
@@ -22,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from prs_dask.errors import Fault, OutputError
-from prs_dask.redaction import redact_settings
 
 __all__ = ["RUNS_FOLDER", "RunFolder"]
 
@@ -78,6 +78,21 @@ class RunFolder:
             raise
         return folder
 
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """The run folder of an earlier step run.
+
+        Raises
+        ------
+        OutputError
+            There is no such folder.
+        """
+        folder = cls(Path(os.path.abspath(path)))
+        if not folder.path.is_dir():
+            found = f"{folder.path}, which is no folder"
+            raise OutputError([Fault("run_folder", found, "the run folder of a step run", "prs_runs/<its name>")])
+        return folder
+
     @property
     def logs(self) -> Path:
         """The logs tree."""
@@ -113,22 +128,12 @@ class RunFolder:
         """Rows of huge mini-batches that are under way."""
         return self.path / "pieces"
 
-    def write_settings(self, settings: Mapping[str, Any], salt: bytes | None = None) -> None:
-        """Write ``run.json``: names and salted hashes stand where secrets stood.
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write ``run.json``: what JSON knows, without secrets."""
+        self._write(self.run_json, json.dumps(record, indent=2).encode("ascii") + b"\n")
 
-        Parameters
-        ----------
-        settings
-            Anything JSON knows; other values become their text.
-        salt
-            16 random bytes unless given; they are kept in the file.
-        """
-        salt = salt if salt is not None else os.urandom(16)
-        text = json.dumps({"salt": salt.hex(), **redact_settings(settings, salt)}, indent=2)
-        self._write(self.run_json, text.encode("ascii") + b"\n")
-
-    def read_settings(self) -> dict[str, Any]:
-        """What `write_settings` wrote.
+    def read_record(self) -> dict[str, Any]:
+        """What `write_record` wrote.
 
         Raises
         ------
@@ -136,15 +141,15 @@ class RunFolder:
             It is not there or cannot be read.
         """
         try:
-            settings = json.loads(self.run_json.read_bytes())
-        except (OSError, ValueError) as error:
-            fault = Fault("run_folder", f"{self.run_json}: {error}", "the folder of a step run", "another folder")
+            record = json.loads(self.run_json.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            fault = Fault("run_folder", f"{self.run_json}: {why}", "the run folder of a step run", "another folder")
             raise OutputError([fault]) from error
-        if not isinstance(settings, dict):
-            raise OutputError(
-                [Fault("run_folder", f"{self.run_json}: no object", "the folder of a step run", "another folder")]
-            )
-        return settings
+        if not isinstance(record, dict):
+            fault = Fault("run_folder", f"{self.run_json}: no object", "the run folder of a step run", "another folder")
+            raise OutputError([fault])
+        return record
 
     def write_source(self, archive: bytes) -> None:
         """Keep the source as it was sent."""
@@ -163,7 +168,7 @@ class RunFolder:
                 with contextlib.suppress(OSError):
                     path.rmdir()
         if self._made and self.path not in self._made:
-            for path in (self.run_json, self.source_zip, self.journal, self.order):
+            for path in (self.run_json, self.source_zip, self.journal, self.order, self.path / "journal.lock"):
                 path.unlink(missing_ok=True)
         self._made.clear()
 

@@ -151,6 +151,20 @@ class LogTree:
         name = "".join(c if c.isalnum() or c in "_-" else "_" for c in component)[:60] or "unknown"
         self._line(f"sys/error/{name}.txt", text, now)
 
+    def resumed(self, text: str, now: float, *, failed_again: bool) -> None:
+        """A further part of the step run begins: what is there is added to, and what is no longer true goes.
+
+        Parameters
+        ----------
+        failed_again
+            What had failed for good is tried again, and is not listed as failed meanwhile.
+        """
+        self._overview.line(text, now)
+        self.files.set_aside("user/error.txt")
+        self.files.remove("job_result.txt")
+        if failed_again:
+            self.files.remove("user/failed_items.jsonl")
+
     def tick(self, now: float) -> None:
         """Rewrite ``user/error.txt`` if it is due."""
         if self._errors_changed and now >= self._errors_due:

@@ -47,7 +47,7 @@ class Committable:
     failures
         Mini-batches that failed for good.
     counts
-        Sums over ``ids`` to be kept in the journal (``items``, ``rows``, …).
+        Sums to be kept in the journal (``items``, ``rows``, …); they may tell of attempts that decided nothing, too.
     """
 
     ids: Sequence[int] = ()
@@ -146,7 +146,8 @@ class Committer:
         failures = [failure for item in batch for failure in item.failures]
         failed = self._new_ranges(failure.id for failure in failures)
         self._check(batch, succeeded, failed, header_line)
-        if not (succeeded or failed or process_numbers or (header_line and not self.header_line)):
+        counts = _sums(batch)
+        if not (succeeded or failed or counts or process_numbers or (header_line and not self.header_line)):
             return CommitCounts(0, 0, 0, self._length)
         new_header = header_line if not self.header_line else b""
         journal_length = self._journal.length
@@ -157,7 +158,7 @@ class Committer:
                 order=self._order.count if self._order else 0,
                 finished=encode_ranges(succeeded),
                 failed=failures,
-                counts=_sums(batch),
+                counts=counts,
                 process_numbers=process_numbers,
                 header_line=new_header,
             )
@@ -292,4 +293,4 @@ def _sums(batch: Sequence[Committable]) -> dict[str, int]:
     for item in batch:
         for name, count in item.counts.items():
             sums[name] = sums.get(name, 0) + count
-    return sums
+    return {name: count for name, count in sums.items() if count}

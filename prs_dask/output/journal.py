@@ -8,6 +8,9 @@
     {"crc":…,"kind":"end","state":"Failed","at":…}
     {"crc":…,"kind":"resumed","at":…,"retry_failed":true}                  then commits again
 
+``counts`` are sums over what the line commits: ``items``, ``rows`` and ``failed_items`` (results that are missing)
+of those that succeeded, and ``attempts`` of all.
+
 A mini-batch is finished when its commit line is on disk, and only then. ``crc`` is the CRC-32 of
 the rest of its line: a last line that is torn or damaged (a crash in the middle of a write) counts
 as never written; damage before it means that the file was changed by something else, and is an
@@ -96,6 +99,8 @@ class JournalState:
         For each node the next process number that is free.
     end_state
         ``"Completed"``, ``"Failed"`` or ``"Canceled"``; None while it runs or where it was killed.
+    resumed
+        How often it was resumed.
     valid_bytes
         So many bytes of the file are whole lines; the rest is to be cut off.
     """
@@ -111,6 +116,7 @@ class JournalState:
     inputs: list[InputsSegment] = field(default_factory=list)
     process_numbers: dict[int, int] = field(default_factory=dict)
     end_state: str | None = None
+    resumed: int = 0
     valid_bytes: int = 0
 
     def apply(self, entry: Mapping[str, Any]) -> None:
@@ -132,10 +138,15 @@ class JournalState:
                 self.end_state = entry["state"]
             case "resumed":
                 self.end_state = None
+                self.resumed += 1
                 if entry["retry_failed"]:
-                    self.failed, self.failed_items = IdSet(), 0
+                    self.open_failed()
             case kind:
                 raise ValueError(f"unknown kind of line {kind!r}")
+
+    def open_failed(self) -> None:
+        """What had failed is to be tried again."""
+        self.failed, self.failed_items = IdSet(), 0
 
     def _apply_commit(self, entry: Mapping[str, Any]) -> None:
         self.output_length = entry["output"]
@@ -333,9 +344,11 @@ def read_journal(path: Path) -> JournalState:
 
 
 def iter_failures(path: Path) -> Iterator[Failure]:
-    """Every failed mini-batch of a journal in the order of commits, those tried again since too."""
-    for entry, _ in _entries(path):
-        yield from map(_failure, entry.get("failed", ()))
+    """Every failed mini-batch of a journal in the order of commits, without those that a resume has opened again."""
+    open_since = max((stop for entry, stop in _entries(path) if entry.get("retry_failed")), default=0)
+    for entry, stop in _entries(path):
+        if stop > open_since:
+            yield from map(_failure, entry.get("failed", ()))
 
 
 def _entries(path: Path) -> Iterator[tuple[Mapping[str, Any], int]]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prs_dask.attempts.limits import RunLimits
-from prs_dask.config import SETTINGS, EngineOptions, ParallelRunConfig
+from prs_dask.config import EngineOptions, ParallelRunConfig
 from prs_dask.datasets import Dataset
 from prs_dask.output.row_format import RowFormat, row_format
 from prs_dask.pipeline.source import SETTINGS_FILE, SourceArchive, pack_source
 
-__all__ = ["Preparation", "prepare", "run_limits", "settings_for_people"]
+__all__ = ["Preparation", "prepare", "run_limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +90,3 @@ def run_limits(config: ParallelRunConfig, options: EngineOptions) -> RunLimits:
         retry_on=config.retry_on,
         no_retry_on=config.no_retry_on,
     )
-
-
-def settings_for_people(config: ParallelRunConfig) -> dict[str, Any]:
-    """The settings as ``run.json`` shows them; secrets are still in it."""
-    shown: dict[str, Any] = {}
-    for name in SETTINGS:
-        value = getattr(config, name)
-        plain = value is None or isinstance(value, (str, int, float, bool, dict, list, tuple))
-        shown[name] = value if plain else os.fspath(value) if isinstance(value, os.PathLike) else type(value).__name__
-    return shown
-
-
-def fingerprint(settings: dict[str, Any], arguments: Sequence[str], preparation: Preparation) -> dict[str, str]:
-    """Hashes of what a resume must find unchanged."""
-    text = json.dumps([settings, list(arguments)], sort_keys=True, default=str)
-    source = preparation.source.digest if preparation.source is not None else "object"
-    return {"settings": hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest(), "source": source}

@@ -7,12 +7,13 @@ import io
 import os
 import stat
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from prs_dask.errors import Fault, SettingsError
 
-__all__ = ["SourceArchive", "pack_source"]
+__all__ = ["SourceArchive", "changed_files", "pack_source", "unpack_source"]
 
 LEFT_OUT = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", ".ipynb_checkpoints", "prs_runs"})
 """Folders of these names never travel."""
@@ -60,6 +61,50 @@ def pack_source(script: Path, source_directory: Path | None) -> SourceArchive:
                 raise SettingsError([fault]) from error
     data = buffer.getvalue()
     return SourceArchive(data, hashlib.sha256(data).hexdigest(), inside)
+
+
+def changed_files(before: bytes, now: bytes) -> list[tuple[str, str]]:
+    """(name, ``changed``, ``added`` or ``removed``) of each file that two archives do not share.
+
+    Raises
+    ------
+    zipfile.BadZipFile
+        One is no archive.
+    """
+    old, new = _contents(before), _contents(now)
+    changes = [(name, "changed" if name in new else "removed") for name in old if old[name] != new.get(name)]
+    return sorted(changes + [(name, "added") for name in new.keys() - old.keys()])
+
+
+def _contents(data: bytes) -> dict[str, tuple[bytes, bool]]:
+    """By name: a hash of the file's content, and whether it can be executed. Compressors differ, contents do not."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {
+            entry.filename: (
+                hashlib.sha256(archive.read(entry)).digest(),
+                bool(entry.external_attr >> 16 & stat.S_IXUSR),
+            )
+            for entry in archive.infolist()
+        }
+
+
+def unpack_source(data: bytes, folder: Path) -> None:
+    """Write an archive's files below a folder, with their modes.
+
+    Raises
+    ------
+    SettingsError
+        It is damaged.
+    OSError
+        The folder cannot be written.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for entry in archive.infolist():
+                path = archive.extract(entry, folder)
+                os.chmod(path, stat.S_IMODE(entry.external_attr >> 16) | stat.S_IRUSR)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise SettingsError([Fault("source.zip", str(error), "the source as it was sent")]) from None
 
 
 def _inside(script: Path, root: Path) -> str | None:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import time
-import uuid
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.config import ParallelRunConfig, split_arguments
 from prs_dask.datasets import Dataset
-from prs_dask.errors import Fault, OutputError, SettingsError
+from prs_dask.errors import Fault, SettingsError
 from prs_dask.pipeline import not_yet
 from prs_dask.pipeline.outputs import OutputFileDatasetConfig, output_path
-from prs_dask.pipeline.preparation import prepare
-from prs_dask.pipeline.side_inputs import Places, dataset_faults, side_input_faults
+from prs_dask.pipeline.side_inputs import dataset_faults, side_input_faults
 
 if TYPE_CHECKING:
     from prs_dask.mini_batches import MiniBatch
@@ -96,15 +92,16 @@ class ParallelRunStep:
         faults += not_yet.setting_faults(self.config)
         faults += side_input_faults(self.side_inputs)
         try:
-            self.options, self._arguments = split_arguments(list(arguments or ()))
+            self.arguments = tuple(arguments or ())
+            self.options, self.script_arguments = split_arguments(list(self.arguments))
             faults += not_yet.option_faults(self.options)
-            for one in self._arguments:
+            for one in self.script_arguments:
                 faults += dataset_faults("arguments", one) if isinstance(one, Dataset) else ()
-            faults += _place_faults(self.inputs, self._arguments)
+            faults += _place_faults(self.inputs, self.script_arguments)
         except SettingsError as error:
             faults += error.faults
         try:
-            self._output_path = output_path(output)
+            self.output_path = output_path(output)
         except SettingsError as error:
             faults += error.faults
         if not faults and self.inputs[0].kind == "file":
@@ -117,8 +114,13 @@ class ParallelRunStep:
 
     # ---------------------------------------------------------------- before a run
 
-    def check(self) -> None:
+    def check(self, *, resumes: bool = False) -> None:
         """See that the inputs can be read and the output be written; starts and writes nothing.
+
+        Parameters
+        ----------
+        resumes
+            The output may exist already.
 
         Raises
         ------
@@ -137,15 +139,15 @@ class ParallelRunStep:
                     one.check()
                 except SettingsError as error:
                     faults += error.faults
-        faults += self._output_faults()
+        faults += self._output_faults(may_exist=resumes)
         if faults:
             raise SettingsError(faults)
 
-    def _output_faults(self) -> list[Fault]:
-        folder = self._output_path
+    def _output_faults(self, *, may_exist: bool) -> list[Fault]:
+        folder = self.output_path
         if folder is None:
             return []
-        if self.config.output_action == "append_row":
+        if self.config.output_action == "append_row" and not may_exist:
             file = folder / self.config.append_row_file_name
             if file.exists():
                 allowed = "no such file: an output is never overwritten or appended to"
@@ -200,8 +202,16 @@ class ParallelRunStep:
 
     # ---------------------------------------------------------------- a run
 
-    def submit(self, *, run_folder: str | os.PathLike[str] | None = None, compute_target: Any = None) -> StepRun:
-        """Start the step run and return at once.
+    def submit(
+        self,
+        *,
+        run_folder: str | os.PathLike[str] | None = None,
+        compute_target: Any = None,
+        resume: str | os.PathLike[str] | StepRun | None = None,
+        retry_failed: bool = True,
+        accept_changes: bool = False,
+    ) -> StepRun:
+        """Start the step run, or go on with an earlier one, and return at once.
 
         Parameters
         ----------
@@ -209,69 +219,37 @@ class ParallelRunStep:
             Where logs and journal go; None: a new folder in ``prs_runs/``.
         compute_target
             Instead of the config's.
+        resume
+            A step run of this step that was killed, canceled or failed, or its run folder: it goes on there, and what
+            is finished is not run again. A completed one is given back as it is, and nothing is changed.
+        retry_failed
+            With ``resume``: whether mini-batches that had failed for good are tried again.
+        accept_changes
+            With ``resume``: go on though the source has changed, or files were added to the inputs.
 
         Raises
         ------
         SettingsError
             Something cannot be used; nothing was started or written.
+        ResumeError
+            The step is not the one that the step run began with; names each difference.
+        OutputError
+            The output exists; or there is no such step run to resume, or another driver works on it.
         """
-        from prs_dask.logs.run_folder import RunFolder
-        from prs_dask.output.append_file import AppendFile
-        from prs_dask.pipeline.step_run import StepRun
+        from prs_dask.pipeline.starting import resumed, started
 
-        self.check()
-        config = self.config.resolve()
-        target = compute_target if compute_target is not None else config.compute_target
-        if target is not None and target not in ("local", "cuda"):  # Dask is imported for the others only
-            from prs_dask.clusters import check_target
-
-            check_target(target)
-        preparation = prepare(config, self.options, self.inputs_of(config))
-        now, short_id = time.time(), uuid.uuid4().hex[:8]
-        folder = RunFolder.create(Path(run_folder) if run_folder is not None else None, self.name, now, short_id)
-        places = Places(self.placed, folder.path / "side_inputs")
-        try:
-            places.link()
-            output_folder = self._output_path or folder.output
-            output = None
-            if config.output_action == "append_row":
-                output = AppendFile.create(output_folder, config.append_row_file_name, str(folder.path))
-            else:
-                _make(output_folder)
-            return StepRun(
-                step=self,
-                config=config,
-                preparation=preparation,
-                arguments=self._local_arguments(output_folder, places),
-                run_id=f"{self.name}-{short_id}",
-                run_folder=folder,
-                output_folder=output_folder,
-                output=output,
-                compute_target=target,
-                input_paths=places.named(self.inputs),
-                places=places,
-            )
-        except BaseException:
-            places.remove()
-            folder.discard()
-            raise
+        if resume is None:
+            return started(self, run_folder, compute_target)
+        if run_folder is not None:
+            allowed = "one of the two: a step run goes on in its own folder"
+            raise SettingsError([Fault("run_folder", "both run_folder and resume", allowed, "run_folder=None")])
+        folder = resume if isinstance(resume, (str, os.PathLike)) else resume.run_folder
+        return resumed(self, folder, compute_target, retry_failed=retry_failed, accept_changes=accept_changes)
 
     @property
     def placed(self) -> tuple[object, ...]:
         """Everything that may have a place of its own on the node: side inputs, and datasets among the arguments."""
-        return (*self.side_inputs, *(one for one in self._arguments if isinstance(one, Dataset)))
-
-    def _local_arguments(self, output_folder: Path, places: Places) -> tuple[str, ...]:
-        """The arguments as text; datasets and outputs as their local paths."""
-        texts: list[str] = []
-        for argument in self._arguments:
-            if isinstance(argument, OutputFileDatasetConfig):
-                texts.append(str(output_path(argument) or output_folder))
-            elif isinstance(argument, Dataset):
-                texts.append(places.of(argument))
-            else:
-                texts.append(os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument))
-        return tuple(texts)
+        return (*self.side_inputs, *(one for one in self.script_arguments if isinstance(one, Dataset)))
 
     def __repr__(self) -> str:
         return f"ParallelRunStep(name={self.name!r}, inputs={list(self.inputs)!r}, output={self.output!r})"
@@ -280,14 +258,6 @@ class ParallelRunStep:
 def _shown_size(config: ParallelRunConfig, kind: str) -> int:
     """Files, or bytes."""
     return config.files_per_mini_batch if kind == "file" else config.bytes_per_mini_batch
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fault = Fault("output", f"{folder}: {error.strerror}", "a folder that can be written", "another output")
-        raise OutputError([fault]) from error
 
 
 def _input_faults(inputs: Sequence[Dataset]) -> list[Fault]:

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,13 +36,11 @@ from prs_dask.errors import PrsError, StepRunFailed
 from prs_dask.logs.run_folder import RunFolder
 from prs_dask.logs.summary import Progress, StepSummary, format_progress
 from prs_dask.logs.tree import LogTree
-from prs_dask.output.append_file import AppendFile
-from prs_dask.output.committer import Committer
-from prs_dask.output.journal import Failure, JournalWriter, iter_failures
-from prs_dask.output.order_file import OrderFile
-from prs_dask.output.piece_store import PieceStore
-from prs_dask.pipeline.preparation import Preparation, fingerprint, settings_for_people
+from prs_dask.output.journal import Failure, JournalState, iter_failures
+from prs_dask.pipeline.preparation import Preparation
 from prs_dask.pipeline.recording import TreeRecorder
+from prs_dask.pipeline.run_files import RunFiles
+from prs_dask.pipeline.run_record import resume_hint
 from prs_dask.pipeline.side_inputs import Places
 from prs_dask.quantities import format_seconds
 from prs_dask.redaction import Redactor
@@ -50,6 +48,7 @@ from prs_dask.redaction import Redactor
 if TYPE_CHECKING:
     from prs_dask.clusters import OpenCluster
     from prs_dask.config import ParallelRunConfig
+    from prs_dask.pipeline.resume import Earlier
     from prs_dask.pipeline.step import ParallelRunStep
 
 __all__ = ["StepRun"]
@@ -78,30 +77,48 @@ class StepRun:
         config: ParallelRunConfig,
         preparation: Preparation,
         arguments: tuple[str, ...],
-        run_id: str,
+        record: dict[str, Any],
         run_folder: RunFolder,
         output_folder: Path,
-        output: AppendFile | None,
         compute_target: Any,
         input_paths: tuple[tuple[str, str], ...],
         places: Places,
+        files: RunFiles,
+        earlier: Earlier | None = None,
     ) -> None:
-        self.id = run_id
+        self._prepare(step, record, run_folder, output_folder)
+        self._config = config
+        self._preparation = preparation
+        self._arguments = arguments
+        self._compute_target = compute_target
+        self._input_paths = input_paths
+        self._places = places
+        self._files = files
+        self._earlier = earlier
+        if earlier is not None:
+            self._situation = Situation(counts=earlier.counts, rows=earlier.rows)
+        secrets = [dataset.secrets for dataset in (*step.inputs, *step.placed) if isinstance(dataset, Dataset)]
+        self._tree = LogTree(run_folder.logs, Redactor([vars(config), {"storage_options": secrets}]))
+        self._resume = resume_hint(record)
+        self._thread = threading.Thread(target=self._main, name=f"prs-{self.id}", daemon=True)
+        self._thread.start()
+        atexit.register(self._interpreter_ends)
+
+    def _prepare(
+        self, step: ParallelRunStep, record: Mapping[str, Any], run_folder: RunFolder, output_folder: Path
+    ) -> None:
+        settings = record["settings"]
+        self.id: str = record["run_id"]
         self.name = step.name
         self.run_folder = run_folder.path
         self.log_dir = run_folder.logs
         self.output_dir = output_folder
-        self.output_file = output.path if output is not None else None
+        self.output_file: Path | None = None
+        if settings["output_action"] == "append_row":
+            self.output_file = output_folder / settings["append_row_file_name"]
         self.error: str | None = None
         self._step = step
-        self._config = config
-        self._preparation = preparation
-        self._arguments = arguments
         self._folder = run_folder
-        self._output = output
-        self._compute_target = compute_target
-        self._input_paths = input_paths
-        self._places = places
         self._submitted = time.monotonic()
         self._state, self._stage = "Running", "preparing"
         self._situation = Situation()
@@ -111,43 +128,19 @@ class StepRun:
         self._cancel = ("", "")
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        settings = settings_for_people(config)
-        secrets = [dataset.secrets for dataset in (*step.inputs, *step.placed) if isinstance(dataset, Dataset)]
-        self._tree = LogTree(run_folder.logs, Redactor([settings, {"storage_options": secrets}]))
-        try:
-            self._journal = self._start_files(settings)
-        except BaseException:
-            if output is not None:
-                output.discard()
-            raise
-        self._thread = threading.Thread(target=self._main, name=f"prs-{run_id}", daemon=True)
-        self._thread.start()
-        atexit.register(self._interpreter_ends)
 
-    def _start_files(self, settings: dict[str, Any]) -> JournalWriter:
-        """run.json, source.zip and the journal: what a resume needs."""
-        step, preparation = self._step, self._preparation
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        about = {
-            "run_id": self.id,
-            "name": step.name,
-            "created": created,
-            "output": str(self.output_dir),
-            "arguments": list(self._arguments),
-            "inputs": [repr(dataset) for dataset in step.inputs],
-            "input_options": [{"storage_options": dict(dataset.storage or {})} for dataset in step.inputs],
-            "side_inputs": [self._places.of(one) for one in step.side_inputs],
-        }
-        self._folder.write_settings({**about, "settings": settings})
-        if preparation.source is not None:
-            self._folder.write_source(preparation.source.data)
-        return JournalWriter.create(
-            self._folder.journal,
-            run=self.id,
-            created=created,
-            fingerprint=fingerprint(settings, self._arguments, preparation),
-            plan={"mini_batch_size": self._config.mini_batch_size, "inputs": len(step.inputs)},
-        )
+    @classmethod
+    def of_completed(cls, step: ParallelRunStep, earlier: Earlier) -> StepRun:
+        """A step run that an earlier driver has completed; nothing is changed."""
+        run = cls.__new__(cls)
+        run._prepare(step, earlier.record, earlier.folder, Path(earlier.record["output"]))
+        run._state = "Completed"
+        run._situation = Situation(counts=earlier.counts, total=earlier.counts.supplied, rows=earlier.rows)
+        run._summary = run._counted()
+        run._result_text = f"{run.run_folder}: completed already; nothing is left to do\n"
+        run._ended.set()
+        earlier.lock.release()
+        return run
 
     # ---------------------------------------------------------------- what users ask
 
@@ -195,7 +188,7 @@ class StepRun:
         if show_output:
             print(self._result_text, flush=True)
         if raise_on_error and self._state != "Completed":
-            raise StepRunFailed(self._state, self.error or "", str(self.run_folder))
+            raise StepRunFailed(self._state, self.error or "", str(self.run_folder), self._resume)
         return self._state
 
     def cancel(self) -> None:
@@ -221,8 +214,9 @@ class StepRun:
 
     def summary(self) -> StepSummary:
         """Counts and times; of the moment while it runs, final when it has ended."""
-        if self._summary is not None:
-            return self._summary
+        return self._summary if self._summary is not None else self._counted()
+
+    def _counted(self) -> StepSummary:
         situation = self._situation
         counts = situation.counts
         return StepSummary(
@@ -234,7 +228,7 @@ class StepRun:
             succeeded_items=counts.succeeded_items,
             failed_items=counts.failed_items,
             attempts=counts.attempts,
-            rows=situation.rows if self._output is not None else 0,
+            rows=situation.rows if self.output_file is not None else 0,
             seconds=situation.seconds,
             total_seconds=time.monotonic() - self._submitted,
         )
@@ -244,6 +238,7 @@ class StepRun:
         situation, now = self._situation, time.monotonic()
         counts = situation.counts
         ended = counts.succeeded + counts.failed
+        here = ended - (self._earlier.counts.supplied if self._earlier is not None else 0)
         running = self._state == "Running"
         return Progress(
             state=self._state,
@@ -255,13 +250,13 @@ class StepRun:
             running=counts.running,
             failed_items=counts.failed_items,
             items=counts.items,
-            rate=self._meter.rate(now) if running else ended / situation.seconds if situation.seconds else 0.0,
+            rate=self._meter.rate(now) if running else here / situation.seconds if situation.seconds else 0.0,
             seconds_left=self._meter.seconds_left(now, ended, situation.total) if running else 0.0,
             elapsed=now - self._submitted if running else self.summary().total_seconds,
         )
 
     def failed_items(self) -> Iterator[Failure]:
-        """Mini-batches that failed for good, from the journal, in the order they did."""
+        """Mini-batches that failed for good and were not opened again, from the journal, in the order they did."""
         return iter_failures(self._folder.journal)
 
     def __repr__(self) -> str:
@@ -274,10 +269,13 @@ class StepRun:
         cluster: OpenCluster | None = None
         try:
             self._log_start()
-            self._bring_side_inputs()
-            self._enter("starting workers")
-            cluster = self._open_cluster()
-            verdict = self._drive(cluster)
+            if self._files.is_finished:  # an earlier driver was killed when it had given the output its name
+                verdict = Verdict("Completed")
+            else:
+                self._bring_side_inputs()
+                self._enter("starting workers")
+                cluster = self._open_cluster()
+                verdict = self._drive(cluster)
             self._enter("finishing the output")
             verdict = self._finish_output(verdict)
         except PrsError as error:
@@ -305,6 +303,7 @@ class StepRun:
 
         config = self._config
         lines = [
+            *self._beginning(),
             f"step run {self.id}: prs_dask {__version__}, dask {version('dask')}, Python {platform.python_version()},"
             f" {platform.platform()}",
             f"settings: {config!r}",
@@ -314,6 +313,20 @@ class StepRun:
         ]
         for line in lines:
             self._tree.driver(line, time.time())
+
+    def _beginning(self) -> list[str]:
+        """Where a resume begins, in the logs of what came before."""
+        if not self._files.lock.works:
+            self._tree.driver("the run folder's file system knows no locks: nobody is kept from it", time.time())
+        if self._earlier is None:
+            return []
+        counts = self._earlier.counts
+        text = (
+            f"resumed, part {self._earlier.journal.resumed + 2}: before it {counts.succeeded:,} mini-batches succeeded"
+            f" and {counts.failed:,} failed; the others are run"
+        )
+        self._tree.resumed(text, time.time(), failed_again=self._earlier.retry_failed)
+        return [text]
 
     def _bring_side_inputs(self) -> None:
         if not self._step.placed:
@@ -334,15 +347,12 @@ class StepRun:
         return cluster
 
     def _drive(self, cluster: OpenCluster) -> Verdict:
-        config, preparation, folder = self._config, self._preparation, self._folder
-        pieces = PieceStore(folder.pieces) if self._output is not None else None
-        order = None
-        if self._output is not None and config.append_row_order == "input":
-            order = OrderFile(folder.order)
-        committer = Committer(self._journal, self._output, order, pieces)
-        submission = Submission(self._step.mini_batches(config))
-        results = Results(committer, self._journal, pieces, TreeRecorder(self._tree, submission.mini_batch))
-        self._committer, self._order, self._pieces = committer, order, pieces
+        config, preparation, files, earlier = self._config, self._preparation, self._files, self._earlier
+        step, journal = self._step, earlier.journal if earlier is not None else JournalState()
+        mini_batches = earlier.mini_batches(step, config) if earlier is not None else step.mini_batches(config)
+        submission = Submission(mini_batches, skip=files.committer.__contains__)
+        recorder = TreeRecorder(self._tree, submission.mini_batch)
+        results = Results(files.committer, files.journal, files.pieces, recorder, self._situation.rows)
         source = preparation.source
         worker_settings = WorkerSettings(
             run_id=self.id,
@@ -362,10 +372,13 @@ class StepRun:
             input_paths=self._input_paths,
         )
         settings = RunSettings(
-            run_id=self.id,
+            run_id=f"{self.id}.{journal.resumed + 1}" if earlier is not None else self.id,
             limits=preparation.limits,
             processes_per_node=config.process_count_per_node,
             node_count=None if cluster.owned else config.node_count,
+            first_process=journal.process_numbers,
+            already=self._situation.counts,
+            header=earlier.header if earlier is not None else None,
         )
         driver = StepRunDriver(
             cluster.client,
@@ -397,31 +410,22 @@ class StepRun:
         """Give the file its name where all is well."""
         if self._situation.total == 0 and verdict.state == "Completed":
             verdict = Verdict("Failed", "the inputs hold no mini-batch: every file is empty")
-        output = self._output
+        output = self._files.output
         if output is None:
             return verdict
         if verdict.state == "Completed" and not self._situation.rows:
             verdict = Verdict("Failed", "run() has returned no row at all over the whole input")
         if verdict.state == "Completed":
             try:
-                output.finish(self._order, len(self._committer.header_line))
+                output.finish(self._files.order, len(self._files.committer.header_line))
             except OSError as error:
                 why = f"{error.strerror or error} (was {output.partial} moved or removed?)"
                 verdict = Verdict("Failed", f"the output could not be given its name {output.path}: {why}")
         return verdict
 
     def _end(self, verdict: Verdict, cluster: OpenCluster | None) -> None:
-        output = self._output
-        if output is not None and not output.is_finished:
-            with contextlib.suppress(OSError):
-                output.keep_partial()
-        for part in (getattr(self, "_order", None), getattr(self, "_pieces", None)):
-            if part is not None:
-                part.close()
-        with contextlib.suppress(OSError):
-            self._journal.end(verdict.state, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-            self._journal.sync()
-        self._journal.close()
+        output = self._files.output
+        self._files.close(verdict.state)
         if cluster is not None:
             with contextlib.suppress(Exception):  # nothing that goes wrong here changes the result
                 cluster.close()
@@ -435,12 +439,18 @@ class StepRun:
         if output is not None:
             shown = str(output.path if output.is_finished else output.partial)
         self._tree.driver(f"{verdict.state}: {verdict.cause}" if verdict.cause else verdict.state, time.time())
-        self._result_text = self._tree.finish(self._summary, time.time(), cause=self.error or "", output=shown)
+        resume = self._resume if verdict.state != "Completed" else ""
+        self._result_text = self._tree.finish(
+            self._summary, time.time(), cause=self.error or "", output=shown, resume=resume
+        )
+        self._files.lock.release()
 
     def _interpreter_ends(self) -> None:
         """The interpreter ends while the step run goes on: cancel it in order."""
         print(
-            f"prs_dask: the interpreter ends, so step run {self.id} is canceled; logs: {self.log_dir}", file=sys.stderr
+            f"prs_dask: the interpreter ends, so step run {self.id} is canceled; logs: {self.log_dir};"
+            f" to go on with it: {self._resume}",
+            file=sys.stderr,
         )
         self._stop("the interpreter that had submitted it has ended")
         if not self._ended.wait(EXIT_SECONDS):

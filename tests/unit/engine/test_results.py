@@ -19,7 +19,7 @@ def test_rows_of_successes_lie_back_to_back():
     committable, rows = _committable(entry(record(4, length=3), record(2, length=1), rows=b"aaab"))
     assert (list(committable.ids), list(committable.lengths), committable.rows) == ([4, 2], [3, 1], b"aaab")
     assert rows == 4
-    assert committable.counts == {"items": 4, "rows": 4}
+    assert committable.counts == {"items": 4, "rows": 4, "failed_items": 0, "attempts": 2}
 
 
 def test_what_was_sent_in_pieces_is_not_among_the_rows():
@@ -48,7 +48,7 @@ class Recording:
 
     def __init__(self):
         self.calls = []
-        self.listed, self.fingerprint, self.exhausted = 0, "", False
+        self.listed, self.fingerprint, self.complete = 0, "", False
 
     def commit(self, batch, header_line=b"", process_numbers=None):
         self.calls.append(("commit", [number for each in batch for number in each.ids], header_line, process_numbers))

@@ -60,27 +60,28 @@ def test_a_discarded_one_leaves_what_was_there_before(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "a" / "b" / "run", tmp_path / "empty"):
         folder = RunFolder.create(path, "score", NOW, "x")
-        folder.write_settings({"a": 1})
+        folder.write_record({"a": 1})
         folder.write_source(b"zip")
         (folder.logs / "driver_log.txt").write_text("x")
         folder.discard()
     assert everything(tmp_path) == {"empty"}
 
 
-def test_run_json_has_names_and_no_secrets(tmp_path: Path) -> None:
+def test_what_was_written_into_run_json_is_read(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", "score", NOW, "x")
-    folder.write_settings({"name": "score", "environment_variables": {"TOKEN": "canary"}, "path": Path("/x")})
-    assert "canary" not in folder.run_json.read_text()
-    settings = folder.read_settings()
-    assert (settings["name"], settings["path"], list(settings["environment_variables"])) == ("score", "/x", ["TOKEN"])
-    folder.write_settings({"environment_variables": {"TOKEN": "canary"}}, bytes.fromhex(settings["salt"]))
-    assert folder.read_settings()["environment_variables"] == settings["environment_variables"]
+    folder.write_record({"name": "score", "run_folder": "/x\udc80"})
+    assert RunFolder.of(tmp_path / "run").read_record() == {"name": "score", "run_folder": "/x\udc80"}
     assert everything(folder.path) == {"logs", "run.json"}
+
+
+def test_one_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="nothing, which is no folder"):
+        RunFolder.of(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])
 def test_a_folder_that_is_no_run_folder_is_named(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "run.json").write_text(content)
-    with pytest.raises(OutputError, match=r"run\.json.*the folder of a step run"):
-        RunFolder(tmp_path).read_settings()
+    with pytest.raises(OutputError, match=r"run\.json.*the run folder of a step run"):
+        RunFolder(tmp_path).read_record()

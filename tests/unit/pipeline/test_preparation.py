@@ -8,7 +8,7 @@ import pytest
 
 from prs_dask import FileDataset, ParallelRunConfig, SettingsError
 from prs_dask.config import split_arguments
-from prs_dask.pipeline.preparation import fingerprint, prepare, run_limits, settings_for_people
+from prs_dask.pipeline.preparation import prepare, run_limits
 
 
 @pytest.fixture
@@ -71,19 +71,3 @@ def test_inputs_are_called_by_their_names_or_numbers(make, tmp_path):
 def test_an_input_that_is_missing_is_told_before_anything_starts(make, tmp_path):
     with pytest.raises(SettingsError, match="nothing-here"):
         prepare(make(), options(), [FileDataset.from_files(tmp_path / "nothing-here")])
-
-
-def test_settings_or_source_that_change_change_the_fingerprint(make, tmp_path):
-    data = [FileDataset.from_files(tmp_path / "data")]
-
-    def of(arguments=(), **settings):
-        config = make(**settings)
-        return fingerprint(settings_for_people(config), arguments, prepare(config, options(), data))
-
-    same = of()
-    assert of() == same
-    assert of(mini_batch_size=3)["settings"] != same["settings"]
-    assert of(arguments=("--x", "1"))["settings"] != same["settings"]
-    (tmp_path / "score.py").write_text("def run(mini_batch): return []\n")
-    assert of()["source"] != same["source"]
-    assert of()["settings"] == same["settings"]

@@ -11,6 +11,7 @@ import pytest
 
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SettingsError, TabularDataset
 from prs_dask.pipeline.side_inputs import Places
+from prs_dask.pipeline.starting import local_arguments
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def step(tmp_path: Path) -> Any:
 
 
 def arguments(step: ParallelRunStep) -> tuple[str, ...]:
-    return step._local_arguments(Path("/output"), Places(step.placed, Path("/run/side_inputs")))
+    return local_arguments(step, Path("/output"), Places(step.placed, Path("/run/side_inputs")))
 
 
 def test_a_dataset_of_one_file_or_folder_becomes_its_path(step: Any, tmp_path: Path) -> None:

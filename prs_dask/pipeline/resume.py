@@ -1,0 +1,228 @@
+"""What an earlier driver has left of a step run: everything that a resume reads, as one value.
+
+::
+
+    lock -> run.json, journal -> compare -> cut the output back -> journal line "resumed" -> as a new step run
+
+Only JSON and the check sums of files are read: nothing in a run folder can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+from prs_dask.attempts.judge import Counts
+from prs_dask.errors import Fault, OutputError, ResumeError, SettingsError
+from prs_dask.logs.run_folder import RunFolder
+from prs_dask.mini_batches import MiniBatch, encode
+from prs_dask.output.journal import InputsSegment, JournalState, read_journal
+from prs_dask.output.journal_lock import JournalLock
+from prs_dask.pipeline.differences import differences, source_fault
+from prs_dask.pipeline.run_record import FORMAT, fingerprint
+from prs_dask.pipeline.source import SourceArchive, changed_files
+
+if TYPE_CHECKING:
+    from prs_dask.config import ParallelRunConfig
+    from prs_dask.pipeline.step import ParallelRunStep
+
+__all__ = ["Earlier"]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A step run as it was left, and the lock that keeps other drivers out.
+
+    Parameters
+    ----------
+    folder
+        Its run folder.
+    lock
+        Held.
+    record
+        What ``run.json`` holds.
+    journal
+        What is on disk for good. Where the driver was killed before it had begun one, its ``header`` is None.
+    retry_failed, accept_changes
+        How it is resumed.
+    """
+
+    folder: RunFolder
+    lock: JournalLock
+    record: Mapping[str, Any]
+    journal: JournalState
+    retry_failed: bool = True
+    accept_changes: bool = False
+
+    @classmethod
+    def read(
+        cls, run_folder: str | os.PathLike[str], *, retry_failed: bool = True, accept_changes: bool = False
+    ) -> Earlier:
+        """Lock a run folder and read it; nothing is changed.
+
+        Raises
+        ------
+        OutputError
+            It is no run folder, another driver works on it, or it is damaged.
+        """
+        folder = RunFolder.of(run_folder)
+        folder.read_record()  # no lock is left behind in a folder that is none
+        lock = JournalLock.take(folder.path)
+        try:
+            record = folder.read_record()
+            _check_record(folder, record)
+            journal = read_journal(folder.journal) if folder.journal.exists() else JournalState()
+            _check_header(folder, record, journal)
+        except BaseException:
+            lock.release()
+            raise
+        if retry_failed and journal.end_state != "Completed":
+            journal.open_failed()
+        return cls(folder, lock, record, journal, retry_failed, accept_changes)
+
+    def without_retries(self) -> Earlier:
+        """The same, where what had failed stays so: the output has its name already."""
+        return replace(self, journal=read_journal(self.folder.journal), retry_failed=False)
+
+    @property
+    def salt(self) -> bytes:
+        """With which the record's secrets were hashed."""
+        return bytes.fromhex(self.record["salt"])
+
+    @property
+    def completed(self) -> bool:
+        """Is there nothing to go on with?"""
+        return self.journal.end_state == "Completed"
+
+    @property
+    def counts(self) -> Counts:
+        """What all parts together have come to."""
+        journal = self.journal
+        succeeded, failed = len(journal.finished), len(journal.failed)
+        items, missing = journal.counts.get("items", 0), journal.counts.get("failed_items", 0)
+        return Counts(
+            supplied=succeeded + failed,
+            succeeded=succeeded,
+            failed=failed,
+            items=items + journal.failed_items,
+            succeeded_items=items - missing,
+            failed_items=missing + journal.failed_items,
+            attempts=journal.counts.get("attempts", 0),
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows committed."""
+        return self.journal.counts.get("rows", 0)
+
+    @property
+    def header(self) -> bytes | None:
+        """The output's header line; empty where its rows have none, None where it is not decided."""
+        return self.journal.header_line or (b"" if self.journal.output_length else None)
+
+    def refuse_changes(self, record: Mapping[str, Any], source: SourceArchive | None) -> None:
+        """See that the step is the one that the step run began with.
+
+        Parameters
+        ----------
+        record
+            What ``run.json`` would hold of the step as it is now, hashed with the same salt.
+        source
+            Its source as it is now; with `accept_changes` it may have changed.
+
+        Raises
+        ------
+        ResumeError
+            With every difference at once.
+        """
+        faults = differences(self.record, record)
+        if source is not None and not self.accept_changes:
+            faults += self._source_faults(source)
+        if faults:
+            raise ResumeError(faults)
+
+    def _source_faults(self, source: SourceArchive) -> Iterator[Fault]:
+        try:
+            before = self.folder.source_zip.read_bytes()
+            changes = [] if hashlib.sha256(before).hexdigest() == source.digest else changed_files(before, source.data)
+        except (OSError, BadZipFile) as error:
+            found = f"{self.folder.source_zip}: {error}, so that nobody can tell whether the source has changed"
+            advice = "accept_changes=True (--accept-changes), if it has not"
+            yield Fault("source", found, "the source as it was sent when the step run began", advice)
+            return
+        if changes:
+            yield source_fault(changes)
+
+    def mini_batches(self, step: ParallelRunStep, config: ParallelRunConfig) -> Iterator[MiniBatch]:
+        """All mini-batches in the order of their ids, as they were in the earlier part, and those it had not listed.
+
+        Raises
+        ------
+        ResumeError
+            While iterating: they are not those of the earlier part.
+        """
+        return _checked(step.mini_batches(config), self.journal.inputs)
+
+
+def _check_record(folder: RunFolder, record: Mapping[str, Any]) -> None:
+    """The record is one of ours, and its folder lies where it did."""
+    kinds = {
+        "format": int,
+        "salt": str,
+        "run_id": str,
+        "run_folder": str,
+        "output": str,
+        "settings": dict,
+        "inputs": list,
+    }
+    bad = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
+    if bad or record["format"] != FORMAT:
+        found = f"no {', '.join(bad)}" if bad else f"format {record['format']}"
+        advice = "the version of prs_dask that wrote it"
+        raise OutputError([Fault(f"{folder.run_json}", found, f"what a step run of format {FORMAT} wrote", advice)])
+    known = Path(record["run_folder"])
+    if not known.is_dir() or not known.samefile(folder.path):
+        found = f"{folder.path}, which was {known} when the step run began"
+        advice = f"move it back to {known}: its output is known by that name"
+        raise OutputError([Fault("run_folder", found, "a run folder that was not moved or copied", advice)])
+
+
+def _check_header(folder: RunFolder, record: Mapping[str, Any], journal: JournalState) -> None:
+    """``run.json`` is as it was written: the journal has a check sum of what decides over rows."""
+    if journal.header is None:
+        return
+    try:
+        same = fingerprint(record, None)["settings"] == journal.header["fingerprint"]["settings"]
+    except (LookupError, TypeError, SettingsError):
+        same = False
+    if not same or journal.header["run"] != record["run_id"]:
+        found = "other settings than the journal's check sum tells: it was changed by hand"
+        raise OutputError([Fault(f"{folder.run_json}", found, "the file as it was written", "a copy of that")])
+
+
+def _checked(mini_batches: Iterator[MiniBatch], segments: Sequence[InputsSegment]) -> Iterator[MiniBatch]:
+    """The same, compared with the running hash that the journal has of those listed before."""
+    hashes = {segment.listed: segment for segment in segments}
+    last, listed = max(hashes, default=0), 0
+    running = hashlib.blake2b(digest_size=16)
+    for mini_batch in mini_batches:
+        if listed < last:
+            running.update(encode(mini_batch))
+            listed += 1
+            if listed in hashes and hashes[listed].hash != running.hexdigest():
+                raise _changed(listed)
+        elif hashes and hashes[last].complete:
+            raise _changed(listed)
+        yield mini_batch
+    if listed < last:
+        raise _changed(listed)
+
+
+def _changed(listed: int) -> ResumeError:
+    found = f"other mini-batches than before among the first {listed + 1:,}"
+    return ResumeError([Fault("inputs", found, "the inputs as they were when the step run began", "a new step run")])

@@ -1,0 +1,168 @@
+"""What a step run writes for good, open: output, order of rows, journal. One place opens them and one closes them.
+
+A new step run begins them; one that is resumed goes on where the journal ends. They are begun in an order that leaves
+something to go on from whenever the driver is killed: ``run.json`` and source first, then the journal, the output last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.errors import Fault, OutputError
+from prs_dask.output.append_file import AppendFile
+from prs_dask.output.committer import Committer
+from prs_dask.output.journal import JournalState, JournalWriter
+from prs_dask.output.journal_lock import JournalLock
+from prs_dask.output.order_file import OrderFile
+from prs_dask.output.piece_store import PieceStore
+from prs_dask.pipeline.run_record import fingerprint, utc_now
+
+if TYPE_CHECKING:
+    from prs_dask.logs.run_folder import RunFolder
+    from prs_dask.pipeline.source import SourceArchive
+
+__all__ = ["RunFiles"]
+
+
+class RunFiles:
+    """Open files of one step run; `close` them however it ends, and release the ``lock`` when all is said.
+
+    Attributes
+    ----------
+    output, order, pieces
+        None where there are no rows (summary_only), or no order to keep.
+    """
+
+    def __init__(
+        self,
+        lock: JournalLock,
+        journal: JournalWriter,
+        state: JournalState,
+        output: AppendFile | None,
+        order: OrderFile | None,
+        pieces: PieceStore | None,
+    ) -> None:
+        self.lock = lock
+        self.journal = journal
+        self.output = output
+        self.order = order
+        self.pieces = pieces
+        self.committer = Committer(journal, output, order, pieces, state)
+
+    @property
+    def is_finished(self) -> bool:
+        """Had an earlier driver given the output its name?"""
+        return self.output is not None and self.output.is_finished
+
+    @classmethod
+    def begin(
+        cls,
+        folder: RunFolder,
+        lock: JournalLock,
+        record: Mapping[str, Any],
+        source: SourceArchive | None,
+    ) -> RunFiles:
+        """Write what a resume needs, begin the journal, and then the output.
+
+        Raises
+        ------
+        OutputError
+            The output exists or belongs to another step run. It was not changed.
+        """
+        lock.sign()
+        _write_record(folder, record, source)
+        folder.journal.unlink(missing_ok=True)  # one that the kill of its driver has left without a header
+        journal = JournalWriter.create(
+            folder.journal,
+            run=record["run_id"],
+            created=record["created"],
+            fingerprint=fingerprint(record, source.digest if source is not None else None),
+            plan={"mini_batch_size": record["settings"]["mini_batch_size"], "inputs": len(record["inputs"])},
+        )
+        return cls._joined(folder, lock, record, journal, None)
+
+    @classmethod
+    def go_on(
+        cls,
+        folder: RunFolder,
+        lock: JournalLock,
+        record: Mapping[str, Any],
+        source: SourceArchive | None,
+        state: JournalState,
+    ) -> RunFiles:
+        """Go on behind the journal's last line; what lies beyond it is cut off.
+
+        Raises
+        ------
+        OutputError
+            The output is not as the journal says: gone, shorter, or another step run's.
+        """
+        files = cls._joined(folder, lock, record, JournalWriter.reopen(folder.journal, state), state)
+        lock.sign()
+        _write_record(folder, record, source)
+        return files
+
+    @classmethod
+    def _joined(
+        cls,
+        folder: RunFolder,
+        lock: JournalLock,
+        record: Mapping[str, Any],
+        journal: JournalWriter,
+        state: JournalState | None,
+    ) -> RunFiles:
+        settings, owner, output_folder = record["settings"], record["run_folder"], Path(record["output"])
+        output, order, pieces = None, None, None
+        try:
+            if settings["output_action"] == "append_row":
+                if settings["append_row_order"] == "input":
+                    order = OrderFile(folder.order, state.order_count if state else 0)
+                pieces = PieceStore(folder.pieces)
+                name = settings["append_row_file_name"]
+                if state is None:
+                    output = AppendFile.create(output_folder, name, owner)
+                else:
+                    output = AppendFile.resume(output_folder, name, owner, state.output_length)
+            else:
+                _make(output_folder)
+        except BaseException:
+            for part in (journal, order, pieces):
+                if part is not None:
+                    part.close()
+            raise
+        return cls(lock, journal, state or JournalState(), output, order, pieces)
+
+    def begin_part(self, *, retry_failed: bool) -> None:
+        """The journal's line that a further part begins here; on disk when this returns."""
+        self.journal.resumed(utc_now(), retry_failed)
+        self.journal.sync()
+
+    def close(self, end_state: str) -> None:
+        """The step run has ended so; an output without its name stays for a resume."""
+        if self.output is not None and not self.output.is_finished:
+            with contextlib.suppress(OSError):
+                self.output.keep_partial()
+        for part in (self.order, self.pieces):
+            if part is not None:
+                part.close()
+        with contextlib.suppress(OSError):
+            self.journal.end(end_state, utc_now())
+            self.journal.sync()
+        self.journal.close()
+
+
+def _write_record(folder: RunFolder, record: Mapping[str, Any], source: SourceArchive | None) -> None:
+    folder.write_record(record)
+    if source is not None:
+        folder.write_source(source.data)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fault = Fault("output", f"{folder}: {error.strerror}", "a folder that can be written", "another output")
+        raise OutputError([fault]) from error

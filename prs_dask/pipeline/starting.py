@@ -1,0 +1,122 @@
+"""From a step to its step run: a new one, or one that goes on where an earlier driver has left it."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.datasets import Dataset
+from prs_dask.logs.run_folder import RunFolder
+from prs_dask.output.journal_lock import JournalLock
+from prs_dask.pipeline.outputs import OutputFileDatasetConfig, output_path
+from prs_dask.pipeline.preparation import prepare
+from prs_dask.pipeline.resume import Earlier
+from prs_dask.pipeline.run_files import RunFiles
+from prs_dask.pipeline.run_record import run_record
+from prs_dask.pipeline.side_inputs import Places
+from prs_dask.pipeline.step_run import StepRun
+
+if TYPE_CHECKING:
+    from prs_dask.pipeline.step import ParallelRunStep
+
+__all__ = ["local_arguments", "resumed", "started"]
+
+
+def started(step: ParallelRunStep, run_folder: str | os.PathLike[str] | None, compute_target: Any) -> StepRun:
+    """Start a new step run; nothing is left of it where it cannot be started. See `ParallelRunStep.submit`."""
+    step.check()
+    return _step_run(step, Path(run_folder) if run_folder is not None else None, compute_target, None)
+
+
+def resumed(
+    step: ParallelRunStep,
+    run_folder: str | os.PathLike[str],
+    compute_target: Any,
+    *,
+    retry_failed: bool = True,
+    accept_changes: bool = False,
+) -> StepRun:
+    """Go on with a step run; where that is refused its folder is as it was. See `ParallelRunStep.submit`."""
+    earlier = Earlier.read(run_folder, retry_failed=retry_failed, accept_changes=accept_changes)
+    try:
+        if earlier.completed:
+            return StepRun.of_completed(step, earlier)
+        step.check(resumes=True)
+        return _step_run(step, None, compute_target, earlier)
+    except BaseException:
+        earlier.lock.release()
+        raise
+
+
+def _step_run(step: ParallelRunStep, path: Path | None, compute_target: Any, earlier: Earlier | None) -> StepRun:
+    config = step.config.resolve()
+    target = compute_target if compute_target is not None else config.compute_target
+    if target is not None and target not in ("local", "cuda"):  # Dask is imported for the others only
+        from prs_dask.clusters import check_target
+
+        check_target(target)
+    preparation = prepare(config, step.options, step.inputs_of(config))
+    now, short_id = time.time(), uuid.uuid4().hex[:8]
+    folder = earlier.folder if earlier is not None else RunFolder.create(path, step.name, now, short_id)
+    places = Places(step.placed, folder.path / "side_inputs")
+    lock = earlier.lock if earlier is not None else JournalLock.take(folder.path)
+    files: RunFiles | None = None
+    try:
+        output_folder = step.output_path or folder.output
+        salt = earlier.salt if earlier is not None else os.urandom(16)
+        record = run_record(
+            step,
+            config,
+            preparation,
+            run_id=f"{step.name}-{short_id}",
+            run_folder=folder.path,
+            output_folder=output_folder,
+            compute_target=target,
+            salt=salt,
+        )
+        if earlier is not None:
+            record |= {name: earlier.record[name] for name in ("run_id", "created", "run_folder")}
+            earlier.refuse_changes(record, preparation.source)
+        places.link()
+        if earlier is None or earlier.journal.header is None:
+            files = RunFiles.begin(folder, lock, record, preparation.source)
+        else:
+            files = RunFiles.go_on(folder, lock, record, preparation.source, earlier.journal)
+            if files.is_finished:
+                earlier = earlier.without_retries()
+            files.begin_part(retry_failed=earlier.retry_failed)
+        return StepRun(
+            step=step,
+            config=config,
+            preparation=preparation,
+            arguments=local_arguments(step, output_folder, places),
+            record=record,
+            run_folder=folder,
+            output_folder=output_folder,
+            compute_target=target,
+            input_paths=places.named(step.inputs),
+            places=places,
+            files=files,
+            earlier=earlier,
+        )
+    except BaseException:
+        places.remove()
+        lock.release()
+        folder.discard()
+        raise
+
+
+def local_arguments(step: ParallelRunStep, output_folder: Path, places: Places) -> tuple[str, ...]:
+    """The arguments as text; datasets and outputs as their local paths."""
+    texts: list[str] = []
+    for argument in step.script_arguments:
+        if isinstance(argument, OutputFileDatasetConfig):
+            texts.append(str(output_path(argument) or output_folder))
+        elif isinstance(argument, Dataset):
+            texts.append(places.of(argument))
+        else:
+            texts.append(os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument))
+    return tuple(texts)
