@@ -98,7 +98,7 @@ def test_process_numbers_are_journalled_when_they_change_even_without_results():
 
 def test_inputs_are_journalled_before_the_commit_of_the_same_round():
     recording, results = make()
-    recording.listed, recording.fingerprint, recording.exhausted = 10, "abc", True
+    recording.listed, recording.fingerprint, recording.complete = 10, "abc", True
     results.write([entry(record(1))], {}, recording)
     assert recording.names()[:2] == ["inputs", "commit"]
 

@@ -28,9 +28,7 @@ def record(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.csv").write_text("a,b\n1,2\n")
 
-    def make(
-        inputs: Any = None, arguments: Any = (), side_inputs: Any = (), salt: bytes = SALT, **settings: Any
-    ) -> Any:
+    def make(inputs: Any = None, arguments: Any = (), side_inputs: Any = (), **settings: Any) -> Any:
         config = ParallelRunConfig(
             **{"entry_script": script, "error_threshold": 0, "output_action": "append_row", **settings}
         )
@@ -44,7 +42,7 @@ def record(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             run_folder=tmp_path / "run folder",
             output_folder=tmp_path / "output",
             compute_target=config.compute_target,
-            salt=salt,
+            salt=SALT,
         )
         return json.loads(json.dumps(made))
 
