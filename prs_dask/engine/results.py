@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, unpack
 from prs_dask.engine.submission import Submission
+from prs_dask.logs.text import shortened
 from prs_dask.output.committer import Committable, Committer
 from prs_dask.output.journal import Failure, JournalWriter
 from prs_dask.output.piece_store import PieceStore
 
 __all__ = ["Recorder", "Results"]
+
+MOST_OF_A_MESSAGE = 2000
+"""Characters of it that the journal keeps: the logs have all of it."""
 
 
 class Recorder(Protocol):
@@ -43,6 +47,8 @@ class Results:
     ----------
     rows
         Those that an earlier part of the same step run has committed.
+    redact
+        Takes secrets out of what failures say, before it is journalled.
 
     Attributes
     ----------
@@ -57,8 +63,10 @@ class Results:
         pieces: PieceStore | None,
         recorder: Recorder,
         rows: int = 0,
+        redact: Callable[[str], str] = str,
     ) -> None:
         self.rows = rows
+        self._redact = redact
         self._committer = committer
         self._journal = journal
         self._pieces = pieces
@@ -85,7 +93,7 @@ class Results:
         for entry in entries:
             kind = entry["kind"]
             if kind == "attempts":
-                committable, count = _committable(entry)
+                committable, count = _committable(entry, self._redact)
                 batch.append(committable)
                 rows += count
             elif kind == "piece" and self._pieces is not None:
@@ -125,7 +133,7 @@ class Results:
             recorder.fault(entry["time"], entry["where"], entry["text"])
 
 
-def _committable(entry: Mapping[str, Any]) -> tuple[Committable, int]:
+def _committable(entry: Mapping[str, Any], redact: Callable[[str], str] = str) -> tuple[Committable, int]:
     """One report as the committer takes it, and how many rows it holds."""
     pieced: dict[int, int] = dict(entry["pieced"])
     errors: dict[int, Sequence[str]] = dict(entry["errors"])
@@ -135,7 +143,7 @@ def _committable(entry: Mapping[str, Any]) -> tuple[Committable, int]:
         if not record.category:
             good.append(record)
         elif record.final:
-            failures.append(_failure(record, errors.get(record.mini_batch, ("", ""))))
+            failures.append(_failure(record, errors.get(record.mini_batch, ("", "")), redact))
     if pieced:
         lengths = [record.length - pieced.get(record.mini_batch, 0) for record in good]
     else:
@@ -159,12 +167,12 @@ def _committable(entry: Mapping[str, Any]) -> tuple[Committable, int]:
     return committable, rows
 
 
-def _failure(record: AttemptRecord, error: Sequence[str]) -> Failure:
+def _failure(record: AttemptRecord, error: Sequence[str], redact: Callable[[str], str]) -> Failure:
     kind, message = error[0], error[1]
     return Failure(
         id=record.mini_batch,
         items=record.items,
         attempts=record.attempt,
         category=Category(record.category).label,
-        message=f"{kind}: {message}" if message else kind,
+        message=shortened(redact(f"{kind}: {message}" if message else kind), MOST_OF_A_MESSAGE),
     )

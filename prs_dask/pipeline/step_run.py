@@ -98,7 +98,8 @@ class StepRun:
         if earlier is not None:
             self._situation = Situation(counts=earlier.counts, rows=earlier.rows)
         secrets = [dataset.secrets for dataset in (*step.inputs, *step.placed) if isinstance(dataset, Dataset)]
-        self._tree = LogTree(run_folder.logs, Redactor([vars(config), {"storage_options": secrets}]))
+        self._redactor = Redactor([vars(config), {"storage_options": secrets}])
+        self._tree = LogTree(run_folder.logs, self._redactor)
         self._resume = resume_hint(record)
         self._thread = threading.Thread(target=self._main, name=f"prs-{self.id}", daemon=True)
         self._thread.start()
@@ -352,7 +353,9 @@ class StepRun:
         mini_batches = earlier.mini_batches(step, config) if earlier is not None else step.mini_batches(config)
         submission = Submission(mini_batches, skip=files.committer.__contains__)
         recorder = TreeRecorder(self._tree, submission.mini_batch)
-        results = Results(files.committer, files.journal, files.pieces, recorder, self._situation.rows)
+        results = Results(
+            files.committer, files.journal, files.pieces, recorder, self._situation.rows, self._redactor.text
+        )
         source = preparation.source
         worker_settings = WorkerSettings(
             run_id=self.id,

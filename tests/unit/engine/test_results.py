@@ -43,6 +43,16 @@ def test_a_failed_attempt_is_committed_only_when_it_is_the_last():
     assert (failure.category, failure.message) == ("time limit", "TimeLimit: too long")
 
 
+def test_what_a_failure_says_is_redacted_and_shortened_before_anybody_writes_it_down():
+    committable, _ = _committable(
+        entry(record(2, Category.EXCEPTION), errors=[(2, ("ValueError", "the secret is hunter2" + "x" * 60_000))]),
+        redact=lambda text: text.replace("hunter2", "***"),
+    )
+    (failure,) = committable.failures
+    assert failure.message.startswith("ValueError: the secret is ***xxx")
+    assert len(failure.message) < 2100
+
+
 class Recording:
     """Committer, journal, piece store, recorder and submission in one: what was called, in order."""
 
