@@ -1,0 +1,256 @@
+"""What lies in the folder of a run, as values: read here, judged by `oracle`.
+
+The formats are read by code of its own, not by that of the engine, so that a fault of the engine's
+readers is not the oracle's.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.plans import Plan, from_json
+
+__all__ = ["Attempt", "Evidence", "Run", "Session", "Trace", "collect"]
+
+FAILED_ATTEMPT = "Failed attempt"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A row of the table of attempts. ``started``: seconds since the epoch."""
+
+    mini_batch: int
+    number: int
+    started: float
+    total: int
+    succeeded: int
+    failed: int
+    status: str
+    category: str
+
+    @property
+    def final(self) -> bool:
+        """Did it decide its mini-batch?"""
+        return self.status != FAILED_ATTEMPT
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One call of ``run()`` as the entry script told it; ``ended`` is None where it did not return."""
+
+    first: int
+    items: int
+    attempt: int
+    began: float
+    ended: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What one worker process told, and when it died: None where it was not seen, or lived to the end."""
+
+    pid: int
+    events: tuple[str, ...]
+    began: float
+    runs: tuple[Run, ...]
+    death: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One driver: when it started and ended, and what it said (None where it was killed)."""
+
+    number: int
+    started: float
+    ended: float
+    wall: float
+    code: int
+    hung: bool
+    said: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The folder.
+
+    Parameters
+    ----------
+    journal
+        Its lines, without the check sums.
+    torn
+        Lines of the journal that are damaged.
+    output
+        The file's bytes; None where there is none. ``partial``: it has not got its name.
+    result
+        The text of ``job_result.txt``; empty where there is none.
+    counts
+        Its numbers.
+    attempts
+        The table.
+    failed_items
+        The lines of ``failed_items.jsonl``.
+    faults
+        Those that were done: name, processes hit, driver, start and end.
+    left
+        What was left: after the step run (``run``), after a cluster died (``orphans``), after all (``all``).
+    late
+        (when, seconds) that the watch was late.
+    tells_canary
+        Files that hold a secret.
+    """
+
+    plan: Plan
+    journal: tuple[Mapping[str, Any], ...] = ()
+    torn: int = 0
+    output: bytes | None = None
+    partial: bool = False
+    result: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    attempts: tuple[Attempt, ...] = ()
+    failed_items: tuple[Mapping[str, Any], ...] = ()
+    traces: tuple[Trace, ...] = ()
+    sessions: tuple[Session, ...] = ()
+    faults: tuple[Mapping[str, Any], ...] = ()
+    left: Mapping[str, list[str]] = field(default_factory=dict)
+    late: tuple[tuple[float, float], ...] = ()
+    tells_canary: tuple[str, ...] = ()
+
+
+def collect(folder: Path) -> Evidence:
+    """All of it."""
+    plan = from_json((folder / "plan.json").read_text())
+    run, out = folder / "disk" / "run", folder / "disk" / "out" / "parallel_run_step.txt"
+    partial = out.with_name(out.name + ".partial")
+    journal, torn = _journal(run / "journal.jsonl")
+    result = _text(run / "logs" / "job_result.txt")
+    return Evidence(
+        plan=plan,
+        journal=journal,
+        torn=torn,
+        output=next((path.read_bytes() for path in (out, partial) if path.exists()), None),
+        partial=not out.exists(),
+        result=result,
+        counts=_counts(result),
+        attempts=tuple(_attempts(run / "logs" / "sys" / "job_report" / "processed_mini-batches.csv")),
+        failed_items=tuple(_lines(run / "logs" / "user" / "failed_items.jsonl")),
+        traces=_traces(folder),
+        sessions=_sessions(folder),
+        faults=tuple(entry for entry in _lines(folder / "events.jsonl") if entry["what"] == "fault" and entry["hit"]),
+        left=json.loads(_text(folder / "left.json") or "{}"),
+        late=tuple((entry["time"], entry["late"]) for entry in _lines(folder / "late.jsonl")),
+        tells_canary=tuple(_with_canary(plan, folder)),
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in _text(path).splitlines()]
+
+
+def _journal(path: Path) -> tuple[tuple[Mapping[str, Any], ...], int]:
+    entries, torn = [], 0
+    for line in _text(path).splitlines(keepends=True):
+        head, rest = line[: len('{"crc":"00000000",')], line[len('{"crc":"00000000",') : -1]
+        if head != f'{{"crc":"{zlib.crc32(rest.encode()):08x}",' or not line.endswith("\n"):
+            torn += 1
+            continue
+        entries.append(json.loads("{" + rest))
+    return tuple(entries), torn
+
+
+def _counts(text: str) -> dict[str, int]:
+    """The numbers of ``job_result.txt``."""
+    found: dict[str, int] = {}
+    for line, names in {
+        "Mini-batches": ("mini_batches", "succeeded_mini_batches", "failed_mini_batches"),
+        "Items": ("items", "succeeded_items", "failed_items"),
+        "Attempts": ("attempts",),
+        "Rows": ("rows",),
+    }.items():
+        content = re.search(rf"^{line}: (.*)$", text, re.MULTILINE)
+        if content:
+            numbers = [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", content[1])]
+            found |= dict(zip(names, numbers, strict=False))
+    return found
+
+
+def _attempts(path: Path) -> Iterator[Attempt]:
+    from datetime import datetime
+
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            yield Attempt(
+                int(row["Mini-batch Id"]),
+                int(row["Picked Count"]),
+                datetime.fromisoformat(row["Process Start Time"]).timestamp(),
+                int(row["Total"]),
+                int(row["Succeeded"]),
+                int(row["Failed"]),
+                row["Status"],
+                row["Error Category"],
+            )
+
+
+def _traces(folder: Path) -> tuple[Trace, ...]:
+    deaths = {entry["pid"]: entry["time"] for entry in _lines(folder / "deaths.jsonl") if entry["seen"]}
+    return tuple(_trace(path, deaths) for path in sorted((folder / "traces").glob("*.jsonl")))
+
+
+def _trace(path: Path, deaths: Mapping[int, float]) -> Trace:
+    lines = _lines(path)
+    runs: list[Run] = []
+    for line in lines:
+        if line["event"] == "run":
+            runs.append(Run(line["first"], line["items"], line["attempt"], line["time"], None))
+        elif line["event"] == "done" and runs:
+            last = runs[-1]
+            runs[-1] = Run(last.first, last.items, last.attempt, last.began, line["time"])
+    pid = int(path.name.partition("-")[0])
+    events = tuple(line["event"] for line in lines if line["pid"] == pid)
+    return Trace(pid, events, lines[0]["time"] if lines else 0.0, tuple(runs), deaths.get(pid))
+
+
+def _sessions(folder: Path) -> tuple[Session, ...]:
+    events = _lines(folder / "events.jsonl")
+    ends = {entry["driver"]: entry for entry in events if entry["what"] == "driver ended"}
+    found = []
+    for entry in events:
+        if entry["what"] == "driver started" and entry["driver"] in ends:
+            number, end = entry["driver"], ends[entry["driver"]]
+            said = _text(folder / f"driver-{number}.json")
+            found.append(
+                Session(
+                    number,
+                    entry["time"],
+                    end["time"],
+                    entry["wall"],
+                    end["code"],
+                    end["hung"],
+                    json.loads(said) if said else None,
+                )
+            )
+    return tuple(found)
+
+
+def _with_canary(plan: Plan, folder: Path) -> Iterator[str]:
+    canaries = [canary.encode() for canary in plan.canaries]
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            if any(canary in data for canary in canaries):
+                yield str(path.relative_to(folder))
