@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
+from prs_dask.attempts.bisecting import FIRST_PART, Bisected, PartlyDone, halves_of
 from prs_dask.attempts.chunks import MeanCost, box_seconds, chunk_size, queue_target, report_seconds
 from prs_dask.attempts.init_rules import InitRules, StartPermission
 from prs_dask.attempts.lifecycle import Event, State, after
@@ -29,6 +30,7 @@ from prs_dask.attempts.losses import Blame, Loss, blame
 from prs_dask.attempts.places import Permit, Places
 from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, pack, unpack
 from prs_dask.attempts.waiting import WaitingLine
+from prs_dask.mini_batches import BisectedMiniBatch, Part, decode, encode
 
 __all__ = ["Accepted", "Answer", "Counts", "Grant", "Judge", "LaneKey", "Verdict"]
 
@@ -58,6 +60,7 @@ class _MiniBatch:
     avoid: str = ""
     waiting_since: float = 0.0
     ready_at: float = 0.0
+    part: Part | None = None
 
 
 @dataclass(slots=True)
@@ -117,17 +120,25 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What of a report counts; ``records`` are packed, ``rows`` those of its successes in order."""
+    """What of a report counts; ``records`` are packed, ``rows`` those of its successes in order.
+
+    ``parts`` tells which of their numbers are parts of a bisected mini-batch.
+    """
 
     records: bytes
     rows: bytes
     errors: Mapping[int, AttemptError]
     pieced: Mapping[int, int]
+    parts: Mapping[int, Part] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How far the step run is. Items count once, whatever the attempts."""
+    """How far the step run is. Items count once, whatever the attempts.
+
+    Parts of a bisected mini-batch are ``queued`` and ``running`` one by one; it has ``succeeded`` or ``failed`` as
+    `prs_dask.attempts.bisecting` says.
+    """
 
     supplied: int = 0
     queued: int = 0
@@ -165,6 +176,8 @@ class Judge:
         What to add to ``now`` for seconds since the epoch.
     already
         Counts that an earlier part of the same step run has reached (resume).
+    partly_done
+        By id: mini-batches that it had begun to bisect and that are supplied again.
     """
 
     def __init__(
@@ -175,6 +188,7 @@ class Judge:
         now: float,
         wall_offset: float = 0.0,
         already: Counts = Counts(),
+        partly_done: Mapping[int, PartlyDone] = {},
     ) -> None:
         self.limits = limits
         self.places = places
@@ -188,6 +202,8 @@ class Judge:
         self._retries: deque[_MiniBatch] = deque()
         self._delayed: list[tuple[float, int, _MiniBatch]] = []
         self._careful: deque[_MiniBatch] = deque()
+        self._bisected = Bisected()
+        self._partly_done = dict(partly_done)
         self._grants: dict[int, Grant] = {}
         self._by_lane: dict[LaneKey, Grant] = {}
         self._processes: dict[LaneKey, str] = {}
@@ -221,8 +237,23 @@ class Judge:
         for number, items, descriptor in mini_batches:
             if number > self._last_supplied:
                 self._last_supplied = number
-                self._supplied += 1
-                self._queue.append(_MiniBatch(number, items, descriptor))
+                if number in self._partly_done:
+                    self._supply_rest(number, descriptor)
+                else:
+                    self._supplied += 1
+                    self._queue.append(_MiniBatch(number, items, descriptor))
+
+    def _supply_rest(self, number: int, descriptor: bytes) -> None:
+        """What is left of a mini-batch that was being bisected when the step run was broken off."""
+        done = self._partly_done.pop(number)
+        self._supplied += not done.failed
+        whole = decode(descriptor)
+        for part in self._bisected.parts_left(number, done):
+            self._retries.append(self._part(part, encode(BisectedMiniBatch.of(whole, part))))
+
+    def _part(self, part: Part, descriptor: bytes, losses: int = 0, nodes_lost: int = 0) -> _MiniBatch:
+        number = self._bisected.next_number()
+        return _MiniBatch(number, part.items, descriptor, losses=losses, nodes_lost=nodes_lost, part=part)
 
     def supply_ended(self, total: int) -> None:
         """No more are listed; ``total`` counts those of earlier parts too.
@@ -478,7 +509,7 @@ class Judge:
         mini_batch.state = after(mini_batch.state, event)
         if careful:
             self._careful.append(mini_batch)
-        elif mini_batch.attempts:
+        elif mini_batch.attempts or mini_batch.part:
             self._retries.appendleft(mini_batch)
         else:
             self._queue.appendleft(mini_batch)
@@ -533,6 +564,8 @@ class Judge:
             self.mean.add(len(unpacked), sum([record.elapsed for record in unpacked]), size)
         ids = {record.mini_batch for record in unpacked}
         clean = not (errors or grant.headers or pieced) and len(ids) == len(unpacked) and ids <= running.keys()
+        if self._bisected and clean:
+            clean = not ids or max(ids) < FIRST_PART
         if clean and not any([record.category for record in unpacked]):
             if self.header is None and any([record.length for record in unpacked]):
                 self.header = b""
@@ -573,11 +606,14 @@ class Judge:
         kept: list[AttemptRecord] = []
         kept_rows: list[bytes] = []
         kept_errors: dict[int, AttemptError] = {}
+        parts: dict[int, Part] = {}
         offset = 0
         for record in records:
             length = 0 if record.category else record.length - pieced.get(record.mini_batch, 0)
             mini_batch = grant.open.pop(record.mini_batch, None)
             error = errors.get(record.mini_batch)
+            if mini_batch is not None and mini_batch.part is not None:
+                parts[record.mini_batch] = mini_batch.part
             if mini_batch is not None and not record.category:
                 other = self._check_header(record, grant.headers.pop(record.mini_batch, None))
                 if other is not None:
@@ -592,7 +628,7 @@ class Judge:
             else:
                 mini_batch.state = after(mini_batch.state, Event.SUCCEED)
                 good = record.succeeded_items
-                self._succeeded += 1
+                self._ended(mini_batch, failed=False)
                 self._items += record.items
                 self._succeeded_items += good
                 self._failed_items += record.items - good
@@ -605,7 +641,16 @@ class Judge:
             b"".join(kept_rows),
             kept_errors,
             {number: size for number, size in pieced.items() if number in wanted},
+            parts,
         )
+
+    def _ended(self, mini_batch: _MiniBatch, *, failed: bool) -> None:
+        """It has succeeded or failed for good, or a part of one has."""
+        counts = (int(not failed), int(failed))
+        if mini_batch.part is not None:
+            counts = self._bisected.ended(mini_batch.part, failed=failed)
+        self._succeeded += counts[0]
+        self._failed += counts[1]
 
     def _check_header(self, record: AttemptRecord, header: bytes | None) -> AttemptError | None:
         """The first rows decide over the output's header: theirs, or that there is none."""
@@ -630,7 +675,10 @@ class Judge:
             again = worth_another_try(self.limits, mini_batch.attempts, Category(record.category), error.type)
         if record.category == Category.UNSAFE_CUT:
             again, self._unsafe_cut = False, error.message
-        mini_batch.items = record.items or mini_batch.items
+        if mini_batch.part is None:
+            mini_batch.items = record.items or mini_batch.items
+        if self.limits.bisect and (not again or mini_batch.part is not None) and self._halve(mini_batch, record):
+            return record._replace(final=0)
         if again:
             mini_batch.state = after(mini_batch.state, Event.FAIL)
             mini_batch.avoid = process
@@ -640,15 +688,29 @@ class Judge:
                 self._careful.append(mini_batch)
             elif mini_batch.ready_at > now:
                 heapq.heappush(self._delayed, (mini_batch.ready_at, mini_batch.number, mini_batch))
+            elif mini_batch.part is not None:
+                self._retries.appendleft(mini_batch)
             else:
                 self._retries.append(mini_batch)
             return record._replace(final=0)
         mini_batch.state = after(mini_batch.state, Event.FAIL_FOR_GOOD)
         items = mini_batch.items if mini_batch.items is not None else 1
-        self._failed += 1
+        self._ended(mini_batch, failed=True)
         self._items += items
         self._failed_items += items
         return record._replace(final=1, items=items)
+
+    def _halve(self, mini_batch: _MiniBatch, record: AttemptRecord) -> bool:
+        """Its halves are tried next, where that can help."""
+        halves = halves_of(mini_batch.number, mini_batch.part, mini_batch.items, mini_batch.descriptor, record)
+        if not halves:
+            return False
+        mini_batch.state = after(mini_batch.state, Event.FAIL)
+        if mini_batch.part is None:
+            self._bisected.begin(mini_batch.number, halves[0][0].of)
+        for part, descriptor in reversed(halves):
+            self._retries.appendleft(self._part(part, descriptor, mini_batch.losses, mini_batch.nodes_lost))
+        return True
 
     # ---------------------------------------------------------------- losses
 
@@ -703,7 +765,8 @@ class Judge:
         )  # fmt: skip
         decided = self._fail(mini_batch, record, error, "", now)
         self._attempts += 1
-        return Accepted(pack([decided]), b"", {mini_batch.number: error}, {})
+        parts = {} if mini_batch.part is None else {mini_batch.number: mini_batch.part}
+        return Accepted(pack([decided]), b"", {mini_batch.number: error}, {}, parts)
 
     def heard(self, address: str, now: float, begun: Iterable[tuple[int, int]] = ()) -> bool:
         """A worker says that it lives; False where it is not known (any more).

@@ -34,6 +34,8 @@ class RunLimits:
         (first, factor, longest) seconds before a mini-batch's next attempt.
     retry_on, no_retry_on
         Names of exceptions that are, or are not, worth another attempt; None: all are.
+    bisect
+        Halve a mini-batch that has used up its tries until its bad items are alone.
     """
 
     run_max_try: int = 3
@@ -47,6 +49,7 @@ class RunLimits:
     retry_backoff: tuple[float, float, float] = (0.0, 1.0, 0.0)
     retry_on: tuple[str, ...] | None = None
     no_retry_on: tuple[str, ...] | None = None
+    bisect: bool = False
 
 
 def broken_threshold(

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 from prs_dask.mini_batches import (
+    BisectedMiniBatch,
     FileMiniBatch,
     FrameMiniBatch,
     MiniBatch,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from prs_dask.stores import StorageOptions
 
-__all__ = ["read"]
+__all__ = ["items_of", "read"]
 
 PATH_COLUMN = "Path"
 _PIECE, _MUCH = 1 << 24, 1 << 28
@@ -59,6 +60,8 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
 
             check_all_unchanged(zip(mini_batch.paths, mini_batch.versions, strict=True), spec.storage)
         return list(mini_batch.paths)
+    if isinstance(mini_batch, BisectedMiniBatch):
+        return items_of(mini_batch, read(mini_batch.source, spec))
     if isinstance(mini_batch, FrameMiniBatch):
         from prs_dask.datasets.frames import from_bytes
 
@@ -76,6 +79,25 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
     if not isinstance(mini_batch, RowGroupMiniBatch | TextMiniBatch):
         raise TypeError(f"no reader for {type(mini_batch).__name__}")
     return _read_part(mini_batch, spec, ())
+
+
+def items_of(mini_batch: BisectedMiniBatch, data: list[str] | pd.DataFrame) -> list[str] | pd.DataFrame:
+    """The items of a part, from what was read for it. The index of its rows starts at 0, but for rows that were
+    in memory, which keep theirs.
+
+    Raises
+    ------
+    ReadError
+        A table has not as many rows as when it was read as a whole.
+    """
+    if isinstance(data, list):
+        return data
+    part = mini_batch.part
+    if len(data) != part.of:
+        found = f"{mini_batch.source.detail}: found {len(data)} rows, {part.of} when it was read before"
+        raise ReadError(f"{found}: its file was changed")
+    rows = data.iloc[part.start : part.stop]
+    return rows.copy() if isinstance(mini_batch.source, FrameMiniBatch) else rows.reset_index(drop=True)
 
 
 def _read_part(part: RowGroupMiniBatch | TextMiniBatch, spec: ReadSpec, key_types: tuple[str, ...]) -> pd.DataFrame:

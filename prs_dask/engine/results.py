@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, unpack
 from prs_dask.engine.submission import Submission
 from prs_dask.logs.text import shortened
+from prs_dask.mini_batches import Part
 from prs_dask.output.committer import Committable, Committer
 from prs_dask.output.journal import Failure, JournalWriter
 from prs_dask.output.piece_store import PieceStore
@@ -21,11 +22,13 @@ MOST_OF_A_MESSAGE = 2000
 class Recorder(Protocol):
     """What `Results` tells the logs; writing a log never fails the step run."""
 
-    def attempts(self, node: int, process: int, records: bytes, errors: Mapping[int, AttemptError]) -> None:
-        """Attempts that ended in one process; ``records`` are packed."""
+    def attempts(
+        self, node: int, process: int, records: bytes, errors: Mapping[int, AttemptError], parts: Mapping[int, Part]
+    ) -> None:
+        """Attempts that ended in one process; ``records`` are packed, and ``parts`` tells which are of parts."""
 
     def failures(self, failures: Sequence[Failure]) -> None:
-        """Mini-batches that failed for good."""
+        """Mini-batches, or parts of them, that failed for good."""
 
     def output(self, stream: str, node: int, process: int, data: bytes) -> None:
         """What a process wrote to stdout, stderr or its log."""
@@ -115,14 +118,17 @@ class Results:
         for committable in batch:
             if committable.failures:
                 self._recorder.failures(committable.failures)
-            submission.forget(committable.ids)
-            submission.forget(failure.id for failure in committable.failures)
+        for committable in batch:  # now that all parts of a mini-batch have been recorded
+            submission.forget(committable.whole)
+            submission.forget(failure.id for failure in committable.failures if failure.part is None)
+            parts = {part.mini_batch for part in committable.parts.values()}
+            submission.forget(number for number in parts if number in self._committer)
 
     def _record(self, entry: Mapping[str, Any]) -> None:
         recorder, kind = self._recorder, entry["kind"]
         if kind == "attempts":
             errors = {number: AttemptError(*fields) for number, fields in entry["errors"]}
-            recorder.attempts(entry["node"], entry["process"], entry["records"], errors)
+            recorder.attempts(entry["node"], entry["process"], entry["records"], errors, _parts(entry))
         elif kind == "log" and entry["stream"] == "load_error":
             recorder.load_error(entry["node"], entry["process"], entry["time"], AttemptError(*entry["error"]))
         elif kind == "log":
@@ -133,17 +139,23 @@ class Results:
             recorder.fault(entry["time"], entry["where"], entry["text"])
 
 
+def _parts(entry: Mapping[str, Any]) -> dict[int, Part]:
+    return {number: Part(*part) for number, *part in entry.get("parts", ())}
+
+
 def _committable(entry: Mapping[str, Any], redact: Callable[[str], str] = str) -> tuple[Committable, int]:
     """One report as the committer takes it, and how many rows it holds."""
     pieced: dict[int, int] = dict(entry["pieced"])
     errors: dict[int, Sequence[str]] = dict(entry["errors"])
+    parts = _parts(entry)
     good: list[AttemptRecord] = []
     failures: list[Failure] = []
     for record in unpack(entry["records"]):
         if not record.category:
             good.append(record)
         elif record.final:
-            failures.append(_failure(record, errors.get(record.mini_batch, ("", "")), redact))
+            error = errors.get(record.mini_batch, ("", ""))
+            failures.append(_failure(record, error, parts.get(record.mini_batch), redact))
     if pieced:
         lengths = [record.length - pieced.get(record.mini_batch, 0) for record in good]
     else:
@@ -163,16 +175,18 @@ def _committable(entry: Mapping[str, Any], redact: Callable[[str], str] = str) -
         {number: str(entry["token"]) for number in pieced},
         failures,
         counts,
+        parts,
     )
     return committable, rows
 
 
-def _failure(record: AttemptRecord, error: Sequence[str], redact: Callable[[str], str]) -> Failure:
+def _failure(record: AttemptRecord, error: Sequence[str], part: Part | None, redact: Callable[[str], str]) -> Failure:
     kind, message = error[0], error[1]
     return Failure(
-        id=record.mini_batch,
+        id=record.mini_batch if part is None else part.mini_batch,
         items=record.items,
         attempts=record.attempt,
         category=Category(record.category).label,
         message=shortened(redact(f"{kind}: {message}" if message else kind), MOST_OF_A_MESSAGE),
+        part=part,
     )

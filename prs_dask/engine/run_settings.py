@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prs_dask.attempts.bisecting import PartlyDone
 from prs_dask.attempts.judge import Counts
 from prs_dask.attempts.limits import RunLimits
 
@@ -49,6 +50,8 @@ class RunSettings:
         What earlier parts of the same step run have come to.
     header
         The output's header line, where that is decided already; empty where it has none.
+    partly_done
+        By id: what is left of bisected mini-batches, when a step run is resumed.
     """
 
     run_id: str
@@ -61,6 +64,7 @@ class RunSettings:
     silent_seconds: float = field(default_factory=lambda: SILENT_SECONDS)
     already: Counts = field(default_factory=Counts)
     header: bytes | None = None
+    partly_done: Mapping[int, PartlyDone] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

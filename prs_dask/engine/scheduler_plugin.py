@@ -120,7 +120,9 @@ class RunPlugin(SchedulerPlugin):
         now = self._now()
         places = Places(settings.processes_per_node, settings.node_count, dict(settings.first_process), node_key())
         rules = InitRules(settings.processes_per_node or 1, settings.node_count or 1, now)
-        self._judge = Judge(settings.limits, places, rules, now, time.time() - now, settings.already)
+        self._judge = Judge(
+            settings.limits, places, rules, now, time.time() - now, settings.already, settings.partly_done
+        )
         self._judge.header = settings.header
         self._results: deque[tuple[int, Reply, int]] = deque()
         self._last_result = 0
@@ -431,6 +433,7 @@ class RunPlugin(SchedulerPlugin):
                     "rows": accepted.rows,
                     "errors": [(number, tuple(error)) for number, error in accepted.errors.items()],
                     "pieced": list(accepted.pieced.items()),
+                    "parts": [(number, *part) for number, part in accepted.parts.items()],
                 },
                 len(accepted.rows) + len(accepted.records),
             )

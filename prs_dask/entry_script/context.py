@@ -20,10 +20,19 @@ class MiniBatchContext(NamedTuple):
     partition_key_value
         The values of the partition keys, in the order of ``partition_keys``; empty without keys.
     attempt
-        1 for the first try.
+        1 for the first try of the mini-batch, or of the part.
+    part
+        With ``on_failed_mini_batch="bisect"``: the items (start, stop) of the mini-batch that this ``run()`` has got,
+        counted from 0; None for a whole mini-batch. ``minibatch_index`` of a part is its own, such as ``"7_3-5"``.
     """
 
     minibatch_index: str
     dataset: str
     partition_key_value: Mapping[str, object]
     attempt: int
+    part: tuple[int, int] | None = None
+
+    @property
+    def whole(self) -> str:
+        """``minibatch_index`` of the whole mini-batch: ``"7"``, for each of its parts too."""
+        return self.minibatch_index.partition("_")[0]

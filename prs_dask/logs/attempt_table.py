@@ -1,8 +1,9 @@
 """sys/job_report/processed_mini-batches.csv: one row an attempt, formatted in bulk.
 
 ``Status`` tells rows apart that would be counted twice otherwise: ``Failed attempt`` was tried again,
-``Succeeded`` and ``Failed`` are final, one for each mini-batch. ``Total``, ``Succeeded`` and ``Failed`` count
-items: those of the final rows add up to the summary's.
+``Succeeded`` and ``Failed`` are final, one for each mini-batch, or one for each part of a bisected one (``7[3:5]``).
+``Total``, ``Succeeded`` and ``Failed`` count items: those of the final rows add up to the summary's. A mini-batch has
+failed if one of its final rows says so.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def format_attempts(
     details: Details = None,
     errors: Mapping[int, AttemptError] | None = None,
     redact: Callable[[str], str] = str,
+    names: Mapping[int, object] | None = None,
 ) -> bytes:
     """Rows of the table.
 
@@ -61,6 +63,8 @@ def format_attempts(
         By mini-batch id, for those that failed.
     redact
         Takes secrets out of messages and details.
+    names
+        What stands as the id of those that have another than their number: ``7[3:5]``.
     """
     known = errors or {}
     look_up = details.get if isinstance(details, Mapping) else details
@@ -76,18 +80,20 @@ def format_attempts(
         detail = look_up(number) if look_up is not None else None
         if detail:
             detail = _field(redact(detail))
+        name = names.get(number, number) if names else number
         if category:
-            rows.append(_failed_row(record, label, when, detail or "", known.get(number), redact))
+            rows.append(_failed_row(name, record, label, when, detail or "", known.get(number), redact))
         else:
             good = results if results < items else items
             rows.append(
-                f"{number},{attempt},{label},{when},{items},{good},{items - good},"
+                f"{name},{attempt},{label},{when},{items},{good},{items - good},"
                 f"{elapsed:.6f},{cpu:.6f},{run:.6f},Succeeded,,,{detail or ''}\n"
             )
     return "".join(rows).encode("utf-8", "backslashreplace")
 
 
 def _failed_row(
+    name: object,
     record: AttemptRecord,
     label: str,
     when: str,
@@ -99,7 +105,7 @@ def _failed_row(
     status = FAILED if record.final else FAILED_ATTEMPT
     category = _LABELS.get(record.category, str(record.category))
     return (
-        f"{record.mini_batch},{record.attempt},{label},{when},{record.items},0,{record.items},"
+        f"{name},{record.attempt},{label},{when},{record.items},0,{record.items},"
         f"{record.elapsed:.6f},{record.cpu:.6f},{record.run:.6f},{status},{category},{message},{detail}\n"
     )
 

@@ -68,6 +68,7 @@ class LogTree:
         records: bytes,
         details: Details = None,
         errors: Mapping[int, AttemptError] | None = None,
+        names: Mapping[int, object] | None = None,
     ) -> None:
         """Attempts that ended: their rows of the table, and the errors of those that failed.
 
@@ -81,10 +82,12 @@ class LogTree:
             What a mini-batch holds, by its id.
         errors
             By mini-batch id.
+        names
+            What to call those whose number is no id: parts of bisected mini-batches.
         """
         if not records:
             return
-        self.files.append(_TABLE, format_attempts(node, process, records, details, errors, self._redact), HEADER)
+        self.files.append(_TABLE, format_attempts(node, process, records, details, errors, self._redact, names), HEADER)
         if not errors:
             return
         look_up = details.get if isinstance(details, Mapping) else details
@@ -92,7 +95,8 @@ class LogTree:
             error = errors.get(record.mini_batch)
             if error is None or record.category == Category.SUCCEEDED:
                 continue
-            what = f"mini-batch {record.mini_batch}, attempt {record.attempt}"
+            name = (names or {}).get(record.mini_batch, record.mini_batch)
+            what = f"mini-batch {name}, attempt {record.attempt}"
             detail = look_up(record.mini_batch) if look_up is not None else None
             label = Category(record.category).label
             self._add_error(node, process, error, record.started + record.elapsed, what, label, detail or "")
@@ -109,6 +113,7 @@ class LogTree:
         category: str,
         message: str,
         count: int = 0,
+        part: object = None,
     ) -> None:
         """Items that failed for good, a line each in ``user/failed_items.jsonl``.
 
@@ -120,9 +125,12 @@ class LogTree:
             ``Category.label`` of the last attempt.
         message
             What it said.
+        part
+            Which items of the mini-batch, where it was bisected: shown as ``7[3:4]``.
         """
         entry = {
             "mini_batch": mini_batch,
+            **({} if part is None else {"part": str(part)}),
             "attempts": attempts,
             "category": category,
             "message": shortened(self._redact(message), 2000),

@@ -5,6 +5,7 @@ which never looks inside, and is read by the worker process that runs it.
 """
 
 from prs_dask.mini_batches.descriptors import (
+    BisectedMiniBatch,
     FileMiniBatch,
     FrameMiniBatch,
     MiniBatch,
@@ -15,11 +16,14 @@ from prs_dask.mini_batches.descriptors import (
     decode,
     encode,
 )
+from prs_dask.mini_batches.parts import Part
 
 __all__ = [
+    "BisectedMiniBatch",
     "FileMiniBatch",
     "FrameMiniBatch",
     "MiniBatch",
+    "Part",
     "PartMiniBatch",
     "QueryMiniBatch",
     "RowGroupMiniBatch",

@@ -16,7 +16,10 @@ import pickle
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
+from prs_dask.mini_batches.parts import Part
+
 __all__ = [
+    "BisectedMiniBatch",
     "FileMiniBatch",
     "FrameMiniBatch",
     "MiniBatch",
@@ -166,8 +169,60 @@ class FrameMiniBatch(NamedTuple):
         return f"FrameMiniBatch(input={self.input}, {self.detail}, {len(self.data)} bytes)"
 
 
+class BisectedMiniBatch(NamedTuple):
+    """Some items of a mini-batch that failed as a whole.
+
+    ``source`` is what is read for them: of files only those of the part, of a table all its rows, from which those
+    of the part are taken.
+    """
+
+    source: MiniBatch
+    part: Part
+
+    @classmethod
+    def of(cls, mini_batch: MiniBatch, part: Part) -> BisectedMiniBatch:
+        """The part of a whole mini-batch, or of a larger part of the same."""
+        source, first = mini_batch, 0
+        if isinstance(mini_batch, BisectedMiniBatch):
+            source, first = mini_batch.source, mini_batch.part.start
+        if isinstance(source, FileMiniBatch):
+            items = slice(part.start - first, part.stop - first)
+            source = source._replace(paths=source.paths[items], versions=source.versions[items])
+        return cls(source, part)
+
+    @property
+    def input(self) -> int:
+        return self.source.input
+
+    @property
+    def items(self) -> int | None:
+        return self.part.items
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """Those of the partition keys, where the mini-batch has any."""
+        return getattr(self.source, "values", ())
+
+    @property
+    def detail(self) -> str:
+        """What it holds, in a few words, for logs."""
+        source, (_, start, stop, _) = self.source, self.part
+        if isinstance(source, FileMiniBatch):
+            return source.detail
+        if isinstance(source, FrameMiniBatch):
+            start, stop = start + source.first, stop + source.first
+            return f"row {start}" if stop - start == 1 else f"rows {start}..{stop}"
+        return f"{source.detail}, row {start}" if stop - start == 1 else f"{source.detail}, rows {start}..{stop}"
+
+
 MiniBatch: TypeAlias = (
-    FileMiniBatch | TextMiniBatch | RowGroupMiniBatch | PartMiniBatch | QueryMiniBatch | FrameMiniBatch
+    FileMiniBatch
+    | TextMiniBatch
+    | RowGroupMiniBatch
+    | PartMiniBatch
+    | QueryMiniBatch
+    | FrameMiniBatch
+    | BisectedMiniBatch
 )
 
 _KINDS: tuple[type[MiniBatch], ...] = (
@@ -177,6 +232,7 @@ _KINDS: tuple[type[MiniBatch], ...] = (
     PartMiniBatch,
     QueryMiniBatch,
     FrameMiniBatch,
+    BisectedMiniBatch,
 )
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
 _MAKE: tuple[Callable[[Iterable[Any]], MiniBatch], ...] = tuple(kind._make for kind in _KINDS)
@@ -188,9 +244,12 @@ def encode(mini_batch: MiniBatch) -> bytes:
 
 
 def _plain(mini_batch: MiniBatch) -> tuple[int, tuple[Any, ...]]:
+    fields: tuple[Any, ...] = tuple(mini_batch)
     if type(mini_batch) is PartMiniBatch:
-        mini_batch = mini_batch._replace(parts=tuple(_plain(part) for part in mini_batch.parts))  # type: ignore[misc]
-    return _NUMBER[type(mini_batch)], tuple(mini_batch)
+        fields = (fields[0], tuple(map(_plain, mini_batch.parts)), *fields[2:])
+    elif type(mini_batch) is BisectedMiniBatch:
+        fields = (_plain(mini_batch.source), tuple(mini_batch.part))
+    return _NUMBER[type(mini_batch)], fields
 
 
 def decode(data: bytes) -> MiniBatch:
@@ -202,4 +261,7 @@ def _made(number: int, fields: tuple[Any, ...]) -> MiniBatch:
     mini_batch = _MAKE[number](fields)
     if type(mini_batch) is PartMiniBatch:
         return mini_batch._replace(parts=tuple(_made(*part) for part in mini_batch.parts))  # type: ignore[misc]
+    if type(mini_batch) is BisectedMiniBatch:
+        source, part = fields
+        return BisectedMiniBatch(_made(*source), Part._make(part))
     return mini_batch

@@ -5,8 +5,8 @@ journalled length once what lies beyond is cut off::
 
     append all rows -> fsync -> order records -> fsync -> journal line -> fsync -> counts to the caller
 
-An id is committed once: a second result for it is refused before anything is written. After a
-disk error everything is cut back to the last commit and the committer takes no more.
+An id is committed once, an item of a bisected mini-batch too: a second result is refused before anything is
+written. After a disk error everything is cut back to the last commit and the committer takes no more.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from prs_dask.errors import EngineError, Fault, OutputError
+from prs_dask.mini_batches import Part
 from prs_dask.output.append_file import AppendFile
 from prs_dask.output.id_ranges import IdSet, encode_ranges, to_ranges
 from prs_dask.output.journal import Failure, JournalState, JournalWriter
 from prs_dask.output.order_file import OrderFile
+from prs_dask.output.part_ranges import ItemRanges
 from prs_dask.output.piece_store import PieceStore
 
 __all__ = ["CommitCounts", "CommitFailed", "Committable", "Committer", "Failure"]
@@ -36,7 +38,7 @@ class Committable:
     Parameters
     ----------
     ids
-        Mini-batches that succeeded.
+        Mini-batches that succeeded, and the numbers of parts that did.
     lengths
         For each, its bytes in ``rows``, in the same order.
     rows
@@ -48,6 +50,8 @@ class Committable:
         Mini-batches that failed for good.
     counts
         Sums to be kept in the journal (``items``, ``rows``, …); they may tell of attempts that decided nothing, too.
+    parts
+        What those numbers mean. Failures have theirs in themselves.
     """
 
     ids: Sequence[int] = ()
@@ -56,11 +60,20 @@ class Committable:
     pieces: Mapping[int, int | str] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[int, Part] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> Sequence[int]:
+        """The ids among ``ids`` that are no parts."""
+        return [id for id in self.ids if id not in self.parts] if self.parts else self.ids
 
 
 @dataclass(frozen=True, slots=True)
 class CommitCounts:
-    """What one commit did: mini-batches that succeeded and failed, bytes of rows, and the output's length now."""
+    """What one commit did: mini-batches that succeeded and failed, bytes of rows, and the output's length now.
+
+    A bisected one is counted with the last of its parts.
+    """
 
     succeeded: int
     failed: int
@@ -100,6 +113,9 @@ class Committer:
         state = state if state is not None else JournalState()
         self.header_line = state.header_line
         self._committed = IdSet(state.finished.ranges() + state.failed.ranges())
+        self._bisected = {
+            number: items.copy() for number, items in state.bisected.items() if number not in self._committed
+        }
         self._length = append_file.length if append_file else 0
         self._order_count = order.count if order else 0
         self._broken: CommitFailed | None = None
@@ -142,12 +158,14 @@ class Committer:
         """
         if self._broken is not None:
             raise self._broken
-        succeeded = self._new_ranges(id for item in batch for id in item.ids)
+        succeeded = self._new_ranges(id for item in batch for id in item.whole)
         failures = [failure for item in batch for failure in item.failures]
-        failed = self._new_ranges(failure.id for failure in failures)
+        failed = self._new_ranges(failure.id for failure in failures if failure.part is None)
         self._check(batch, succeeded, failed, header_line)
+        parts = [item.parts[id] for item in batch if item.parts for id in item.ids if id in item.parts]
+        bisected = self._new_items(parts, failures, succeeded + failed)
         counts = _sums(batch)
-        if not (succeeded or failed or counts or process_numbers or (header_line and not self.header_line)):
+        if not (succeeded or failures or parts or counts or process_numbers or (header_line and not self.header_line)):
             return CommitCounts(0, 0, 0, self._length)
         new_header = header_line if not self.header_line else b""
         journal_length = self._journal.length
@@ -157,6 +175,7 @@ class Committer:
                 output=self._file.length if self._file else 0,
                 order=self._order.count if self._order else 0,
                 finished=encode_ranges(succeeded),
+                parts=parts,
                 failed=failures,
                 counts=counts,
                 process_numbers=process_numbers,
@@ -168,7 +187,7 @@ class Committer:
         except BaseException as error:  # whatever lies beyond the last commit, a resume cuts it off
             self._broken = CommitFailed([Fault("output", f"{type(error).__name__} within a commit", "none", "resume")])
             raise
-        return self._committed_now(batch, succeeded, failed, new_header)
+        return self._committed_now(batch, succeeded, failed, bisected, new_header)
 
     def _new_ranges(self, ids: Iterable[int]) -> list[tuple[int, int]]:
         try:
@@ -179,6 +198,29 @@ class Committer:
             if (known := self._committed.overlap(start, stop)) is not None:
                 raise EngineError(f"mini-batch {known} was committed before")
         return ranges
+
+    def _new_items(
+        self, parts: Sequence[Part], failures: Sequence[Failure], whole: Sequence[tuple[int, int]]
+    ) -> dict[int, ItemRanges]:
+        """The bisected mini-batches of a commit, as they are afterwards."""
+        new: dict[int, ItemRanges] = {}
+        ended = [(part, False) for part in parts]
+        ended += [(failure.part, True) for failure in failures if failure.part is not None]
+        if not ended:
+            return new
+        wholes = IdSet(whole)
+        for part, failed in ended:
+            number = part.mini_batch
+            if number in self._committed or number in wholes:
+                raise EngineError(f"mini-batch {number}, of which {part} is a part, was committed as a whole")
+            if number not in new:
+                before = self._bisected.get(number)
+                new[number] = ItemRanges(part.of) if before is None else before.copy()
+            try:
+                new[number].add(part, failed=failed)
+            except ValueError as error:
+                raise EngineError(str(error)) from error
+        return new
 
     def _check(
         self,
@@ -222,7 +264,7 @@ class Committer:
             elif item.rows:
                 start = self._file.append(item.rows)
                 if self._order is not None:
-                    self._order.append(item.ids, list(accumulate(item.lengths, initial=start)), item.lengths)
+                    self._record_order(self._order, item, list(accumulate(item.lengths, initial=start)), item.lengths)
         if self._file.length != self._length:
             self._file.sync()
             if self._order is not None:
@@ -241,17 +283,32 @@ class Committer:
             offsets.append(start)
             lengths.append(file.length - start)
         if self._order is not None:
-            self._order.append(item.ids, offsets, lengths)
+            self._record_order(self._order, item, offsets, lengths)
+
+    def _record_order(
+        self, order: OrderFile, item: Committable, offsets: Sequence[int], lengths: Sequence[int]
+    ) -> None:
+        if not item.parts:
+            order.append(item.ids, offsets, lengths)
+            return
+        parts = [item.parts.get(number, Part(number, 0, 0, 0)) for number in item.ids]
+        order.append([part.mini_batch for part in parts], offsets, lengths, [part.start for part in parts])
 
     def _committed_now(
         self,
         batch: Sequence[Committable],
         succeeded: list[tuple[int, int]],
         failed: list[tuple[int, int]],
+        bisected: dict[int, ItemRanges],
         new_header: bytes,
     ) -> CommitCounts:
         for start, stop in succeeded + failed:
             self._committed.add(start, stop)
+        complete = [(number, items) for number, items in bisected.items() if items.is_complete]
+        self._bisected |= bisected
+        for number, _ in complete:
+            self._committed.add(number, number + 1)
+            del self._bisected[number]
         self.header_line = self.header_line or new_header
         before, self._length = self._length, self._file.length if self._file else 0
         self._order_count = self._order.count if self._order else 0
@@ -260,8 +317,8 @@ class Committer:
                 for key in item.pieces.items():
                     self._piece_store.drop(key)
         return CommitCounts(
-            sum(stop - start for start, stop in succeeded),
-            sum(stop - start for start, stop in failed),
+            sum(stop - start for start, stop in succeeded) + sum(not items.failed for _, items in complete),
+            sum(stop - start for start, stop in failed) + sum(bool(items.failed) for _, items in complete),
             self._length - before - len(new_header),
             self._length,
         )

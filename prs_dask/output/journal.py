@@ -5,6 +5,7 @@
     {"crc":"5f3759df","kind":"header","format":1,"run":…,"created":…,"fingerprint":{…},"plan":{…}}
     {"crc":…,"kind":"inputs","listed":50000,"hash":…,"complete":false}      as listing goes on
     {"crc":…,"kind":"commit","output":81920,"order":512,"finished":"0-99,105","failed":[…],"counts":{…}}
+    {"crc":…,"kind":"commit",…,"parts":[[107,0,4,10]],"failed":[{"id":107,…,"part":[4,5,10]}]}    of a bisected one
     {"crc":…,"kind":"end","state":"Failed","at":…}
     {"crc":…,"kind":"resumed","at":…,"retry_failed":true}                  then commits again
 
@@ -30,8 +31,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prs_dask.attempts.bisecting import PartlyDone
 from prs_dask.errors import Fault, OutputError
+from prs_dask.mini_batches import Part
 from prs_dask.output.id_ranges import IdSet, decode_ranges
+from prs_dask.output.part_ranges import ItemRanges
 
 __all__ = ["FORMAT", "Failure", "InputsSegment", "JournalState", "JournalWriter", "iter_failures", "read_journal"]
 
@@ -42,7 +46,7 @@ _PREFIX = len('{"crc":"00000000",')
 
 
 class Failure(NamedTuple):
-    """A mini-batch that failed for good.
+    """A mini-batch, or a part of a bisected one, that failed for good.
 
     Parameters
     ----------
@@ -56,6 +60,8 @@ class Failure(NamedTuple):
         ``Category.label`` of the last attempt.
     message
         What the last attempt said, shortened by whoever makes this.
+    part
+        Which items of the mini-batch failed, where it was bisected; None: all of them.
     """
 
     id: int
@@ -63,6 +69,7 @@ class Failure(NamedTuple):
     attempts: int
     category: str
     message: str
+    part: Part | None = None
 
 
 class InputsSegment(NamedTuple):
@@ -89,6 +96,8 @@ class JournalState:
         Ids of succeeded mini-batches.
     failed
         Ids of failed ones that no resume has opened again.
+    bisected
+        By id: mini-batches of which parts are finished while others are left or have failed.
     failed_items
         Items of those.
     counts
@@ -111,6 +120,7 @@ class JournalState:
     header_line: bytes = b""
     finished: IdSet = field(default_factory=IdSet)
     failed: IdSet = field(default_factory=IdSet)
+    bisected: dict[int, ItemRanges] = field(default_factory=dict)
     failed_items: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     inputs: list[InputsSegment] = field(default_factory=list)
@@ -145,8 +155,12 @@ class JournalState:
                 raise ValueError(f"unknown kind of line {kind!r}")
 
     def open_failed(self) -> None:
-        """What had failed is to be tried again."""
+        """What had failed is to be tried again; of a bisected mini-batch only its failed items are."""
         self.failed, self.failed_items = IdSet(), 0
+        for number, items in list(self.bisected.items()):
+            items.failed = IdSet()
+            if not items.finished:
+                del self.bisected[number]
 
     def _apply_commit(self, entry: Mapping[str, Any]) -> None:
         self.output_length = entry["output"]
@@ -155,17 +169,58 @@ class JournalState:
             self.header_line = entry["header_line"].encode("utf-8", "surrogateescape")
         for start, stop in decode_ranges(entry["finished"]):
             self.finished.add(start, stop)
+        for part in map(Part._make, entry.get("parts", ())):
+            self._apply_part(part, failed=False)
         for failure in map(_failure, entry.get("failed", ())):
-            self.failed.add(failure.id, failure.id + 1)
+            if failure.part is not None:
+                self._apply_part(failure.part, failed=True)
+            else:
+                self.failed.add(failure.id, failure.id + 1)
             self.failed_items += failure.items
         for name, count in entry.get("counts", {}).items():
             self.counts[name] = self.counts.get(name, 0) + count
         for node, number in entry.get("process_numbers", {}).items():
             self.process_numbers[int(node)] = number
 
+    def _apply_part(self, part: Part, *, failed: bool) -> None:
+        number = part.mini_batch
+        items = self.bisected.setdefault(number, ItemRanges(part.of))
+        items.add(part, failed=failed)
+        if items.is_complete and items.failed:  # which ones is still wanted, by a resume that tries them again
+            self.failed.add(number, number + 1)
+        elif items.is_complete:
+            self.finished.add(number, number + 1)
+            del self.bisected[number]
+
+    @property
+    def partly_done(self) -> dict[int, PartlyDone]:
+        """By id: mini-batches of which parts have ended, and parts are left to be run."""
+        return {
+            number: PartlyDone(items.items, items.left(), bool(items.failed))
+            for number, items in self.bisected.items()
+            if not items.is_complete
+        }
+
+    @property
+    def failed_mini_batches(self) -> int:
+        """How many count as failed: also those that are being bisected and have a failed item."""
+        return len(self.failed) + sum(done.failed for done in self.partly_done.values())
+
 
 def _failure(entry: Mapping[str, Any]) -> Failure:
-    return Failure(**{name: entry[name] for name in Failure._fields})
+    part = entry.get("part")
+    fields = {name: entry[name] for name in Failure._fields if name != "part"}
+    return Failure(**fields, part=None if part is None else Part(entry["id"], *part))
+
+
+def _failure_entry(failure: Failure) -> dict[str, Any]:
+    """Only what was bisected has a part: [start, stop, items in all]."""
+    entry = failure._asdict()
+    if failure.part is None:
+        del entry["part"]
+    else:
+        entry["part"] = list(failure.part[1:])
+    return entry
 
 
 class JournalWriter:
@@ -247,6 +302,7 @@ class JournalWriter:
         output: int,
         finished: str,
         order: int = 0,
+        parts: Sequence[Part] = (),
         failed: Sequence[Failure] = (),
         counts: Mapping[str, int] | None = None,
         process_numbers: Mapping[int, int] | None = None,
@@ -260,6 +316,8 @@ class JournalWriter:
             Length of the output file in bytes and of the order file in records.
         finished
             Ranges of succeeded ids.
+        parts
+            Parts of bisected mini-batches that succeeded.
         failed
             Those that failed for good.
         counts
@@ -272,8 +330,10 @@ class JournalWriter:
         entry: dict[str, Any] = {"output": output, "finished": finished}
         if order:
             entry["order"] = order
+        if parts:
+            entry["parts"] = [list(part) for part in parts]
         if failed:
-            entry["failed"] = [failure._asdict() for failure in failed]
+            entry["failed"] = [_failure_entry(failure) for failure in failed]
         if counts:
             entry["counts"] = dict(counts)
         if process_numbers:
@@ -344,7 +404,7 @@ def read_journal(path: Path) -> JournalState:
 
 
 def iter_failures(path: Path) -> Iterator[Failure]:
-    """Every failed mini-batch of a journal in the order of commits, without those that a resume has opened again."""
+    """Every failed mini-batch, or part of one, of a journal in the order of commits, without those that a resume has opened again."""
     open_since = max((stop for entry, stop in _entries(path) if entry.get("retry_failed")), default=0)
     for entry, stop in _entries(path):
         if stop > open_since:

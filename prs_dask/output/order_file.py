@@ -33,7 +33,7 @@ _READ = 4096 * RECORD_SIZE
 class Place(NamedTuple):
     """Bytes ``offset <= byte < offset + length`` of the output are rows of this mini-batch.
 
-    ``part`` tells the parts of a bisected mini-batch apart; 0 for a whole one.
+    ``part`` tells the parts of a bisected mini-batch apart: the number of its first item; 0 for a whole one.
     """
 
     mini_batch: int
@@ -77,9 +77,11 @@ class OrderFile:
         """Room on disk that sorting takes beside the file itself."""
         return self.count * RECORD_SIZE
 
-    def append(self, ids: Sequence[int], offsets: Sequence[int], lengths: Sequence[int], part: int = 0) -> None:
+    def append(
+        self, ids: Sequence[int], offsets: Sequence[int], lengths: Sequence[int], parts: Iterable[int] = repeat(0)
+    ) -> None:
         """Add records; those without rows are left out. On disk after `sync` only."""
-        places = zip(ids, repeat(part), offsets, lengths, strict=False)
+        places = zip(ids, parts, offsets, lengths, strict=False)
         records = b"".join([_RECORD.pack(*place) for place in places if place[3]])
         view, offset = memoryview(records), self.count * RECORD_SIZE
         while view:

@@ -9,7 +9,6 @@ __all__ = ["option_faults", "setting_faults"]
 
 _NOT_YET = (
     "environment",
-    "on_failed_mini_batch",
     "processes_per_gpu",
     "surplus_gpu_processes",
     "speculative_attempts",

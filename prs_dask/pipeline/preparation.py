@@ -89,4 +89,5 @@ def run_limits(config: ParallelRunConfig, options: EngineOptions) -> RunLimits:
         retry_backoff=backoff if isinstance(backoff, tuple) else (backoff, 1.0, backoff),
         retry_on=config.retry_on,
         no_retry_on=config.no_retry_on,
+        bisect=config.on_failed_mini_batch == "bisect",
     )

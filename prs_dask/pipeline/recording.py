@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from prs_dask.attempts.records import AttemptError
 from prs_dask.logs.tree import LogTree
-from prs_dask.mini_batches import FileMiniBatch, MiniBatch
+from prs_dask.mini_batches import BisectedMiniBatch, FileMiniBatch, MiniBatch, Part
 from prs_dask.output.journal import Failure
 
 __all__ = ["TreeRecorder"]
@@ -27,19 +28,32 @@ class TreeRecorder:
         self._tree = tree
         self._mini_batch = mini_batch
 
-    def _detail(self, number: int) -> str:
-        mini_batch = self._mini_batch(number)
+    def _detail(self, number: int, parts: Mapping[int, Part] = {}) -> str:
+        mini_batch = self._named(number, parts.get(number))
         return mini_batch.detail if mini_batch is not None else ""
 
-    def attempts(self, node: int, process: int, records: bytes, errors: Mapping[int, AttemptError]) -> None:
-        self._tree.add_attempts(node, process, records, self._detail, errors)
+    def _named(self, number: int, part: Part | None) -> MiniBatch | None:
+        """The mini-batch, or the part of it."""
+        mini_batch = self._mini_batch(number if part is None else part.mini_batch)
+        return mini_batch if part is None or mini_batch is None else BisectedMiniBatch.of(mini_batch, part)
+
+    def attempts(
+        self, node: int, process: int, records: bytes, errors: Mapping[int, AttemptError], parts: Mapping[int, Part]
+    ) -> None:
+        details = partial(self._detail, parts=parts) if parts else self._detail
+        self._tree.add_attempts(node, process, records, details, errors, parts)
 
     def failures(self, failures: Sequence[Failure]) -> None:
         for failure in failures:
-            mini_batch = self._mini_batch(failure.id)
-            items = mini_batch.paths if isinstance(mini_batch, FileMiniBatch) else None
+            mini_batch = self._named(failure.id, failure.part)
             self._tree.add_failed_items(
-                failure.id, items, failure.attempts, failure.category, failure.message, failure.items
+                failure.id,
+                _items_of(mini_batch),
+                failure.attempts,
+                failure.category,
+                failure.message,
+                failure.items,
+                failure.part,
             )
 
     def output(self, stream: str, node: int, process: int, data: bytes) -> None:
@@ -53,3 +67,12 @@ class TreeRecorder:
 
     def fault(self, when: float, where: str, text: str) -> None:
         self._tree.engine_error(where, text, when)
+
+
+def _items_of(mini_batch: MiniBatch | None) -> Sequence[str] | None:
+    """The items' names: paths, or where one row is; None where there are only numbers of rows."""
+    if isinstance(mini_batch, BisectedMiniBatch):
+        if not isinstance(mini_batch.source, FileMiniBatch):
+            return [mini_batch.detail] if mini_batch.part.items == 1 else None
+        mini_batch = mini_batch.source
+    return mini_batch.paths if isinstance(mini_batch, FileMiniBatch) else None

@@ -103,7 +103,7 @@ class Earlier:
     def counts(self) -> Counts:
         """What all parts together have come to."""
         journal = self.journal
-        succeeded, failed = len(journal.finished), len(journal.failed)
+        succeeded, failed = len(journal.finished), journal.failed_mini_batches
         items, missing = journal.counts.get("items", 0), journal.counts.get("failed_items", 0)
         return Counts(
             supplied=succeeded + failed,

@@ -381,6 +381,7 @@ class StepRun:
             node_count=None if cluster.owned else config.node_count,
             first_process=journal.process_numbers,
             already=self._situation.counts,
+            partly_done=journal.partly_done,
             header=earlier.header if earlier is not None else None,
         )
         driver = StepRunDriver(

@@ -20,7 +20,7 @@ from prs_dask.attempts.records import Category
 from prs_dask.datasets.read_spec import UnsafeCut
 from prs_dask.entry_script.context import MiniBatchContext
 from prs_dask.entry_script.failures import describe
-from prs_dask.mini_batches import MiniBatch, PartMiniBatch
+from prs_dask.mini_batches import BisectedMiniBatch, MiniBatch, PartMiniBatch
 from prs_dask.worker_process.frames import FRAME_HEADER, MAX_PIECE, FrameKind, pack_error, pack_outcome
 from prs_dask.worker_process.launch import EXIT_BROKEN, EXIT_SUPERVISOR_GONE
 from prs_dask.worker_process.phase import Phase
@@ -183,6 +183,9 @@ class Attempts:
         name = self._input_names[number] if number < len(self._input_names) else str(number)
         values: tuple[Any, ...] = getattr(mini_batch, "values", ())  # not every kind can have keys
         keys = dict(zip(self._readers[number].keys, values, strict=True)) if values else {}
+        if isinstance(mini_batch, BisectedMiniBatch):
+            whole, start, stop, _ = mini_batch.part
+            return MiniBatchContext(f"{whole}_{start}-{stop}", name, keys, attempt, (start, stop))
         return MiniBatchContext(str(mini_batch_id), name, keys, attempt)
 
 

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prs_dask.datasets.reading import read
-from prs_dask.mini_batches import FileMiniBatch, MiniBatch
+from prs_dask.datasets.reading import items_of, read
+from prs_dask.mini_batches import BisectedMiniBatch, FileMiniBatch, MiniBatch
 from prs_dask.stores.cache import Download, NodeCache
 from prs_dask.stores.file_info import FileInfo, size_in
 
@@ -41,6 +41,8 @@ class CachedInputs:
 
     def read(self, mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
         """As `prs_dask.datasets.reading.read`, and also raises what the store does."""
+        if isinstance(mini_batch, BisectedMiniBatch):
+            return items_of(mini_batch, self.read(mini_batch.source, spec))
         if not (spec.in_cache and isinstance(mini_batch, FileMiniBatch)):
             return read(mini_batch, spec)
         wanted = dict(files_in_stores(mini_batch))

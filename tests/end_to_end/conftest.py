@@ -124,11 +124,16 @@ class Job:
     def check_counts(self, more_lines: int = 0) -> None:
         """summary(), job_result.txt, processed_mini-batches.csv and the output file say the same.
 
-        ``more_lines`` has the file than rows: a header, or newlines within rows.
+        ``more_lines`` has the file than rows: a header, or newlines within rows. A mini-batch that was bisected has
+        failed if one of its parts has.
         """
         summary, attempts = self.run.summary(), self.attempts
         final = [row for row in attempts if row["Status"] in ("Succeeded", "Failed")]
-        states = Counter(row["Status"] for row in final)
+        worst: dict[str, str] = {}
+        for row in final:
+            whole = row["Mini-batch Id"].partition("[")[0]
+            worst[whole] = min(row["Status"], worst.get(whole, "Succeeded"))  # "Failed" comes first
+        states = Counter(worst.values())
         items = {name: sum(int(row[name]) for row in final) for name in ("Total", "Succeeded", "Failed")}
         assert len({row["Mini-batch Id"] for row in final}) == len(final), "a mini-batch was decided twice"
         assert (summary.succeeded_mini_batches, summary.failed_mini_batches) == (states["Succeeded"], states["Failed"])

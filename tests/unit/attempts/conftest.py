@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
+from prs_dask.attempts.bisecting import PartlyDone
 from prs_dask.attempts.chunks import MeanCost
 from prs_dask.attempts.init_rules import InitRules
 from prs_dask.attempts.judge import Accepted, Answer, Counts, Grant, Judge
@@ -28,12 +29,13 @@ class Bench:
         processes_per_node: int | None = None,
         node_count: int | None = None,
         already: Counts | None = None,
+        partly_done: Mapping[int, PartlyDone] | None = None,
     ) -> None:
         self.now = 1000.0
         self.limits = limits or RunLimits(error_threshold=TOLERANT)
         self.places = Places(processes_per_node, node_count)
         self.rules = InitRules(processes_per_node or 1, node_count or 1, self.now)
-        self.judge = Judge(self.limits, self.places, self.rules, self.now, 1e9, already or Counts())
+        self.judge = Judge(self.limits, self.places, self.rules, self.now, 1e9, already or Counts(), partly_done or {})
         self.held: dict[tuple[str, int], int] = {}
         self.processes: dict[tuple[str, int], str] = {}
         self.nodes: dict[str, str] = {}

@@ -20,7 +20,6 @@ def step(folder: Path, settings: dict[str, Any] | None = None, **more: Any) -> P
     "setting",
     [
         {"environment": {"pandas": ">=2"}},
-        {"on_failed_mini_batch": "bisect"},
         {"processes_per_gpu": 2},
         {"surplus_gpu_processes": "hide"},
         {"speculative_attempts": True},
