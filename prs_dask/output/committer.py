@@ -197,6 +197,11 @@ class Committer:
         for start, stop in ranges:
             if (known := self._committed.overlap(start, stop)) is not None:
                 raise EngineError(f"mini-batch {known} was committed before")
+        if self._bisected and ranges:
+            new = IdSet(ranges)
+            for number in self._bisected:
+                if number in new:
+                    raise EngineError(f"parts of mini-batch {number} were committed before")
         return ranges
 
     def _new_items(

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prs_dask.errors import EngineError
+from prs_dask.mini_batches import Part
 from prs_dask.output.append_file import AppendFile
 from prs_dask.output.committer import CommitFailed, Committable, Committer
 from prs_dask.output.id_ranges import IdSet
@@ -259,3 +260,84 @@ def test_a_crash_at_any_write_leaves_every_finished_row_exactly_once(
         assert final.read_bytes() == b"".join(map(rows_of, sorted(everything)))
     lines = final.read_bytes().splitlines(keepends=True)
     assert Counter(lines) == Counter(line for n in everything for line in rows_of(n).splitlines(keepends=True))
+
+
+# ---------------------------------------------------------------- parts of bisected mini-batches
+
+PART_NUMBER = 1 << 48
+
+
+def part_results(*parts: Part, whole: Sequence[int] = (), **more: Any) -> Committable:
+    """Results of parts, whose rows are `items`, and of whole mini-batches behind them."""
+    numbers = {PART_NUMBER + number: part for number, part in enumerate(parts)}
+    rows = [items(part) for part in parts] + [rows_of(number) for number in whole]
+    return Committable([*numbers, *whole], [len(r) for r in rows], b"".join(rows), parts=numbers, **more)
+
+
+def items(part: Part) -> bytes:
+    return b"".join(b"%d[%d]\n" % (part.mini_batch, item) for item in range(part.start, part.stop))
+
+
+def bad_part(part: Part) -> Failure:
+    return failure(part.mini_batch)._replace(items=part.items, part=part)
+
+
+def test_parts_of_a_mini_batch_stand_in_item_order_where_the_order_is_that_of_the_input(tmp_path: Path) -> None:
+    parts = Parts.new(tmp_path, ordered=True)
+    parts.committer.commit([part_results(Part(2, 7, 9, 9), Part(2, 0, 4, 9), whole=[3, 1])])
+    parts.pieces.add((PART_NUMBER + 1, "t"), b"in pieces\n")
+    last = Committable(
+        [PART_NUMBER + 1], [2], b"6\n", {PART_NUMBER + 1: "t"}, parts={PART_NUMBER + 1: Part(2, 6, 7, 9)}
+    )
+    counts = parts.committer.commit([last, part_results(Part(2, 4, 6, 9))])
+    assert (counts.succeeded, counts.failed) == (1, 0)
+    final = parts.file.finish(parts.order).read_bytes()
+    middle = items(Part(2, 0, 6, 9)) + b"in pieces\n6\n" + items(Part(2, 7, 9, 9))
+    assert final == rows_of(1) + middle + rows_of(3)
+    parts.close()
+
+
+def test_a_bisected_mini_batch_is_committed_with_its_last_part(tmp_path: Path) -> None:
+    parts = Parts.new(tmp_path)
+    counts = parts.committer.commit([part_results(Part(2, 0, 4, 9), failures=[bad_part(Part(2, 4, 5, 9))])])
+    assert (counts.succeeded, counts.failed) == (0, 0)
+    assert 2 not in parts.committer
+    counts = parts.committer.commit([part_results(Part(2, 5, 9, 9))])
+    assert (counts.succeeded, counts.failed) == (0, 1)
+    assert 2 in parts.committer
+    parts.close()
+
+
+def test_a_failed_part_alone_is_written_too(tmp_path: Path) -> None:
+    parts = Parts.new(tmp_path)
+    parts.committer.commit([Committable(failures=[bad_part(Part(2, 4, 5, 9))])])
+    parts.close()
+    assert read_journal(parts.journal.path).partly_done[2].left == ((0, 4), (5, 9))
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [part_results(Part(1, 0, 2, 9))],
+        [part_results(Part(2, 3, 5, 9))],
+        [part_results(Part(2, 0, 2, 8))],
+        [part_results(Part(5, 0, 2, 9), Part(5, 1, 3, 9))],
+        [part_results(Part(5, 0, 2, 9)), part_results(Part(5, 1, 3, 9))],
+        [part_results(Part(5, 0, 2, 9), failures=[bad_part(Part(5, 1, 2, 9))])],
+        [part_results(Part(5, 0, 2, 9), whole=[5])],
+        [part_results(Part(5, 0, 2, 9), failures=[failure(5)])],
+        [results(2)],
+        [Committable(failures=[failure(2)])],
+    ],
+)
+def test_an_item_of_a_bisected_mini_batch_is_never_committed_twice(tmp_path: Path, batch: Any) -> None:
+    parts = Parts.new(tmp_path)
+    parts.committer.commit([results(1), part_results(Part(2, 0, 4, 9))])
+    for again in range(2):
+        before = parts.file.partial.read_bytes(), parts.journal.path.read_bytes()
+        with pytest.raises(EngineError):
+            parts.committer.commit(batch)
+        assert (parts.file.partial.read_bytes(), parts.journal.path.read_bytes()) == before
+        parts.close()
+        if not again:
+            parts = Parts.resumed(tmp_path)

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from prs_dask.attempts.bisecting import PartlyDone
 from prs_dask.errors import OutputError
+from prs_dask.mini_batches import Part
 from prs_dask.output.id_ranges import IdSet
 from prs_dask.output.journal import Failure, JournalState, JournalWriter, iter_failures, read_journal
 
@@ -39,7 +41,7 @@ def full_journal(path: Path) -> list[int]:
     ends.append(writer.length)
     writer.resumed("2026-01-02T00:00:00Z", retry_failed=True)
     ends.append(writer.length)
-    writer.commit(output=150, order=10, finished="7")
+    writer.commit(output=150, order=10, finished="7", parts=[Part(10, 5, 9, 9)])
     ends.append(writer.length)
     writer.sync()
     writer.close()
@@ -171,3 +173,42 @@ def test_a_disk_that_is_full_leaves_no_torn_line(tmp_path: Path, file_size_limit
     writer.commit(output=2, finished="1")
     writer.close()
     assert read_journal(path).finished == IdSet([(0, 2)])
+
+
+def test_parts_of_bisected_mini_batches_are_told_as_items(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    writer = JournalWriter.create(path, run="r", created="now", fingerprint={}, plan={})
+    bad = Failure(7, 1, 3, "exception", "no", Part(7, 4, 5, 10))
+    writer.commit(output=0, finished="0-6", parts=[Part(7, 0, 4, 10), Part(9, 0, 2, 4)], failed=[bad])
+    state = read_journal(path)
+    assert (list(state.finished), list(state.failed)) == (list(range(7)), [])
+    assert state.partly_done == {7: PartlyDone(10, ((5, 10),), failed=True), 9: PartlyDone(4, ((2, 4),), failed=False)}
+    assert (state.failed_items, state.failed_mini_batches) == (1, 1)
+    writer.commit(output=0, finished="", parts=[Part(7, 5, 10, 10), Part(9, 2, 4, 4)])
+    state = read_journal(path)
+    assert (list(state.finished), list(state.failed)) == ([*range(7), 9], [7])
+    assert state.partly_done == {}
+    assert (state.failed_items, state.failed_mini_batches) == (1, 1)
+    assert list(iter_failures(path)) == [bad]
+    writer.close()
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_a_resume_opens_only_the_failed_items_of_a_bisected_mini_batch(tmp_path: Path, retry_failed: bool) -> None:
+    path = tmp_path / "journal.jsonl"
+    writer = JournalWriter.create(path, run="r", created="now", fingerprint={}, plan={})
+    whole = [Failure(8, 1, 3, "exception", "no", Part(8, item, item + 1, 2)) for item in range(2)]
+    some = [Failure(7, 1, 3, "exception", "no", Part(7, item, item + 1, 6)) for item in (2, 3, 5)]
+    writer.commit(output=0, finished="", parts=[Part(7, 0, 2, 6), Part(7, 4, 5, 6)], failed=some + whole)
+    writer.resumed("later", retry_failed)
+    state = read_journal(path)
+    if not retry_failed:
+        assert list(state.failed) == [7, 8]
+        assert state.partly_done == {}
+        return
+    assert list(state.failed) == []
+    # Of mini-batch 8 nothing is finished: it is tried as a whole again.
+    assert state.partly_done == {7: PartlyDone(6, ((2, 4), (5, 6)), failed=False)}
+    writer.commit(output=0, finished="", parts=[Part(7, 2, 4, 6), Part(7, 5, 6, 6)])
+    assert list(read_journal(path).finished) == [7]
+    writer.close()
