@@ -404,7 +404,7 @@ def read_journal(path: Path) -> JournalState:
 
 
 def iter_failures(path: Path) -> Iterator[Failure]:
-    """Every failed mini-batch, or part of one, of a journal in the order of commits, without those that a resume has opened again."""
+    """Every failed mini-batch, or part of one, in the order of commits, but those that a resume has opened again."""
     open_since = max((stop for entry, stop in _entries(path) if entry.get("retry_failed")), default=0)
     for entry, stop in _entries(path):
         if stop > open_since:
