@@ -1,4 +1,4 @@
-"""Ctrl-C while a step run is under way: once cancels in order, twice ends at once.
+"""Ctrl-C while a step run is under way: once cancels in order, twice ends at once. So does a terminal that is closed.
 
 A KeyboardInterrupt could rise anywhere, between a row's writing and its journal line as well. So the
 signals are counted here, and looked at where it is safe.
@@ -6,6 +6,7 @@ signals are counted here, and looked at where it is safe.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -13,11 +14,11 @@ from typing import Any
 
 __all__ = ["Interrupts"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Counts SIGINT and SIGTERM while it is entered.
+    """Counts SIGINT, SIGTERM and SIGHUP (but under ``nohup``) while it is entered.
 
     Attributes
     ----------
@@ -31,10 +32,13 @@ class Interrupts:
         self.count = 0
         self.patience = 1
         self._before: dict[int, Any] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._counted) for number in _SIGNALS}
+            self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+            heeded = [number for number in _SIGNALS if number != signal.SIGHUP or not _hang_up_is_ignored()]
+            self._before = {number: signal.signal(number, self._counted) for number in heeded}
         return self
 
     def __exit__(
@@ -44,6 +48,21 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _counted(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._let_go_of_terminal()
+            self.count = max(self.count, 1)  # shells send it twice
+            return
         self.count += 1
         if self.count > self.patience:
             raise KeyboardInterrupt
+
+    def _let_go_of_terminal(self) -> None:
+        """Every word to a terminal that is gone would be an OSError."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in self._terminals:
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+def _hang_up_is_ignored() -> bool:
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -1,6 +1,6 @@
-"""A temporary folder that is removed also when its owner was killed: by the next owner.
+"""A temporary folder that is removed also when its owner was killed: by a caretaker, or by the next owner.
 
-Its owner holds a lock on a file in it; a folder whose lock nobody holds is abandoned.
+Its owner holds a lock on a file in it; see `prs_dask.clusters.abandoned`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import contextlib
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from pathlib import Path
+import threading
+
+from prs_dask.clusters import abandoned
 
 __all__ = ["TemporaryFolder"]
-
-_PREFIX = "prs-dask-"
 
 
 class TemporaryFolder:
@@ -33,9 +35,10 @@ class TemporaryFolder:
 
     def __init__(self, parent: str | None = None) -> None:
         parent = parent or tempfile.gettempdir()
-        _sweep(parent)
+        abandoned.sweep(parent)
+        _caretaker.hire(parent)
         while True:
-            self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+            self.path = tempfile.mkdtemp(prefix=abandoned.PREFIX, dir=parent)
             self._lock = os.open(os.path.join(self.path, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_SH)
             if os.fstat(self._lock).st_nlink:
@@ -48,10 +51,43 @@ class TemporaryFolder:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
             self._lock = -1
+            _caretaker.dismiss()
 
 
-def _sweep(parent: str) -> None:
-    for lock_file in Path(parent).glob(f"{_PREFIX}*/lock"):
-        with contextlib.suppress(OSError), lock_file.open("r+b") as lock:  # held, another user's, or gone
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock_file.parent, ignore_errors=True)
+class _Caretaker:
+    """One process for all folders of this one, while there are any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folders = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def hire(self, parent: str) -> None:
+        """There is a folder more, below this one. Without a caretaker the next owner sweeps."""
+        with self._lock, contextlib.suppress(OSError):
+            self._folders += 1
+            if self._process is None:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", abandoned.__file__],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    start_new_session=True,
+                    bufsize=0,
+                )
+            if self._process.stdin is not None:
+                self._process.stdin.write(os.fsencode(os.path.abspath(parent)) + b"\n")
+
+    def dismiss(self) -> None:
+        """There is one less."""
+        with self._lock:
+            self._folders -= 1
+            if self._folders or self._process is None:
+                return
+            process, self._process = self._process, None
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                process.communicate(b"\n", timeout=10)
+
+
+_caretaker = _Caretaker()

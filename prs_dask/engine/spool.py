@@ -18,48 +18,28 @@ import fcntl
 import io
 import os
 import shutil
-import stat
 import tempfile
 import zipfile
 from pathlib import Path
 
-__all__ = ["NodeFolder", "sweep_abandoned"]
+from prs_dask.clusters.abandoned import PREFIX, is_ours, remove_if_abandoned, sweep
 
-_REMOVED = "removed-"
+__all__ = ["NodeFolder", "sweep_abandoned"]
 
 
 def _root() -> Path:
     """Made where it is missing; FileNotFoundError where somebody removes it meanwhile."""
-    root = Path(tempfile.gettempdir()) / f"prs-dask-{os.getuid()}"
+    root = Path(tempfile.gettempdir()) / f"{PREFIX}{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         root.mkdir(mode=0o700)
-    found = root.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not is_ours(root):
         raise PermissionError(f"{root} must be a folder that only its owner, user {os.getuid()}, can open")
     return root
 
 
 def sweep_abandoned() -> None:
     """Remove the folders of step runs that nobody on this node works on any more."""
-    with contextlib.suppress(OSError):
-        root = _root()
-        for folder in root.iterdir():
-            _remove_if_abandoned(folder)
-        root.rmdir()
-
-
-def _remove_if_abandoned(folder: Path) -> None:
-    if folder.name.startswith(_REMOVED):  # whoever had begun it was killed, or is at it
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    with contextlib.suppress(OSError), (folder / "lock").open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
-            return  # another sweeper has been here since it was opened, and what stands there is new
-        # Away under another name first: who comes now makes a folder of his own, and finds nothing half removed.
-        away = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=folder.parent))
-        folder.rename(away)
-        shutil.rmtree(away, ignore_errors=True)
+    sweep(tempfile.gettempdir())
 
 
 class NodeFolder:
@@ -115,6 +95,6 @@ class NodeFolder:
         """Remove what is this supervisor's, and all of it where it was the last."""
         shutil.rmtree(self.own, ignore_errors=True)
         self._lock.close()
-        _remove_if_abandoned(self._folder)
+        remove_if_abandoned(self._folder)
         with contextlib.suppress(OSError):
             self._folder.parent.rmdir()

@@ -451,11 +451,12 @@ class StepRun:
 
     def _interpreter_ends(self) -> None:
         """The interpreter ends while the step run goes on: cancel it in order."""
-        print(
-            f"prs_dask: the interpreter ends, so step run {self.id} is canceled; logs: {self.log_dir};"
-            f" to go on with it: {self._resume}",
-            file=sys.stderr,
-        )
+        with contextlib.suppress(OSError, ValueError):  # whoever read it may be gone before
+            print(
+                f"prs_dask: the interpreter ends, so step run {self.id} is canceled; logs: {self.log_dir};"
+                f" to go on with it: {self._resume}",
+                file=sys.stderr,
+            )
         self._stop("the interpreter that had submitted it has ended")
         if not self._ended.wait(EXIT_SECONDS):
             print(f"prs_dask: step run {self.id} has not ended in {format_seconds(EXIT_SECONDS)}", file=sys.stderr)

@@ -144,8 +144,8 @@ def test_what_a_killed_sweeper_had_begun_to_remove_is_swept(root):
     folder = NodeFolder("run")
     folder.close()
     root.mkdir(mode=0o700)
-    (root / "removed-x").mkdir()
-    (root / "removed-x" / "score.py").write_text("x")
+    (root / "prs-dask-removed-x").mkdir()
+    (root / "prs-dask-removed-x" / "score.py").write_text("x")
     sweep_abandoned()
     assert not root.exists()
 

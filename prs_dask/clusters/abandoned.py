@@ -1,0 +1,86 @@
+"""Temporary folders whose owners are dead: who removes them, and when.
+
+A folder of ours has a file ``lock`` in it, which its owners hold shared as long as they live; one that nobody holds is
+abandoned. They lie in two places:
+
+    <temporary folder>/prs-dask-<random>/            a local cluster's, the fork server's
+    <temporary folder>/prs-dask-<user>/<run id>/     a node's share of a step run
+
+Whoever makes one sweeps away abandoned ones first. So that a driver that is killed leaves none though nobody comes
+after it, this module is a program too, the *caretaker*: run by path in a bare interpreter (nothing of prs_dask is
+imported), it waits for the end of its standard input, on which it is told where to look. An empty line before the end
+says that there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["PREFIX", "is_ours", "remove_if_abandoned", "sweep"]
+
+PREFIX = "prs-dask-"
+_REMOVED = f"{PREFIX}removed-"
+_PAUSES = (0.2, 1.0, 3.0, 6.0)
+"""Between the caretaker's sweeps: those who hold a lock may take a while to die."""
+
+
+def sweep(parent: str | os.PathLike[str]) -> None:
+    """Remove the abandoned folders below a folder for temporary files."""
+    with suppress(OSError):
+        for folder in Path(parent).glob(f"{PREFIX}*"):
+            remove_if_abandoned(folder)
+    shared = Path(parent) / f"{PREFIX}{os.getuid()}"
+    with suppress(OSError):
+        if is_ours(shared):
+            for folder in shared.iterdir():
+                remove_if_abandoned(folder)
+            shared.rmdir()
+
+
+def is_ours(folder: Path) -> bool:
+    """May nobody but its owner, this user, open it?"""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def remove_if_abandoned(folder: Path) -> None:
+    """Remove it where nobody holds its lock."""
+    if folder.name.startswith(_REMOVED):  # whoever had begun it was killed, or is at it
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    with suppress(OSError), (folder / "lock").open("r+b") as lock:  # held, another user's, or gone
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
+            return  # another sweeper has been here since it was opened, and what stands there is new
+        # Away under another name first: who comes now makes a folder of his own, and finds nothing half removed.
+        away = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=folder.parent))
+        folder.rename(away)
+        shutil.rmtree(away, ignore_errors=True)
+
+
+def _care() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    told = sys.stdin.buffer.read().split(b"\n")
+    parents = {os.fsdecode(line) for line in told if line}
+    if told[-2:] == [b"", b""]:
+        return
+    for pause in _PAUSES:
+        time.sleep(pause)
+        for parent in parents:
+            sweep(parent)
+        if not any(any(Path(parent).glob(f"{PREFIX}*")) for parent in parents):
+            return
+
+
+if __name__ == "__main__":
+    _care()
