@@ -29,9 +29,11 @@ PATIENCE = 15.0  # seconds that what is ending may take
 
 
 def pytest_configure() -> None:
-    """Ctrl-C means what it means in a terminal, also in the background of a shell, which ignores it."""
+    """Ctrl-C and a hang-up mean what they mean in a terminal, also in the background of a shell, which ignores them."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup: what tests start would ignore it too
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _processes() -> dict[object, str]:
