@@ -208,6 +208,8 @@ class Judge:
         self._by_lane: dict[LaneKey, Grant] = {}
         self._processes: dict[LaneKey, str] = {}
         self._starting: dict[LaneKey, float] = {}
+        self._stuck: set[LaneKey] = set()
+        self._unproven: set[LaneKey] = set()
         self._last_token = 0
         self._last_supplied = -1
         self._total: int | None = None
@@ -314,25 +316,57 @@ class Judge:
         worker = self.places.workers.get(lane[0])
         if worker is not None:
             self._starting.pop(lane, None)
+            self._stuck.discard(lane)
             self._processes[lane] = process
-            self.init_rules.succeeded(worker.node)
+            if lane not in self._unproven:
+                self.init_rules.succeeded(worker.node)
             self._last_progress = now
 
-    def process_failed(self, lane: LaneKey, error: str, now: float, *, too_long: bool = False) -> None:
-        """The lane's process could not be started, or failed or hung in import or init()."""
+    def process_failed(
+        self,
+        lane: LaneKey,
+        error: str,
+        now: float,
+        *,
+        too_long: bool = False,
+        from_outside: bool = False,
+        was_ready: bool = False,
+    ) -> None:
+        """The lane's process could not be started, or failed, hung or was killed on its way to its first mini-batch.
+
+        Parameters
+        ----------
+        too_long
+            It was killed because import and init() took too long.
+        from_outside
+            It was ended by something that is not the script's doing.
+        was_ready
+            init() was done: that the next one is ready says nothing until it has ended a mini-batch.
+        """
         worker = self.places.workers.get(lane[0])
         if worker is None:
             return
         self._starting.pop(lane, None)
         self._processes.pop(lane, None)
-        self.init_rules.failed(worker.node, error, now)
+        if too_long:
+            self._stuck.add(lane)
+        if was_ready:
+            self._unproven.add(lane)
+        self.init_rules.failed(worker.node, error, now, from_outside=from_outside)
         if self._processes or self.verdict is not None:
             return
         cause = self.init_rules.verdict(self.places.nodes_in_use, now)
-        if cause is None and too_long:
+        if cause is None and too_long and self._starting.keys() <= self._stuck:
             cause = f"init() of every process took longer than {self.limits.init_seconds:g} s (--init_timeout)"
         if cause is not None:
             self._end_for_init(cause)
+
+    def _prove(self, lane: LaneKey) -> None:
+        """A process that was ready has ended a mini-batch, however: it did not only seem to be."""
+        worker = self.places.workers.get(lane[0])
+        if lane in self._unproven and worker is not None:
+            self._unproven.discard(lane)
+            self.init_rules.succeeded(worker.node)
 
     def process_ended(self, lane: LaneKey) -> None:
         """The lane's process is gone, for whatever reason after it was ready."""
@@ -559,6 +593,8 @@ class Judge:
         unpacked = list(unpack(records))
         grant.headers.update(headers)
         if unpacked:
+            if self._unproven:
+                self._prove(grant.lane)
             grant.since = self._last_progress = now
             size = sum([record.length for record in unpacked])
             self.mean.add(len(unpacked), sum([record.elapsed for record in unpacked]), size)
@@ -746,10 +782,11 @@ class Judge:
                     accepted = self._charge_loss(mini_batch, address, now)
                 else:
                     self._requeue(mini_batch, Event.LOSE, careful=sentence is Blame.SUSPECT)
-        for lane in [lane for lane in self._processes if lane[0] == address]:
-            del self._processes[lane]
-        for lane in [lane for lane in self._starting if lane[0] == address]:
-            del self._starting[lane]
+        for lanes in (self._processes, self._starting):
+            for lane in [lane for lane in lanes if lane[0] == address]:
+                del lanes[lane]
+        for marked in (self._stuck, self._unproven):
+            marked -= {lane for lane in marked if lane[0] == address}
         void = self.places.leave(address)
         self._last_progress = now
         self._judge_thresholds()

@@ -28,6 +28,8 @@ class RunLimits:
         Time limit of ``run()``; of reading, and of turning a result into rows.
     init_seconds
         Longest time of import and ``init()`` of one process.
+    shutdown_seconds
+        Longest time of ``shutdown()`` and of what the script registered with ``atexit``.
     progress_seconds
         Without any mini-batch ending for so long the step run fails.
     retry_backoff
@@ -45,6 +47,7 @@ class RunLimits:
     run_seconds: float = 60.0
     overhead_seconds: float = 30.0
     init_seconds: float = 210.0
+    shutdown_seconds: float = 30.0
     progress_seconds: float = 270.0
     retry_backoff: tuple[float, float, float] = (0.0, 1.0, 0.0)
     retry_on: tuple[str, ...] | None = None

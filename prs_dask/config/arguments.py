@@ -56,6 +56,8 @@ class EngineOptions:
         ``"cProfile"``, or None.
     init_timeout
         For init() in one process; None: 3 x run_invocation_timeout + 30.
+    shutdown_timeout
+        For shutdown() in one process, atexit functions included; then it is killed.
     """
 
     resource_monitor_interval: float = 600.0
@@ -65,6 +67,7 @@ class EngineOptions:
     append_row_dataframe_header: bool = False
     profiling_module: str | None = None
     init_timeout: float | None = None
+    shutdown_timeout: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ _OPTIONS = {
     "append_row_dataframe_header": _Option(_boolean, "True or False", "True"),
     "profiling_module": _Option(checks.one_of("cProfile"), "cProfile", "cProfile"),
     "init_timeout": _TIMEOUT,
+    "shutdown_timeout": _TIMEOUT,
 }
 _ALL_NAMES = (*_OPTIONS, *RESERVED_NAMES, *IGNORED_NAMES)
 

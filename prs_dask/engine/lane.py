@@ -31,7 +31,7 @@ from prs_dask.attempts.records import AttemptError, AttemptRecord, Category
 from prs_dask.engine.bell import Bell
 from prs_dask.engine.outbox import Outbox, sendable
 from prs_dask.engine.process import LaneProcess
-from prs_dask.worker_process.family import ProcessFamily, describe_status
+from prs_dask.worker_process.family import ProcessFamily
 from prs_dask.worker_process.frames import (
     OUTCOME_SIZE,
     FrameKind,
@@ -67,11 +67,16 @@ PAUSE_BYTES = 8 << 20
 
 FOREVER = 3600.0
 
+MESSAGE_LETTERS = 5000
+TRACE_LINES = 30
+"""What the scheduler is told of an error; the logs get all of it."""
+
 _AT_WORK = (Phase.READ, Phase.RUN, Phase.ROWS)
 
 
 class Lane:
-    """See the module's docstring. Used by one thread at a time but for `out_of_memory`, `retreat` and `give_back`."""
+    """See the module's docstring. Used by one thread at a time but for `under_way`, `limit_memory`, `retreat` and
+    `give_back`."""
 
     def __init__(self, supervisor: Supervisor, index: int) -> None:
         self.index = index
@@ -98,7 +103,6 @@ class Lane:
         self._look_at = 0.0
         self._heard_at = 0.0
         self._excused_until = 0.0
-        self._killed_for_memory = 0
         self._retreating = False
 
     @property
@@ -187,23 +191,20 @@ class Lane:
         while not self._supervisor.stopping:
             answer = self._supervisor.call("may_start", lane=self.index)
             if "number" in answer:
-                if self._family is not None and not self._family.is_usable:
-                    self._family.close()
-                    self._family = None
-                self._family = self._family or ProcessFamily()
-                process = LaneProcess(self._supervisor, self._family, answer["number"])
+                self._supervisor.share_memory(answer["lanes"])
+                process = LaneProcess(self._supervisor, self._usable_family(), answer["number"])
                 problem = process.start()
                 self._process = process
                 if problem is None:
                     self._mean = None
-                    self._tell("ready")
+                    self._tell("ready", process.number)
                     return True
                 if self._supervisor.stopping:
                     break
                 error = sendable(problem.error)
-                self._supervisor.log_load_error(process.number, error)
+                self._supervisor.log_process_error(process.number, "loading the entry script", error)
                 self._end_process()
-                self._tell("failed", process.number, _one_line(error), too_long=problem.too_long)
+                self._tell_failed(process, error, too_long=problem.too_long, from_outside=problem.from_outside)
             elif answer.get("wait"):
                 self._supervisor.sleep(min(answer["wait"], 1.0))
             else:
@@ -211,21 +212,31 @@ class Lane:
         self._end_process()
         return False
 
-    def _tell(self, event: str, process: int | None = None, error: str = "", *, too_long: bool = False) -> None:
-        number = process if process is not None else self._process.number if self._process else -1
-        self._supervisor.call("process", lane=self.index, event=event, process=number, error=error, too_long=too_long)
+    def _usable_family(self) -> ProcessFamily:
+        """A reaper; another one where user code has killed it, or where it has children that do not die."""
+        if self._family is not None and not self._family.is_usable:
+            self._supervisor.abandon(self._family)
+            self._family = None
+        self._family = self._family or ProcessFamily()
+        return self._family
+
+    def _tell(self, event: str, process: int, **more: Any) -> None:
+        self._supervisor.call("process", lane=self.index, event=event, process=process, **more)
+
+    def _tell_failed(self, process: LaneProcess, error: AttemptError, **how: bool) -> None:
+        self._tell("failed", process.number, error=_with_trace(error), **how)
 
     def _end_process(self) -> None:
         if self._process is not None:
             self._process.close()
             self._process = None
+        self._retreating = False
 
-    def out_of_memory(self, used: int) -> None:
-        """Another thread has seen the process above its limit: kill it, and say why."""
-        process = self._process
-        if process is not None:
-            self._killed_for_memory = used
-            process.kill()
+    def limit_memory(self, limit: int) -> None:
+        """So many bytes may the process use from now on; asked by another thread."""
+        family = self._family
+        if family is not None:
+            family.limit_memory(limit)
 
     def retreat(self) -> None:
         """Another thread has not heard of the scheduler for too long: the process ends, and nobody is charged."""
@@ -241,9 +252,11 @@ class Lane:
 
     def stop(self, *, orderly: bool, seconds: float) -> None:
         """End the process, with shutdown() where ``orderly``; when no task holds the lane."""
-        if self._process is not None:
-            if orderly:
-                self._process.quit(seconds)
+        process = self._process
+        if process is not None:
+            problem = process.quit(seconds) if orderly else None
+            if problem is not None:
+                self._supervisor.log_process_error(process.number, "shutdown()", problem)
             self._end_process()
 
     def close(self) -> None:
@@ -490,34 +503,27 @@ class Lane:
         )
         option = "run_invocation_timeout" if reading.phase == Phase.RUN else "--task_overhead_timeout"
         message = f"{doing} took longer than {option}={limit:g} s; its process was killed"
-        if ended is not None and ended.survivors:
-            message += f"; {ended.survivors} processes it started could not be killed yet"
+        if ended.survivors:
+            message += f"; {ended.survivors} of its processes could not be killed yet"
         self._charge(process, reading, Category.TIME_LIMIT, AttemptError("TimeLimit", message, stacks))
         self._process_over(process)
 
     def _process_died(self, process: LaneProcess) -> None:
         """The process is gone: only what it was running is charged (behaviour, section 5.1)."""
         ended = process.wait()
-        how = describe_status(ended.status if ended else -1)
         reading = process.page.read()
         current = next(iter(self._sent), None)
         if self._retreating:
             pass
         elif current is not None and reading.sequence == current and reading.phase in _AT_WORK:
-            category, error = (
-                Category.PROCESS_DIED,
-                AttemptError("ProcessDied", f"its process {how}", process.last_stack()),
-            )
-            if self._killed_for_memory:
-                category = Category.OUT_OF_MEMORY
-                error = AttemptError(
-                    "OutOfMemory",
-                    f"its process used {self._killed_for_memory >> 20} MiB, more than the "
-                    f"{self._supervisor.memory_limit >> 20} MiB it may have (memory_limit_per_process)",
-                )
-            self._charge(process, reading, category, error)
-        elif not process.finished_any and self._sent:
-            self._tell("failed", process.number, f"a process {how} before it began its first mini-batch")
+            category = Category.OUT_OF_MEMORY if ended.out_of_memory else Category.PROCESS_DIED
+            self._charge(process, reading, category, process.why_it_ended(ended, "its process"))
+        else:
+            when = " between mini-batches" if process.finished_any else " before it ended its first mini-batch"
+            error = sendable(process.why_it_ended(ended, "a process", when))
+            self._supervisor.log_process_error(process.number, "waiting for a mini-batch", error)
+            if not process.finished_any:
+                self._tell_failed(process, error, from_outside=ended.from_outside, was_ready=True)
         self._process_over(process)
 
     def _charge(self, process: LaneProcess, reading: PhaseReading, category: Category, error: AttemptError) -> None:
@@ -537,12 +543,12 @@ class Lane:
         self._sent.clear()
         self._pending.clear()
         self._piece_bytes = 0
-        self._killed_for_memory = 0
-        self._retreating = False
         self._end_process()
         self._tell("ended", process.number)
 
 
-def _one_line(error: AttemptError) -> str:
+def _with_trace(error: AttemptError) -> str:
+    """One line that says all, and below it the end of the traceback."""
     text = f"{error.type}: {error.message}" if error.message else error.type
-    return text + (f" ({error.where})" if error.where else "")
+    text = text[:MESSAGE_LETTERS] + (f" ({error.where})" if error.where else "")
+    return "\n".join([text, *error.traceback.rstrip().splitlines()[-TRACE_LINES:]])

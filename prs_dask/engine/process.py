@@ -32,10 +32,12 @@ END_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class StartProblem:
-    """Why a process did not get through import and init(); ``too_long``: it was killed there."""
+    """Why a process did not get through import and init(); ``too_long``: it was killed there for that,
+    ``from_outside``: by somebody else."""
 
     error: AttemptError
     too_long: bool = False
+    from_outside: bool = False
 
 
 class LaneProcess:
@@ -95,6 +97,7 @@ class LaneProcess:
                     supervisor.watch(SpoolFile(path, stream, supervisor.node, self.number))
                 log = self._folder / "logs" / f"{self.name}.log.txt"
                 supervisor.watch(SpoolFile(log, "log", supervisor.node, self.number))
+                self._family.limit_memory(supervisor.memory_limit)
                 kept = [self._theirs.fileno(), self._page_descriptor, self._stack_descriptor]
                 self.pid = self._family.start(
                     command(*(100 + index for index in range(len(kept)))),
@@ -163,9 +166,9 @@ class LaneProcess:
                     return StartProblem(unpack_error(payload))
             if not alive:
                 ended = self.wait()
-                how = describe_status(ended.status if ended else -1)
                 doing = "init()" if self.page.read().phase == Phase.INIT else "import"
-                return StartProblem(AttemptError("ProcessDied", f"the process {how} during {doing}"))
+                error = self.why_it_ended(ended, "the process", f" during {doing}")
+                return StartProblem(error, from_outside=ended.from_outside)
 
     # ---------------------------------------------------------------- frames
 
@@ -248,23 +251,51 @@ class LaneProcess:
         """Kill it with everything it has started; `wait` confirms."""
         self._family.kill()
 
-    def wait(self) -> Ended | None:
+    def wait(self) -> Ended:
         """How it ended; what does not go by itself soon is killed."""
         ended = self._family.wait(END_SECONDS)
         if ended is None:
             self._family.kill()
             ended = self._family.wait(10.0)
-        return ended
+        return ended or Ended(-1, 0)
 
-    def quit(self, seconds: float) -> None:
-        """Let it call shutdown() and leave, for at most so long."""
+    def why_it_ended(self, ended: Ended, subject: str, when: str = "") -> AttemptError:
+        """The end of the process as an error: ``subject`` and ``when`` go into the sentence."""
+        if ended.over:
+            limit = self._supervisor.memory_limit
+            text = (
+                f"{subject} used {_mebibytes(ended.memory)}{when}, more than the {_mebibytes(limit)} it may have "
+                "(memory_limit_per_process); it was killed with its children"
+            )
+            return AttemptError("OutOfMemory", text)
+        if ended.by_kernel:
+            seen = f"; it used {_mebibytes(ended.memory)} when it was last looked at" if ended.memory else ""
+            text = f"{subject} was killed by SIGKILL by the kernel{when}, because memory was short{seen}"
+            return AttemptError("OutOfMemory", text)
+        text = f"{subject} {describe_status(ended.status)}{when}"
+        return AttemptError("ProcessDied", text, self.last_stack())
+
+    def quit(self, seconds: float) -> AttemptError | None:
+        """Let it call shutdown() and leave, for at most so long; what went wrong, None where nothing did."""
         self.send(FrameKind.QUIT)
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         until = time.monotonic() + seconds
+        doing, problem = "shutdown()", None
         while poll.poll(max(0.0, until - time.monotonic()) * 1000):
-            if not self.receive()[1]:
-                break
+            frames, alive = self.receive()
+            for kind, _, payload in frames:
+                if kind == FrameKind.GOODBYE:
+                    doing, problem = (
+                        "leaving (functions registered with atexit)",
+                        unpack_error(payload) if payload else None,
+                    )
+            if not alive:
+                if doing == "shutdown()":  # it has not come to its end
+                    problem = self.why_it_ended(self.wait(), "the process", " in shutdown()")
+                return problem
+        message = f"{doing} took longer than {seconds:g} s (--shutdown_timeout); the process was killed"
+        return AttemptError("TimeLimit", message, self.stacks())
 
     def close(self) -> None:
         """End its family, and ship the last of its output."""
@@ -275,6 +306,10 @@ class LaneProcess:
         self.page.close()
         os.close(self._stack_descriptor)
         self._supervisor.process_closed(self.number)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size >> 20:,} MiB"
 
 
 def _appended_memory(name: str) -> int:

@@ -33,8 +33,8 @@ class Recorder(Protocol):
     def output(self, stream: str, node: int, process: int, data: bytes) -> None:
         """What a process wrote to stdout, stderr or its log."""
 
-    def load_error(self, node: int, process: int, when: float, error: AttemptError) -> None:
-        """An import or init() that failed."""
+    def process_error(self, node: int, process: int, when: float, doing: str, error: AttemptError) -> None:
+        """What went wrong in a process outside of mini-batches: an import, ``init()``, ``shutdown()``."""
 
     def note(self, when: float, text: str) -> None:
         """Something the scheduler plugin wants remembered."""
@@ -129,8 +129,9 @@ class Results:
         if kind == "attempts":
             errors = {number: AttemptError(*fields) for number, fields in entry["errors"]}
             recorder.attempts(entry["node"], entry["process"], entry["records"], errors, _parts(entry))
-        elif kind == "log" and entry["stream"] == "load_error":
-            recorder.load_error(entry["node"], entry["process"], entry["time"], AttemptError(*entry["error"]))
+        elif kind == "log" and entry["stream"] == "process_error":
+            error = AttemptError(*entry["error"])
+            recorder.process_error(entry["node"], entry["process"], entry["time"], entry["doing"], error)
         elif kind == "log":
             recorder.output(entry["stream"], entry["node"], entry["process"], entry["data"])
         elif kind == "note":

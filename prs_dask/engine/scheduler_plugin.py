@@ -268,18 +268,18 @@ class RunPlugin(SchedulerPlugin):
         if not permission.allowed:
             return {"wait": permission.wait, "refused": permission.refused}
         place = self._judge.places.workers[worker]
-        return {"number": self._judge.places.next_process(place.node), "node": place.node}
+        number = self._judge.places.next_process(place.node)
+        return {"number": number, "node": place.node, "lanes": place.lanes}
 
-    async def on_process(
-        self, worker: str, lane: int, event: str, process: int, error: str = "", too_long: bool = False
-    ) -> Reply:
-        """A process is ``ready``, has ``failed`` to get there, or has ``ended``."""
+    async def on_process(self, worker: str, lane: int, event: str, process: int, error: str = "", **how: bool) -> Reply:
+        """A process is ``ready``, has ``failed`` to get to its first mini-batch (``how``: see the judge), or has
+        ``ended``."""
         key, now = (worker, lane), self._now()
         if event == "ready":
             self._judge.process_ready(key, self._identity(worker, process), now)
         elif event == "failed":
-            self._judge.process_failed(key, error, now, too_long=too_long)
-            self._note(f"process{process:03d} of worker {worker} could not start: {error}")
+            self._judge.process_failed(key, error, now, **how)
+            self._note(f"process{process:03d} of worker {worker} could not start: {error.partition(chr(10))[0]}")
         else:
             self._judge.process_ended(key)
         self._news.set()

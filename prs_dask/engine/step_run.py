@@ -46,7 +46,9 @@ FUTURES_SECONDS = 0.25
 REGISTER_SECONDS = 60.0
 """For handing the scheduler what it needs, the source among it."""
 
-END_SECONDS = 60.0
+END_SECONDS = 30.0
+"""Beyond the time that ``shutdown()`` may take."""
+
 WORKERS_SECONDS = 10.0
 """So long one worker that does not answer may hold up the start and the end."""
 
@@ -123,7 +125,7 @@ class StepRunDriver:
         self._total_told = False
         self._stop = threading.Event()
         self._stop_state = ("", "")
-        self._end_seconds = END_SECONDS
+        self._end_seconds = END_SECONDS + settings.limits.shutdown_seconds
         self._begun = time.monotonic()
         self._alive: concurrent.futures.Future[None] | None = None
 

@@ -23,9 +23,11 @@ from prs_dask.engine.fetch_ahead import FetchAhead
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.log_shipping import SpoolFile
 from prs_dask.engine.node_key import node_key
+from prs_dask.engine.outbox import sendable
 from prs_dask.engine.process_environment import inherited
 from prs_dask.engine.run_settings import OP, SILENT_SECONDS, WorkerSettings, plugin_name
 from prs_dask.engine.spool import NodeFolder
+from prs_dask.worker_process.family import ProcessFamily
 from prs_dask.worker_process.frames import FetcherSetup
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ __all__ = ["Supervisor"]
 HEARTBEAT_SECONDS = 2.0
 SHIP_SECONDS = 1.0
 PIECES_A_ROUND = 8
-MEMORY_SECONDS = 0.5
-SHUTDOWN_SECONDS = 30.0
+BUSY_SECONDS = 30.0
+"""So long lanes have to come to their end before their processes are ended."""
 CALL_TRIES = 5
 LEAVE_SECONDS = 5.0
 """So long the scheduler has time to take the plugin away itself, when a step run is over."""
@@ -73,6 +75,7 @@ class Supervisor:
         self._prepared = threading.Event()
         self._stop = threading.Event()
         self._lanes: list[Lane] = []
+        self._abandoned: list[ProcessFamily] = []
         self._free: list[Lane] = []
         self._busy = 0
         self._lock = threading.Lock()
@@ -98,14 +101,10 @@ class Supervisor:
         self.node = answer["node"]
         self._silent_seconds = answer["silent_seconds"]
         await self._prepare()
-        lanes = max(1, self._worker.state.nthreads)
-        limit = self.settings.memory_limit
-        if limit is None:
-            limit = int((self._worker.memory_manager.memory_limit or 0) / lanes)
-        self.memory_limit = limit
+        self.share_memory(self._worker.state.nthreads)
         self._prepared.set()
         if not self.stopping:
-            self._beats = [asyncio.create_task(beat()) for beat in (self._beat, self._ship, self._watch_memory)]
+            self._beats = [asyncio.create_task(beat()) for beat in (self._beat, self._ship)]
 
     async def _prepare(self) -> None:
         self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id)
@@ -156,18 +155,17 @@ class Supervisor:
     def _end_lanes(self) -> None:
         """Wait for tasks to leave their lanes (at an orderly end there is nothing to do any more), and
         end the processes."""
-        until = time.monotonic() + SHUTDOWN_SECONDS
+        until = time.monotonic() + BUSY_SECONDS
         while self._busy and time.monotonic() < until:
             time.sleep(0.01)
-        orderly = self.stopping == "orderly"
-        threads = [
-            threading.Thread(target=lane.stop, kwargs={"orderly": orderly, "seconds": SHUTDOWN_SECONDS}, daemon=True)
-            for lane in self._lanes
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(SHUTDOWN_SECONDS + 15)
+        if self._lanes:
+            how = {"orderly": self.stopping == "orderly", "seconds": self.settings.limits.shutdown_seconds}
+            threads = [threading.Thread(target=lane.stop, kwargs=how, daemon=True) for lane in self._lanes]
+            threads += [threading.Thread(target=family.close, daemon=True) for family in self._abandoned]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(self.settings.limits.shutdown_seconds + 15)
         for lane in self._lanes:
             lane.close()
         self._lanes.clear()
@@ -283,6 +281,21 @@ class Supervisor:
             if one.index == lane:
                 one.give_back()
 
+    def share_memory(self, lanes: int) -> None:
+        """What each process may use: as told, or its share of the worker's limit where that has so many lanes."""
+        limit = self.settings.memory_limit
+        if limit is None:
+            limit = int((self._worker.memory_manager.memory_limit or 0) / max(1, lanes))
+        if limit != self.memory_limit:
+            self.memory_limit = limit
+            for lane in list(self._lanes):
+                lane.limit_memory(limit)
+
+    def abandon(self, family: ProcessFamily) -> None:
+        """A reaper that is of no use any more, but may have children that do not die yet."""
+        with self._lock:
+            self._abandoned.append(family)
+
     # ---------------------------------------------------------------- beats
 
     async def _beat(self) -> None:
@@ -301,16 +314,6 @@ class Supervisor:
                 # Our work was handed out again: what the lanes report is void. Start anew.
                 await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads)
 
-    async def _watch_memory(self) -> None:
-        while self.memory_limit:
-            await asyncio.sleep(MEMORY_SECONDS)
-            for lane in list(self._lanes):
-                process = lane.process
-                if process is not None:
-                    used = _unreturnable_bytes(process.pid)
-                    if used > self.memory_limit:
-                        lane.out_of_memory(used)
-
     def watch(self, file: SpoolFile) -> None:
         """Ship what a process appends to this file."""
         with self._lock:
@@ -321,11 +324,11 @@ class Supervisor:
         with self._lock:
             self._closed_processes.add(process)
 
-    def log_load_error(self, process: int, error: AttemptError) -> None:
-        """Write the error of an import or init() into the user's error log."""
+    def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
+        """Write what went wrong outside of mini-batches into the user's error log."""
         with self._lock:
-            self._texts.append({"stream": "load_error", "node": self.node, "process": process, "time": time.time(),
-                                "error": tuple(error), "data": b""})  # fmt: skip
+            self._texts.append({"stream": "process_error", "node": self.node, "process": process, "time": time.time(),
+                                "doing": doing, "error": tuple(sendable(error)), "data": b""})  # fmt: skip
 
     async def _ship(self) -> None:
         while True:
@@ -362,16 +365,3 @@ class Supervisor:
                 file.free_shipped()
         with self._lock:
             self._files = [file for file in self._files if file.process not in closed]
-
-
-def _unreturnable_bytes(pid: int) -> int:
-    """Memory that a process cannot give back: anonymous and shared, not mapped files."""
-    kilobytes = 0
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            for line in file:
-                if line.startswith((b"RssAnon:", b"RssShmem:")):
-                    kilobytes += int(line.split()[1])
-    except OSError:
-        return 0
-    return kilobytes << 10

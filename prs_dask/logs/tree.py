@@ -101,9 +101,10 @@ class LogTree:
             label = Category(record.category).label
             self._add_error(node, process, error, record.started + record.elapsed, what, label, detail or "")
 
-    def add_load_error(self, node: int, process: int, error: AttemptError, when: float) -> None:
-        """A process whose import or ``init()`` failed."""
-        self._add_error(node, process, error, when, "loading the entry script", "load", "")
+    def add_process_error(self, node: int, process: int, error: AttemptError, when: float, doing: str) -> None:
+        """What went wrong in a process outside of mini-batches; ``doing``: ``"loading the entry script"``,
+        ``"shutdown()"``, ``"waiting for a mini-batch"``."""
+        self._add_error(node, process, error, when, doing, "", "")
 
     def add_failed_items(
         self,
@@ -229,7 +230,7 @@ class LogTree:
         example = f"{what}, {detail}" if detail else what
         count = self.errors.add(error._replace(message=message), example, log)
         self._errors_changed = True
-        head = f"{utc_text(when)} {what}, {category}: {one_line(error.type)}: {one_line(message)}"
+        head = f"{utc_text(when)} {what}{', ' * bool(category)}{category}: {one_line(error.type)}: {one_line(message)}"
         blocks = [f"{head} [{detail}]" if detail else head]
         if count > _FULL_TRACEBACKS:
             blocks.append(f"(seen {count:,} times by now; its traceback stands above or in other files)")

@@ -85,6 +85,7 @@ def run_limits(config: ParallelRunConfig, options: EngineOptions) -> RunLimits:
         run_seconds=run,
         overhead_seconds=overhead,
         init_seconds=options.init_timeout or 3 * run + 30,
+        shutdown_seconds=options.shutdown_timeout,
         progress_seconds=options.progress_update_timeout or config.run_max_try * (run + overhead),
         retry_backoff=backoff if isinstance(backoff, tuple) else (backoff, 1.0, backoff),
         retry_on=config.retry_on,

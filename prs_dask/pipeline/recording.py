@@ -59,8 +59,8 @@ class TreeRecorder:
     def output(self, stream: str, node: int, process: int, data: bytes) -> None:
         self._tree.add_stream(stream, node, process, data)
 
-    def load_error(self, node: int, process: int, when: float, error: AttemptError) -> None:
-        self._tree.add_load_error(node, process, error, when)
+    def process_error(self, node: int, process: int, when: float, doing: str, error: AttemptError) -> None:
+        self._tree.add_process_error(node, process, error, when, doing)
 
     def note(self, when: float, text: str) -> None:
         self._tree.scheduler(text, when)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prs_dask.worker_process import reaper
+from prs_dask.worker_process.kernel_kills import kernel_kills
 from prs_dask.worker_process.launch import EXIT_SUPERVISOR_GONE
 
 __all__ = ["Ended", "ProcessFamily", "describe_status"]
@@ -26,27 +27,59 @@ __all__ = ["Ended", "ProcessFamily", "describe_status"]
 FIRST_KEPT = 100
 """Descriptors handed to a worker process start here, out of the way of what users close."""
 
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
+
 
 class Ended(NamedTuple):
     """A worker process is gone with all its descendants.
 
-    ``status`` is a wait status, -1 where it is not known; ``survivors`` counts processes that
-    the kernel could not kill yet.
+    Parameters
+    ----------
+    status
+        A wait status, -1 where it is not known.
+    survivors
+        How many processes the kernel could not kill yet.
+    memory
+        Bytes that the family used when it was last looked at; 0 where it was not.
+    over
+        Was it killed because that was more than it may use?
+    by_kernel
+        Was it killed by the kernel because memory was short?
     """
 
     status: int
     survivors: int
+    memory: int = 0
+    over: bool = False
+    by_kernel: bool = False
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Did it end for its memory, whoever killed it?"""
+        return self.over or self.by_kernel
+
+    @property
+    def from_outside(self) -> bool:
+        """Was it ended by something that has nothing to do with its code, as far as one can tell?
+
+        A signal that nothing sends by itself, or the end of the reaper.
+        """
+        if self.out_of_memory or self.status < 0:
+            return not self.out_of_memory
+        return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) in _FROM_OUTSIDE
 
 
 class ProcessFamily:
     """A reaper, and the one worker process it has at a time.
 
-    Not thread-safe but for `kill` and `signal`, which only write.
+    Not thread-safe but for `kill`, `signal` and `limit_memory`, which only write.
     """
 
     def __init__(self) -> None:
         self.control, theirs = socket.socketpair()
         self._telling = threading.Lock()
+        self._kernel_kills = 0
+        self._survivors = 0
         self.pid = 0
         with theirs:
             self._reaper = subprocess.Popen(
@@ -60,8 +93,9 @@ class ProcessFamily:
 
     @property
     def is_usable(self) -> bool:
-        """Does the reaper live? User code that kills its parent has killed it."""
-        return self._reaper.poll() is None
+        """Does the reaper live, and with no process left that it could not kill? User code that kills its parent
+        has killed it."""
+        return self._reaper.poll() is None and not self._survivors
 
     def start(
         self,
@@ -95,6 +129,7 @@ class ProcessFamily:
         if answer is None or answer[0] != "started":
             raise OSError(answer[1] if answer else "the reaper does not answer")
         self.pid = answer[1]
+        self._kernel_kills = kernel_kills()
         return self.pid
 
     def _answer(self, timeout: float) -> tuple[Any, ...] | None:
@@ -116,6 +151,10 @@ class ProcessFamily:
     def kill(self) -> None:
         """Kill the worker process and all its descendants; `wait` confirms it."""
         self._tell("kill")
+
+    def limit_memory(self, limit: int) -> None:
+        """So many bytes may the family use from now on, the next one too; 0: no limit."""
+        self._tell("memory", limit)
 
     def _tell(self, *message: object) -> None:
         try:
@@ -140,7 +179,11 @@ class ProcessFamily:
                 return Ended(-1, 0)
             if answer[0] == "ended":
                 self.pid = 0
-                return Ended(answer[1], answer[2])
+                ended = Ended(*answer[1:])
+                self._survivors += ended.survivors
+                killed = ended.status >= 0 and os.WIFSIGNALED(ended.status) and not ended.over
+                by_kernel = killed and os.WTERMSIG(ended.status) == signal.SIGKILL
+                return ended._replace(by_kernel=by_kernel and kernel_kills() > self._kernel_kills)
 
     def close(self) -> None:
         """Kill what lives, and end the reaper; waits at most some seconds."""
@@ -164,7 +207,7 @@ def describe_status(status: int) -> str:
         except ValueError:
             name = f"signal {number}"
         if number == signal.SIGKILL:
-            return "was killed by SIGKILL from outside (often the system's out-of-memory killer)"
+            return "was killed by SIGKILL from outside"
         return f"was killed by {name}"
     code = os.waitstatus_to_exitcode(status)
     if code == EXIT_SUPERVISOR_GONE:

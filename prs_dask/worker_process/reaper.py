@@ -6,16 +6,22 @@ code starts and leaves behind, in whatever session or process group, becomes its
 killed when the worker process ends. When the supervisor itself dies, the control socket closes,
 and the reaper kills everything and leaves.
 
+It also watches the family's memory, since nothing keeps it from looking: neither the GIL of a Dask worker nor its
+event loop. The closer to the limit, the sooner it looks again.
+
 Control socket, both directions: 4 bytes of length, then ``marshal`` of a tuple.
 
     supervisor -> reaper   ("start", argv, environment, folder, kept) with the descriptors
                              stdout, stderr and the kept ones; they get the numbers in ``kept``
                            ("signal", number)     to the worker process, while it lives
                            ("kill",)              the whole family, now
+                           ("memory", bytes)      what a family may use from now on; 0: no limit
     reaper -> supervisor   ("started", pid)
                            ("failed", text)       the start failed
-                           ("ended", status, survivors)   wait status; the family is dead, but
-                                                  for processes the kernel cannot kill now
+                           ("ended", status, survivors, memory, over)
+                                                  wait status; the family is dead, but for ``survivors``
+                                                  processes that the kernel cannot kill now. ``memory`` it used
+                                                  when it was last looked at, and was it killed for that?
 """
 
 from __future__ import annotations
@@ -39,6 +45,16 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PATIENCE = 5.0
 """Seconds to wait for processes that were killed but do not go (uninterruptible sleep)."""
+
+LOOK_SECONDS = 0.25
+"""Between two looks at a family's memory at most; and between two searches for new members at least."""
+
+SOONEST_SECONDS = 0.01
+BYTES_A_SECOND = 8 << 30
+"""Memory grows no faster than this: what is free decides when to look again."""
+
+COST_FACTOR = 20
+"""Looking takes 5 % of the time at most, however large a family or machine is."""
 
 _LENGTH = struct.Struct("<I")
 _MOST_DESCRIPTORS = 16
@@ -118,6 +134,83 @@ def kill_family(leader: int) -> tuple[int, int]:
         time.sleep(0.0005)
 
 
+class MemoryWatch:
+    """How much memory a family uses that it cannot give back: anonymous, swapped and shared memory, not mapped files.
+
+    Make it before the family: its members are found among the processes that come up afterwards.
+    """
+
+    def __init__(self) -> None:
+        self.used = 0
+        self.look_at = 0.0
+        self._search_at = 0.0
+        self._family: set[int] = set()
+        self._seen = set(os.listdir("/proc")) if os.path.exists("/proc/self/stat") else set()
+
+    def look(self, limit: int) -> bool:
+        """Is it over the limit? Also decides when to look again."""
+        begun = time.monotonic()
+        self._search(begun)
+        self.used, over = used_memory(self._family, limit)
+        now = time.monotonic()
+        self.look_at = now + max(pause(self.used, limit), COST_FACTOR * (now - begun))
+        return over
+
+    def _search(self, now: float) -> None:
+        """New descendants; only processes that were not there before are looked at."""
+        if now < self._search_at or not self._seen:
+            return
+        present = set(os.listdir("/proc"))
+        parents = {int(name): _parent(int(name)) for name in present - self._seen if name.isdigit()}
+        self._seen = present
+        self._family = {pid for pid in self._family if str(pid) in present}
+        known = {*self._family, os.getpid()}
+        while more := {pid for pid, parent in parents.items() if parent in known} - known:
+            known |= more
+        self._family = known - {os.getpid()}
+        self._search_at = now + max(LOOK_SECONDS, COST_FACTOR * (time.monotonic() - now))
+
+
+def pause(used: int, limit: int) -> float:
+    """Seconds until the next look."""
+    return min(max((limit - used) / BYTES_A_SECOND, SOONEST_SECONDS), LOOK_SECONDS)
+
+
+def used_memory(family: set[int], limit: int) -> tuple[int, bool]:
+    """Bytes, and are they more than the limit?
+
+    What several members share (a fork shares all, shared memory is there once) counts once. To tell takes the
+    kernel long, so it is asked only where the members' sum is above the limit and no single one is.
+    """
+    total = most = 0
+    for pid in family:
+        fields = _kilobytes(f"/proc/{pid}/status", (b"RssAnon", b"VmSwap", b"RssShmem"))
+        total += sum(fields)
+        most = max(most, fields[0] + fields[1])
+    if most << 10 <= limit < total << 10:
+        total = sum(map(_proportional, family))
+    return total << 10, total << 10 > limit
+
+
+def _proportional(pid: int) -> int:
+    own = sum(_kilobytes(f"/proc/{pid}/smaps_rollup", (b"Pss_Anon", b"SwapPss", b"Pss_Shmem")))
+    return own or sum(_kilobytes(f"/proc/{pid}/status", (b"RssAnon", b"VmSwap", b"RssShmem")))
+
+
+def _kilobytes(path: str, names: tuple[bytes, ...]) -> list[int]:
+    """Lines of this kind of file, 0 where there is none."""
+    found = dict.fromkeys(names, 0)
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                name, _, rest = line.partition(b":")
+                if name in found:
+                    found[name] = int(rest.split()[0])
+    except OSError:
+        pass
+    return list(found.values())
+
+
 def start(
     argv: list[bytes], environment: dict[bytes, bytes], folder: bytes, kept: list[int], descriptors: list[int]
 ) -> int:
@@ -171,57 +264,88 @@ def main(control_descriptor: int) -> None:
     poll = select.poll()
     poll.register(control_descriptor, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
-    leader = 0
+    family = Family(control)
     try:
         while True:
-            for descriptor, _ in poll.poll():
+            for descriptor, _ in poll.poll(family.look()):
                 if descriptor == wake_read:
                     os.read(wake_read, 4096)
-                    leader = check(control, leader)
+                    family.check()
                 else:
-                    leader = serve(control, leader)
+                    family.serve()
     except (EOFError, OSError):
         pass
     finally:
-        kill_family(leader)
+        kill_family(family.leader)
         os._exit(0)
 
 
-def check(control: socket.socket, leader: int) -> int:
-    """A child has ended: the worker process itself, or an adopted one."""
-    try:
-        while True:
-            # WNOWAIT: the leader stays a zombie, and its number its own, until the family is killed.
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if found is None:
-                return leader
-            if found.si_pid == leader:
-                send(control, ("ended", *kill_family(leader)))
-                return 0
-            os.waitpid(found.si_pid, os.WNOHANG)
-    except ChildProcessError:
-        return leader
+class Family:
+    """The one worker process at a time, and what becomes of it.
 
+    Attributes
+    ----------
+    leader
+        The worker process's pid, 0 for none.
+    """
 
-def serve(control: socket.socket, leader: int) -> int:
-    """One message of the supervisor; returns the worker process's pid, 0 for none."""
-    message, descriptors = receive(control)
-    match message:
-        case ("start", argv, environment, folder, kept):
-            try:
-                leader = start(argv, environment, folder, kept, descriptors)
-                send(control, ("started", leader))
-            except OSError as error:
-                send(control, ("failed", str(error)))
-            finally:
-                for descriptor in descriptors:
-                    os.close(descriptor)
-        case ("signal", number) if leader:
-            os.kill(leader, number)
-        case ("kill",) if leader:
-            send(control, ("ended", *kill_family(leader)))
-            leader = 0
-    return leader
+    def __init__(self, control: socket.socket) -> None:
+        self.leader = 0
+        self._control = control
+        self._limit = 0
+        self._watch: MemoryWatch | None = None
+
+    def look(self) -> float | None:
+        """Look at the memory where it is time for that; milliseconds until the next look."""
+        watch = self._watch
+        if watch is None or not self._limit or not self.leader:
+            return None
+        if time.monotonic() >= watch.look_at and watch.look(self._limit):
+            self._end(over=True)
+            return None
+        return max(0.0, watch.look_at - time.monotonic()) * 1000
+
+    def check(self) -> None:
+        """A child has ended: the worker process itself, or an adopted one."""
+        try:
+            while True:
+                # WNOWAIT: the leader stays a zombie, and its number its own, until the family is killed.
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if found is None:
+                    return
+                if found.si_pid == self.leader:
+                    self._end()
+                    return
+                os.waitpid(found.si_pid, os.WNOHANG)
+        except ChildProcessError:
+            return
+
+    def serve(self) -> None:
+        """One message of the supervisor."""
+        message, descriptors = receive(self._control)
+        match message:
+            case ("start", argv, environment, folder, kept):
+                try:
+                    self._watch = MemoryWatch()
+                    self.leader = start(argv, environment, folder, kept, descriptors)
+                    send(self._control, ("started", self.leader))
+                except OSError as error:
+                    send(self._control, ("failed", str(error)))
+                finally:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+            case ("signal", number) if self.leader:
+                os.kill(self.leader, number)
+            case ("kill",) if self.leader:
+                self._end()
+            case ("memory", limit):
+                self._limit = limit
+
+    def _end(self, *, over: bool = False) -> None:
+        used = self._watch.used if self._watch is not None else 0
+        status, survivors = kill_family(self.leader)
+        self.leader, self._watch = 0, None
+        send(self._control, ("ended", status, survivors, used, over))
 
 
 if __name__ == "__main__":

@@ -232,18 +232,6 @@ def run(mini_batch):
     assert done.tries()[3] == 2
 
 
-@pytest.mark.slow
-def test_shutdown_and_atexit_that_hang_are_killed_after_30_seconds(job):
-    script = """
-import atexit, os, time
-def run(mini_batch): return [os.path.basename(mini_batch[0])]
-def shutdown(): time.sleep(1000)
-"""
-    done = job(script, 4)
-    assert done.state == "Completed"
-    assert done.run.summary().total_seconds < 40
-
-
 def test_more_memory_than_a_process_may_have_is_its_own_category_of_failure(job):
     script = (
         PLACES

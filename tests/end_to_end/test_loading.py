@@ -82,7 +82,7 @@ def waiting_for_godot(): time.sleep(1000)
 """
         + SCRIPT_TAIL
     )
-    done = job(script, 5, arguments=["--init_timeout", "0.5"])
+    done = job(script, 5, arguments=["--init_timeout", "2.5"])
     assert done.state == "Failed"
     assert "init()" in done.run.error
     assert "init_timeout" in done.run.error

@@ -112,3 +112,70 @@ def test_a_node_is_refused_exactly_when_it_has_failed_too_often_since_its_last_s
         assert permission.allowed is not permission.refused
         assert permission.wait == 0
         assert 0 <= rules.may_start(node, 0.0).wait <= LONGEST_BACKOFF
+
+
+class TestKillsFromOutside:
+    """A process that somebody kills on its way to readiness is no failure of the script."""
+
+    def test_one_kill_never_ends_a_nodes_part(self):
+        rules = InitRules(1, 1, 0.0)
+        for _ in range(NODE_FACTOR - 1):
+            rules.failed(0, "ImportError", 0.0)
+        rules.failed(0, "SIGKILL", 0.0, from_outside=True)
+        assert not rules.may_start(0, 100.0).refused
+        assert rules.verdict({0}, 100.0) is None
+
+    def test_kills_without_end_do(self):
+        rules = InitRules(2, 1, 0.0)
+        for _ in range(2 * NODE_FACTOR):
+            assert not rules.may_start(0, 100.0).refused
+            rules.failed(0, "the process was killed by SIGKILL", 0.0, from_outside=True)
+        assert rules.may_start(0, 100.0).refused
+        cause = rules.verdict({0}, 100.0)
+        assert cause is not None
+        assert "the process was killed from outside 6 times before it was ready" in cause
+        assert "init() failed" not in cause
+        assert "SIGKILL" in rules.first_error
+
+    def test_both_are_told_and_the_first_failure_rather_than_the_first_kill(self):
+        rules = InitRules(1, 1, 0.0)
+        rules.failed(0, "SIGKILL", 0.0, from_outside=True)
+        for number in range(NODE_FACTOR):
+            rules.failed(0, f"ImportError {number}", 0.0)
+        cause = rules.verdict({0}, 1.0)
+        assert cause is not None
+        assert "failed 3 times and the process was killed from outside 1 times" in cause
+        assert rules.first_error == "ImportError 0"
+
+    def test_a_success_forgets_them(self):
+        rules = InitRules(1, 1, 0.0)
+        for _ in range(NODE_FACTOR - 1):
+            rules.failed(0, "SIGKILL", 0.0, from_outside=True)
+        rules.succeeded(0)
+        rules.failed(0, "another", 0.0, from_outside=True)
+        assert not rules.may_start(0, 100.0).refused
+        assert rules.first_error == "another"
+
+    def test_they_are_waited_after_as_failures_are(self):
+        rules = InitRules(8, 1, 0.0)
+        waits = []
+        for _ in range(4):
+            rules.failed(0, "SIGKILL", 0.0, from_outside=True)
+            waits.append(rules.may_start(0, 0.0).wait)
+        assert waits == sorted(set(waits))
+
+    def test_they_do_not_count_for_the_whole_step_run(self):
+        rules = InitRules(2, 2, 0.0)
+        for node in (0, 1):
+            for _ in range(2 * NODE_FACTOR - 1):
+                rules.failed(node, "SIGKILL", 0.0, from_outside=True)
+        assert rules.verdict({0, 1}, RUN_SECONDS + 1) is None
+
+
+def test_without_a_number_of_nodes_those_in_use_count():
+    rules = InitRules(2, None, 0.0)
+    for node in (0, 1, 2):
+        for _ in range(3):
+            rules.failed(node, "ImportError", 0.0)
+    assert rules.verdict({0, 1, 2}, RUN_SECONDS) is None  # 9 of 2 x 3 x 2
+    assert rules.verdict({0, 1}, RUN_SECONDS) is not None

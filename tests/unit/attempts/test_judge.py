@@ -1065,6 +1065,86 @@ class TestProcesses:
         b.judge.process_failed(("a", 0), "slow", b.now, too_long=True)
         assert "--init_timeout" in b.judge.verdict.cause
 
+    def test_an_init_that_takes_too_long_waits_for_those_that_still_have_time(self, bench):
+        """Rule 3 speaks of all processes: one that began later may be slow, but get there."""
+        b = bench()
+        for address in "ab":
+            b.join(address, ready=False)
+            b.judge.may_start_process((address, 0), b.now)
+        b.judge.process_failed(("a", 0), "slow", b.now, too_long=True)
+        assert b.judge.verdict is None
+        b.judge.may_start_process(("a", 0), b.now + 9)  # its second try
+        b.judge.process_failed(("b", 0), "slow", b.now + 9, too_long=True)
+        assert "init() of every process took longer" in b.judge.verdict.cause
+
+    def test_one_that_was_stuck_and_got_ready_later_is_stuck_no_more(self, bench):
+        b = bench()
+        for address in "ab":
+            b.join(address, ready=False)
+            b.judge.may_start_process((address, 0), b.now)
+        b.judge.process_failed(("a", 0), "slow", b.now, too_long=True)
+        b.ready("a")
+        b.judge.process_ended(("a", 0))
+        assert b.judge.may_start_process(("a", 0), b.now).allowed
+        b.judge.process_failed(("b", 0), "slow", b.now, too_long=True)
+        assert b.judge.verdict is None
+
+    def test_a_lost_worker_is_stuck_no_more(self, bench):
+        b = bench()
+        b.join("a", ready=False)
+        b.join("b", ready=False)
+        for address in "ab":
+            b.judge.may_start_process((address, 0), b.now)
+        b.judge.process_failed(("a", 0), "slow", b.now, too_long=True)
+        b.lose("a", Loss.TAKEN_AWAY, begun=False)
+        b.join("a", ready=False)
+        b.now += 1
+        assert b.judge.may_start_process(("a", 0), b.now).allowed
+        b.judge.process_failed(("b", 0), "slow", b.now, too_long=True)
+        assert b.judge.verdict is None
+
+    def test_processes_that_die_as_soon_as_they_are_ready_are_counted_though_init_succeeds(self, bench):
+        b = bench()
+        b.join("a")
+        b.supply(0, total=1)
+        for _ in range(NODE_FACTOR):
+            assert b.judge.verdict is None
+            b.judge.process_failed(("a", 0), "left with exit code 1", b.now, was_ready=True)
+            b.now += 10
+            if b.judge.may_start_process(("a", 0), b.now).allowed:
+                b.ready("a")
+        assert "no node may start another process" in b.judge.verdict.cause
+
+    @pytest.mark.parametrize("end", ["succeed", "fail"])
+    def test_a_mini_batch_that_ended_proves_a_process(self, bench, end):
+        b = bench()
+        b.join("a")
+        b.supply(*range(20))
+        for _ in range(3 * NODE_FACTOR):
+            b.judge.process_failed(("a", 0), "left with exit code 1", b.now, was_ready=True)
+            b.now += 10
+            b.ready("a")
+            getattr(b, end)(b.grant("a"))
+        assert b.judge.verdict is None
+
+    def test_what_proves_a_process_of_one_lane_proves_none_of_another(self, bench):
+        b = two(bench)
+        b.supply(*range(20))
+        b.judge.process_failed(("a", 0), "left with exit code 1", b.now, was_ready=True)
+        b.succeed(b.grant("b"))
+        b.ready("a")
+        assert b.judge.init_rules.failures_since_success == 1
+
+    def test_kills_from_outside_do_not_count_as_failures(self, bench):
+        b = bench()
+        b.join("a", ready=False)
+        for _ in range(NODE_FACTOR - 1):
+            b.judge.process_failed(("a", 0), "SIGKILL", b.now, from_outside=True)
+            b.judge.process_failed(("a", 0), "ImportError", b.now)
+        assert b.judge.verdict is None
+        b.judge.process_failed(("a", 0), "SIGKILL", b.now, from_outside=True)
+        assert b.judge.verdict.cause.endswith("the first error: ImportError")
+
     def test_news_of_processes_of_lost_workers_is_ignored(self, bench):
         b = one(bench)
         b.lose("a", Loss.TAKEN_AWAY)

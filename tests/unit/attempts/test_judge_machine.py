@@ -362,13 +362,15 @@ class JudgeMachine(RuleBasedStateMachine):
         self.processes[lane] = name
         self.starting.discard(lane)
 
-    @rule(index=INDEX, too_long=st.booleans())
-    def process_fails(self, index, too_long):
+    @rule(index=INDEX, too_long=st.booleans(), from_outside=st.booleans())
+    def process_fails(self, index, too_long, from_outside):
         lane = self.pick(self.starting, index)
         if lane is not None:
             was_running = self.running
             self.starting.discard(lane)
-            self.judge.process_failed(lane, "ImportError: torch", self.now, too_long=too_long)
+            self.judge.process_failed(
+                lane, "ImportError: torch", self.now, too_long=too_long, from_outside=from_outside
+            )
             if was_running and not self.running:
                 self.check_init_verdict()
             self.settle()
@@ -377,6 +379,17 @@ class JudgeMachine(RuleBasedStateMachine):
         assert not self.processes
         assert self.judge.verdict.state == "Failed"
         assert "ImportError: torch" in self.judge.verdict.cause
+
+    @rule(index=INDEX, from_outside=st.booleans())
+    def process_dies_before_it_has_ended_anything(self, index, from_outside):
+        lane = self.pick(self.processes, index)
+        if lane is not None:
+            was_running = self.running
+            del self.processes[lane]
+            self.judge.process_failed(lane, "ImportError: torch", self.now, from_outside=from_outside, was_ready=True)
+            if was_running and not self.running:
+                self.check_init_verdict()
+            self.settle()
 
     @rule(index=INDEX)
     def process_ends(self, index):
@@ -951,6 +964,7 @@ class Walk:
             "ready": lambda: chance.random() < 0.8,
             "loss": lambda: chance.choice([Loss.TAKEN_AWAY, Loss.GONE, Loss.GONE]),
             "neighbours": lambda: chance.random() < 0.5,
+            "from_outside": lambda: chance.random() < 0.3,
             "too_long": lambda: chance.random() < 0.1,
             "others_wait": lambda: chance.random() < 0.3,
             "patient": lambda: chance.random() < 0.5,

@@ -71,8 +71,10 @@ class FakeSupervisor:
         self.cache_folder: Path | None = None
         self.fetch_ahead: Any = None
         self.told: list[tuple[str, int, str]] = []
+        self.how: list[dict[str, bool]] = []
         self.load_errors: list[AttemptError] = []
         self.begun: list[tuple[int, int]] = []
+        self.abandoned: list[Any] = []
         self.lane_calls: list[dict[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
         self.answer: Callable[[dict[str, Any]], dict[str, Any] | Future[dict[str, Any]]] = lambda _: {"stop": True}
@@ -81,11 +83,17 @@ class FakeSupervisor:
     def environment(self, process: int) -> dict[str, str]:
         return {"PYTHONUNBUFFERED": "1", "PATH": "/usr/bin:/bin"}
 
+    def share_memory(self, lanes: int) -> None:
+        assert lanes == 1
+
+    def abandon(self, family: Any) -> None:
+        self.abandoned.append(family)
+
     def watch(self, file: Any) -> None: ...
 
     def process_closed(self, process: int) -> None: ...
 
-    def log_load_error(self, process: int, error: AttemptError) -> None:
+    def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
         self.load_errors.append(error)
 
     def sleep(self, seconds: float) -> None:
@@ -93,12 +101,14 @@ class FakeSupervisor:
 
     def call(self, call: str, **arguments: Any) -> dict[str, Any]:
         if call == "may_start":
-            return {"number": next(self._numbers), "node": 0}
+            return {"number": next(self._numbers), "node": 0, "lanes": 1}
         if call == "alive":
             self.begun += [tuple(one) for one in arguments["begun"]]
             return {"known": True, "stop": ""}
         assert call == "process"
-        self.told.append((arguments["event"], arguments["process"], arguments["error"]))
+        how = {name: value for name, value in arguments.items() if name not in ("lane", "event", "process", "error")}
+        self.told.append((arguments["event"], arguments["process"], arguments.get("error", "")))
+        self.how.append(how)
         return {}
 
     def begin_call(self, call: str, **arguments: Any) -> Future[dict[str, Any]]:
@@ -191,4 +201,6 @@ def bench(tmp_path: Path, no_leaks: None) -> Iterator[Callable[..., Workbench]]:
     yield make
     for workbench in made:
         workbench.supervisor.stopping = "kill"
+        for family in workbench.supervisor.abandoned:
+            family.close()
         workbench.lane.close()

@@ -1,10 +1,15 @@
 """A lane with a real worker process and a scheduler whose answers the test writes."""
 
+import itertools
+import re
 import threading
 import time
 from concurrent.futures import Future
 
+import pytest
+
 from prs_dask.attempts.records import Category, unpack
+from prs_dask.worker_process.family import ProcessFamily
 
 
 def test_mini_batches_of_a_chunk_are_reported_once_and_in_order(bench, unhurried):
@@ -17,8 +22,9 @@ def test_mini_batches_of_a_chunk_are_reported_once_and_in_order(bench, unhurried
     assert list(dict.fromkeys(report["token"] for report in supervisor.reports)) == [1, 2]
 
 
-def test_a_call_that_is_answered_after_the_end_of_its_chunk_does_not_hold_the_lane(bench):
+def test_a_call_that_is_answered_after_the_end_of_its_chunk_does_not_hold_the_lane(bench, monkeypatch):
     """The flush of the first outcome is under way when the second outcome, the chunk's last, comes."""
+    monkeypatch.setattr("prs_dask.engine.lane.SLOW_SECONDS", 20.0)  # nothing goes back, however busy the machine is
     workbench = bench()
     late: Future[dict] = Future()
     claims = iter([workbench.grant(1, "a", "sleep_0.2")])
@@ -272,3 +278,184 @@ def test_an_answer_that_takes_long_does_not_stop_the_clock_of_run(bench):
     records = {record.mini_batch: record for record in workbench.supervisor.records}
     assert records[1].category == Category.TIME_LIMIT
     assert records[1].elapsed < 2
+
+
+READY_AND_GONE = """
+    import os, threading, time
+
+    def init():
+        threading.Timer(0.05, {how}).start()
+
+    def run(mini_batch):
+        return mini_batch
+    """
+
+
+@pytest.mark.parametrize(
+    ("how", "words", "from_outside"),
+    [
+        ("os._exit, [3]", "left with exit code 3 before it ended its first mini-batch", False),
+        ("os.kill, [os.getpid(), 15]", "was killed by SIGTERM before it ended its first mini-batch", True),
+    ],
+)
+def test_a_process_that_dies_between_init_and_its_first_mini_batch_has_failed(bench, how, words, from_outside):
+    workbench = bench(READY_AND_GONE.format(how=how))
+    late: Future[dict] = Future()
+    claims = iter([late])
+    workbench.supervisor.answer = lambda _: next(claims, {"stop": True})
+    thread = workbench.work()
+    threading.Timer(1.0, late.set_result, [{"stop": True}]).start()
+    thread.join(20)
+    supervisor = workbench.supervisor
+    [(failed, how)] = [
+        (told, how) for told, how in zip(supervisor.told, supervisor.how, strict=True) if "failed" in told
+    ]
+    assert failed[1] == 0
+    assert words in failed[2]
+    assert how == {"from_outside": from_outside, "was_ready": True}
+    assert words in supervisor.load_errors[0].message
+
+
+@pytest.mark.parametrize(
+    ("what", "words", "from_outside"),
+    [
+        ("os.kill(os.getpid(), 9)", "the process was killed by SIGKILL from outside during init()", True),
+        ("os.kill(os.getpid(), 11)", "the process was killed by SIGSEGV during init()", False),
+        ("os._exit(4)", "the process left with exit code 4 during init()", False),
+        ("hog()", "the process used", False),
+    ],
+)
+def test_how_a_process_ended_in_init_is_told(bench, what, words, from_outside):
+    script = f"""
+        import os, time
+
+        def hog():
+            kept = []
+            while True:
+                kept.append(b"x" * (8 << 20))
+
+        def init():
+            {what}
+
+        def run(mini_batch):
+            return mini_batch
+        """
+    workbench = bench(script)
+    supervisor = workbench.supervisor
+    supervisor.memory_limit = 200 << 20
+    thread = workbench.work()
+    end = time.monotonic() + 20
+    while not supervisor.told and time.monotonic() < end:
+        time.sleep(0.02)
+    supervisor.stopping = "kill"
+    thread.join(20)
+    assert words in supervisor.told[0][2]
+    assert supervisor.how[0] == {"too_long": False, "from_outside": from_outside}
+
+
+def test_a_failure_is_told_with_the_end_of_its_trace(bench):
+    script = """
+        def deep(n):
+            if n == 0:
+                raise RuntimeError("at the bottom")
+            deep(n - 1)
+
+        def init():
+            deep(3)
+
+        def run(mini_batch):
+            return mini_batch
+        """
+    workbench = bench(script)
+    thread = workbench.work()
+    end = time.monotonic() + 20
+    while not workbench.supervisor.told and time.monotonic() < end:
+        time.sleep(0.02)
+    workbench.supervisor.stopping = "kill"
+    thread.join(20)
+    first, *trace = workbench.supervisor.told[0][2].splitlines()
+    assert first.startswith("RuntimeError: at the bottom (score.py:")
+    assert "in deep" in "".join(trace)
+
+
+def test_too_much_memory_is_charged_with_size_and_limit(bench):
+    script = """
+        def run(mini_batch):
+            kept = []
+            while mini_batch[0] == "hog":
+                kept.append(b"x" * (8 << 20))
+            return mini_batch
+        """
+    workbench = bench(script)
+    workbench.supervisor.memory_limit = 200 << 20
+    workbench.work_to_the_end(workbench.grant(1, "a", "hog", "b"))
+    supervisor = workbench.supervisor
+    assert {record.mini_batch: record.category for record in supervisor.records}[1] == Category.OUT_OF_MEMORY
+    message = supervisor.errors()[1].message
+    assert re.search(r"used \d+ MiB, more than the 200 MiB it may have \(memory_limit_per_process\)", message)
+
+
+def test_what_the_kernel_kills_is_out_of_memory_too(bench, monkeypatch):
+    counts = itertools.count()
+    monkeypatch.setattr("prs_dask.worker_process.family.kernel_kills", lambda: next(counts))
+    workbench = bench("import os\ndef run(mini_batch): os.kill(os.getpid(), 9)")
+    workbench.work_to_the_end(workbench.grant(1, "a"))
+    assert [record.category for record in workbench.supervisor.records] == [Category.OUT_OF_MEMORY]
+    assert "by the kernel, because memory was short" in workbench.supervisor.errors()[0].message
+
+
+def test_processes_that_cannot_be_killed_do_not_stop_the_lane(bench, monkeypatch):
+    """Their reaper is left to wait for them; the next process has another one."""
+    real = ProcessFamily.wait
+
+    def wait(family, timeout):
+        ended = real(family, timeout)
+        if ended is not None and ended.status > 0:
+            ended = ended._replace(survivors=2)
+            family._survivors += 2
+        return ended
+
+    monkeypatch.setattr(ProcessFamily, "wait", wait)
+    workbench = bench(run_seconds=0.4)
+    begun = time.monotonic()
+    workbench.work_to_the_end(workbench.grant(1, "sleep_60"), workbench.grant(2, "a", first=1))
+    supervisor = workbench.supervisor
+    assert time.monotonic() - begun < 10
+    assert [(r.mini_batch, r.category) for r in supervisor.records] == [(0, Category.TIME_LIMIT), (1, 0)]
+    assert "2 of its processes could not be killed yet" in supervisor.errors()[0].message
+    assert len(supervisor.abandoned) == 1
+
+
+SHUTDOWN = """
+    import atexit, os, time
+
+    def run(mini_batch):
+        return mini_batch
+
+    def the_end():
+        {how}
+
+    {where}
+    """
+
+
+@pytest.mark.parametrize(
+    ("how", "where", "words"),
+    [
+        ("time.sleep(60)", "shutdown = the_end", "shutdown() took longer than 0.5 s (--shutdown_timeout)"),
+        ("time.sleep(60)", "atexit.register(the_end)", "registered with atexit) took longer than 0.5 s"),
+        ("raise ValueError('no')", "shutdown = the_end", "no"),
+        ("pass", "shutdown = the_end", None),
+        ("os._exit(3)", "shutdown = the_end", "the process left with exit code 3 in shutdown()"),
+    ],
+)
+def test_a_shutdown_that_goes_wrong_is_logged_and_holds_nobody_up(bench, how, where, words):
+    workbench = bench(SHUTDOWN.format(how=how, where=where))
+    workbench.work_to_the_end(workbench.grant(1, "a"))
+    begun = time.monotonic()
+    workbench.lane.stop(orderly=True, seconds=0.5)
+    assert time.monotonic() - begun < 3
+    told = [error.message for error in workbench.supervisor.load_errors]
+    assert len(told) == (words is not None)
+    assert all(words in message for message in told)
+    assert workbench.lane.process is None

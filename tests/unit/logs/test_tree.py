@@ -82,20 +82,20 @@ def test_attempts_become_rows_and_errors(tree: LogTree) -> None:
 
 
 def test_load_errors_and_lost_workers_have_their_places(tree: LogTree) -> None:
-    tree.add_load_error(0, 5, AttemptError("ImportError", "no module"), NOW)
+    tree.add_process_error(0, 5, AttemptError("ImportError", "no module"), NOW, "loading the entry script")
     tree.add_attempts(
         -1, -1, pack([attempt(3, 1, Category.WORKER_LOST)]), None, {3: AttemptError("worker lost", "gone")}
     )
-    assert "loading the entry script, load: ImportError: no module" in text(tree, "user/error/0/process005.txt")
+    assert "loading the entry script: ImportError: no module" in text(tree, "user/error/0/process005.txt")
     assert "mini-batch 3, attempt 1, worker lost: worker lost: gone" in text(tree, "user/error/lost_workers.txt")
 
 
 def test_errors_are_rewritten_every_two_seconds_at_most(tree: LogTree) -> None:
     tree.tick(NOW)
     assert not (tree.files.folder / "user/error.txt").exists()
-    tree.add_load_error(0, 0, ERROR, NOW)
+    tree.add_process_error(0, 0, ERROR, NOW, "loading the entry script")
     tree.tick(NOW)
-    tree.add_load_error(0, 0, ERROR, NOW)
+    tree.add_process_error(0, 0, ERROR, NOW, "loading the entry script")
     tree.tick(NOW + 1.9)
     assert "[1 x]" in text(tree, "user/error.txt")
     tree.tick(NOW + 2)
@@ -155,9 +155,9 @@ def test_the_overview_rotates_daily(tree: LogTree) -> None:
 
 
 def test_the_end_tells_state_cause_counts_and_what_to_do(tree: LogTree) -> None:
-    tree.add_load_error(0, 0, ERROR, NOW)
+    tree.add_process_error(0, 0, ERROR, NOW, "loading the entry script")
     tree.tick(NOW)
-    tree.add_load_error(0, 0, ERROR, NOW)
+    tree.add_process_error(0, 0, ERROR, NOW, "loading the entry script")
     result = tree.finish(
         SUMMARY, NOW + 1, cause="20 items failed\n\x1b[2J?sig=canary", resume="prs-dask resume /runs/x", output="/out"
     )

@@ -66,8 +66,8 @@ def test_half_a_message_and_then_the_end_is_the_end():
 def test_it_tells_of_the_end_of_a_process_by_itself(control):
     ours, _ = control
     pid = start(ours, "raise SystemExit(6)")
-    (kind, status, survivors), _ = reaper.receive(ours)
-    assert (kind, os.waitstatus_to_exitcode(status), survivors) == ("ended", 6, 0)
+    (kind, status, survivors, _, over), _ = reaper.receive(ours)
+    assert (kind, os.waitstatus_to_exitcode(status), survivors, over) == ("ended", 6, 0, False)
     assert not psutil.pid_exists(pid)
 
 
@@ -78,7 +78,7 @@ def test_a_kill_is_answered_once_and_one_without_a_process_not_at_all(control):
     reaper.send(ours, ("kill",))
     assert reaper.receive(ours)[0][0] == "ended"
     start(ours, "raise SystemExit(6)")
-    (kind, status, _), _ = reaper.receive(ours)
+    (kind, status, *_), _ = reaper.receive(ours)
     assert (kind, os.waitstatus_to_exitcode(status)) == ("ended", 6)
 
 
@@ -117,3 +117,31 @@ def test_it_imports_little(control):
     ours, process = control
     start(ours, "import time; time.sleep(60)")
     assert psutil.Process(process.pid).memory_info().rss < 24 << 20
+
+
+class TestMemory:
+    """Pure parts of the watch; `test_family_memory` has real balloons."""
+
+    def test_the_nearer_the_limit_the_sooner_the_next_look(self):
+        limit = 4 << 30
+        pauses = [reaper.pause(used, limit) for used in range(0, limit + 1, limit // 64)]
+        assert pauses == sorted(pauses, reverse=True)
+        assert pauses[0] == reaper.LOOK_SECONDS
+        assert pauses[-1] == reaper.SOONEST_SECONDS == reaper.pause(2 * limit, limit)
+
+    def test_what_grows_as_fast_as_memory_can_is_seen_before_it_has_twice_its_limit(self):
+        limit = 1 << 30
+        used, seconds = 0, 0.0
+        while used <= limit:
+            seconds = reaper.pause(used, limit)
+            used += int(seconds * reaper.BYTES_A_SECOND)
+        assert used < 2 * limit + reaper.SOONEST_SECONDS * reaper.BYTES_A_SECOND
+
+    def test_processes_that_are_gone_use_nothing(self):
+        assert reaper.used_memory({2**22 + 1}, 10) == (0, False)
+
+    def test_without_proc_nothing_is_known_and_nobody_is_killed(self, monkeypatch):
+        monkeypatch.setattr(reaper.os.path, "exists", lambda _: False)
+        watch = reaper.MemoryWatch()
+        assert not watch.look(1)
+        assert watch.used == 0
