@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self, TypeAlias
@@ -142,11 +142,17 @@ class Dataset(ABC):
             raise InputError(faults)
         return found
 
-    def groups(self) -> Iterator[Group]:
-        """The files of each combination of ``group_by``, in the order of the first of each; lists them all first."""
+    def groups(self, files: Iterable[str] | None = None) -> Iterator[Group]:
+        """The files of each combination of ``group_by``, in the order of the first of each; lists them all first.
+
+        Parameters
+        ----------
+        files
+            Those that are there; None: what `files` lists.
+        """
         found = self._keys()
         assert found is not None  # noqa: S101 - _keys has seen to it
-        return group_files(self.files(), found, self.group_by)
+        return group_files(self.files() if files is None else files, found, self.group_by)
 
     @property
     def secrets(self) -> list[Any]:
@@ -194,6 +200,22 @@ class Dataset(ABC):
         InputError
             While iterating: a path is gone, or a file cannot be cut safely as told.
         """
+
+    @abstractmethod
+    def cut(self, files: Iterable[str], mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
+        """Descriptors of the mini-batches of these files, which come behind others of the dataset, lazily.
+
+        Parameters
+        ----------
+        files
+            As `files` lists them.
+        mini_batch_size, input_index
+            As in `mini_batches`.
+        """
+
+    @abstractmethod
+    def cut_groups(self, groups: Iterable[Group], input_index: int = 0) -> Iterator[MiniBatch]:
+        """Descriptors of the mini-batches of these combinations of ``group_by``, lazily."""
 
     def plan(self, mini_batch_size: int | str | None = None, n: int | None = None) -> list[MiniBatch]:
         """The first ``n`` mini-batches (None: all), without reading or running any.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from prs_dask.datasets.cutting import cut_file_groups, cut_files
 from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths
-from prs_dask.datasets.path_keys import with_keys
+from prs_dask.datasets.path_keys import Group, with_keys
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.mini_batches import MiniBatch
@@ -115,8 +115,14 @@ class FileDataset(Dataset):
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
         size = self.size_of(mini_batch_size)
         if self.group_by:
-            return cut_file_groups(self.groups(), input_index)
-        return cut_files(with_keys(self.files(), self._keys()), size, input_index)
+            return self.cut_groups(self.groups(), input_index)
+        return self.cut(self.files(), size, input_index)
+
+    def cut(self, files: Iterable[str], mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
+        return cut_files(with_keys(files, self._keys()), mini_batch_size, input_index)
+
+    def cut_groups(self, groups: Iterable[Group], input_index: int = 0) -> Iterator[MiniBatch]:
+        return cut_file_groups(groups, input_index)
 
     def to_dask(self, mini_batch_size: int | str | None = None) -> Bag:
         """A Dask Bag of paths with one partition per mini-batch; of URLs, for files in stores."""

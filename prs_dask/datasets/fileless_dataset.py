@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from prs_dask.datasets.path_keys import Group
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.datasets.tabular_dataset import TabularDataset
 from prs_dask.mini_batches import MiniBatch
@@ -25,6 +26,12 @@ class FilelessDataset(TabularDataset):
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
         return self._cut(self.size_of(mini_batch_size), input_index)
+
+    def cut(self, files: Iterable[str], mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
+        return iter(())
+
+    def cut_groups(self, groups: Iterable[Group], input_index: int = 0) -> Iterator[MiniBatch]:
+        return iter(())
 
     @abstractmethod
     def _cut(self, size: int, input_index: int) -> Iterator[MiniBatch]:

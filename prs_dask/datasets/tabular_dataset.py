@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from prs_dask.datasets.cutting import (
     start_of_the_header_file,
 )
 from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths
-from prs_dask.datasets.path_keys import column_faults, with_keys
+from prs_dask.datasets.path_keys import Group, column_faults, with_keys
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.datasets.table_head import column_types, first_file, names_for_all
 from prs_dask.datasets.text_options import delimited_spec, json_lines_spec
@@ -272,12 +272,23 @@ class TabularDataset(Dataset):
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
         size = self.size_of(mini_batch_size)
         if self.group_by:
-            starts = start_of_the_header_file(self.files(), self.spec) if self.header == "first" else {}
-            return cut_table_groups(self.groups(), input_index, self.spec.kind, starts)
-        files = with_keys(self.files(), self._keys())
+            return self.cut_groups(self.groups(), input_index)
+        return self._cut_files(self.files(), size, input_index, self.header)
+
+    def cut(self, files: Iterable[str], mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
+        return self._cut_files(files, mini_batch_size, input_index, "none" if self.header == "first" else self.header)
+
+    def cut_groups(self, groups: Iterable[Group], input_index: int = 0) -> Iterator[MiniBatch]:
+        starts = start_of_the_header_file(self.files(), self.spec) if self.header == "first" else {}
+        return cut_table_groups(groups, input_index, self.spec.kind, starts)
+
+    def _cut_files(
+        self, files: Iterable[str], size: int, input_index: int, header: FilesWithHeader
+    ) -> Iterator[MiniBatch]:
+        files = with_keys(files, self._keys())
         if self.spec.kind == "parquet":
             return cut_parquet(files, size, input_index, self.spec)
-        return cut_text(files, size, input_index, self.spec, self.header)
+        return cut_text(files, size, input_index, self.spec, header)
 
     @property
     def finds_hive_folders(self) -> bool:  # type: ignore[override]
