@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from prs_dask.datasets.path_keys import Group
 from prs_dask.datasets.store_listing import listed_version
 from prs_dask.errors import Fault, InputError
 from prs_dask.mini_batches import FileMiniBatch, MiniBatch, PartMiniBatch, RowGroupMiniBatch, TextMiniBatch
+from prs_dask.mini_batches.json_form import KeptMiniBatch
 from prs_dask.stores import is_url
 
 __all__ = ["InputChanges", "InputComparison", "Names"]
@@ -186,31 +187,53 @@ class InputComparison:
     def _groups_now(self) -> Iterator[Group]:
         yield from self._dataset.groups(self._files_now())
 
-    def take(self, mini_batch: MiniBatch, at: float, done: bool) -> None:
-        """A mini-batch that was listed, in the order of ids.
+    def take(self, mini_batches: Sequence[KeptMiniBatch], done: Sequence[bool], at: float) -> None:
+        """Mini-batches that were listed, in the order of their ids.
 
         Parameters
         ----------
-        at
-            Seconds since the epoch, when it was handed out at the earliest.
         done
-            Is it finished?
+            Of each: is it finished?
+        at
+            Seconds since the epoch, when they were handed out at the earliest.
         """
-        if isinstance(mini_batch, TextMiniBatch | RowGroupMiniBatch):
-            if self._open is not None and mini_batch.path == self._open.path and mini_batch[2] > self._open[2]:
-                self._open_done = self._open_done and done
-            else:
-                self._close_file()
-                self._open_at, self._open_done = at, done
-            self._open = mini_batch
-        elif self._groups is not None and isinstance(mini_batch, FileMiniBatch | PartMiniBatch):
-            before = _combination(mini_batch, at, done)
-            for pair in self._groups.add(_exact(mini_batch.values), before):
-                self._compare_groups(*pair)
-        elif isinstance(mini_batch, FileMiniBatch):
-            versions = mini_batch.versions or ("",) * len(mini_batch.paths)
-            for path, version in zip(mini_batch.paths, versions, strict=True):
-                self._take_file(_File(path, version, at, done))
+        if self._groups is None and self._take_equal(mini_batches, done, at):
+            return
+        for mini_batch, ended in zip(mini_batches, done, strict=True):
+            if isinstance(mini_batch, TextMiniBatch | RowGroupMiniBatch):
+                self._take_part(mini_batch, ended, at)
+            elif isinstance(mini_batch, FileMiniBatch | PartMiniBatch) and self._groups is not None:
+                for pair in self._groups.add(_exact(mini_batch.values), _combination(mini_batch, at, ended)):
+                    self._compare_groups(*pair)
+            elif isinstance(mini_batch, FileMiniBatch):
+                versions = mini_batch.versions or ("",) * len(mini_batch.paths)
+                for path, version in zip(mini_batch.paths, versions, strict=True):
+                    self._take_file(_File(path, version, at, ended))
+
+    def _take_equal(self, mini_batches: Sequence[KeptMiniBatch], done: Sequence[bool], at: float) -> bool:
+        """Lists of files, in one go, if the next files of today are just these."""
+        lists = [one for one in mini_batches if isinstance(one, FileMiniBatch)]
+        paths = tuple([path for one in lists for path in one.paths])
+        if len(lists) < len(mini_batches) or not (equal := self._files.add_equal(paths)):
+            return False
+        place = 0
+        for mini_batch, ended in zip(lists, done, strict=True):
+            versions = mini_batch.versions
+            for number, path in enumerate(mini_batch.paths):
+                version = versions[number] if versions else ""
+                if _is_changed(path, version, at, equal[place]):
+                    self._note_changed(_File(path, version, at, ended))
+                place += 1
+        return True
+
+    def _take_part(self, mini_batch: TextMiniBatch | RowGroupMiniBatch, done: bool, at: float) -> None:
+        """Mini-batches of one file come one after the other."""
+        if self._open is not None and mini_batch.path == self._open.path and mini_batch[2] > self._open[2]:
+            self._open_done = self._open_done and done
+        else:
+            self._close_file()
+            self._open_at, self._open_done = at, done
+        self._open = mini_batch
 
     def _close_file(self) -> None:
         if self._open is not None:
@@ -276,8 +299,10 @@ class InputComparison:
     # ---------------------------------------------------------------- pairs
 
     def _compare_files(self, before: _File, now: str) -> None:
-        if not _is_changed(before.path, before.version, before.at, now):
-            return
+        if _is_changed(before.path, before.version, before.at, now):
+            self._note_changed(before)
+
+    def _note_changed(self, before: _File) -> None:
         changes = self.changes
         if before.done:
             changes.changed_since.add(before.path)

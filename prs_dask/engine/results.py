@@ -90,7 +90,7 @@ class Results:
         """
         if (listed := (submission.listed, submission.complete)) != self._listed:
             self._listed = listed
-            self._journal.inputs(submission.listed, submission.fingerprint, submission.complete)
+            self._journal.inputs(submission.listed, submission.complete)
         batch: list[Committable] = []
         rows = 0
         for entry in entries:
@@ -107,6 +107,7 @@ class Results:
             node: number for node, number in process_numbers.items() if self._process_numbers.get(node, 0) != number
         }
         if batch or numbers:
+            submission.sync()
             self._committer.commit(batch, header_line=self._header, process_numbers=numbers)
             self._process_numbers.update(numbers)
             self.rows += rows

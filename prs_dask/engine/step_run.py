@@ -33,7 +33,7 @@ from prs_dask.engine.scheduler_calls import SchedulerCalls, SchedulerGone
 from prs_dask.engine.scheduler_plugin import RunPlugin
 from prs_dask.engine.submission import Submission
 from prs_dask.engine.worker_plugin import RunWorkerPlugin, run_permit
-from prs_dask.errors import ClusterError
+from prs_dask.errors import ClusterError, InputError, SettingsError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -231,7 +231,8 @@ class StepRunDriver:
     def _check_submission(self) -> None:
         error = self._submission.error
         if error is not None:
-            self.stop("Failed", f"the input could not be cut into mini-batches: {error}")
+            told = isinstance(error, SettingsError) and not isinstance(error, InputError)  # by its own first words
+            self.stop("Failed", str(error) if told else f"the input could not be cut into mini-batches: {error}")
         elif not self._submission.listed and not self._submission.ended:
             waited = time.monotonic() - self._begun
             if waited > self._first_task_seconds:

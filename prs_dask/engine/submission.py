@@ -2,18 +2,22 @@
 
 A slow store or a scan of a large file never holds up the writing of results, and the queue
 between the two is bounded, in number and in bytes: a million mini-batches are never in memory.
+
+Each batch is written into the manifest before it is handed out: a resume finds every mini-batch that
+may have been run, whatever has become of the inputs.
 """
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 
 from prs_dask.mini_batches import MiniBatch, decode, encode
+from prs_dask.output.manifest import ManifestWriter
 
 __all__ = ["Submission", "Supply"]
 
@@ -30,24 +34,26 @@ TAKEN_BYTES = 16 << 20
 """What one round sends to the scheduler at most, but for a single one that is larger."""
 
 
+_FINISHED = b""
+
+
 class Submission:
     """Lists mini-batches in order; ids count them from 0.
 
     Parameters
     ----------
     mini_batches
-        All of them, lazily, always in the same order.
-    skip
-        Is this one finished already (by an earlier part of the same step run)?
+        All of them, lazily; None in place of one that an earlier part of the same step run has finished.
+    manifest
+        Where those are written that do not stand there yet.
     """
 
-    def __init__(self, mini_batches: Iterable[MiniBatch], skip: Callable[[int], bool] = lambda _: False) -> None:
+    def __init__(self, mini_batches: Iterable[MiniBatch | None], manifest: ManifestWriter) -> None:
         self.listed = 0
         self.ended = False
         self.error: BaseException | None = None
         self._mini_batches = iter(mini_batches)
-        self._skip = skip
-        self._hash = hashlib.blake2b(digest_size=16)
+        self._manifest = manifest
         self._bytes_ahead = 0
         self._changed = threading.Condition()
         self._queue: queue.Queue[list[tuple[int | None, bytes]] | BaseException | None] = queue.Queue(BATCHES_AHEAD)
@@ -60,29 +66,31 @@ class Submission:
 
     def _list(self) -> None:
         end: BaseException | None = None
+        listed = 0
         try:
-            while not self._closed.is_set():
-                batch, size = self._next_batch()
-                if not batch:
-                    break
-                self._wait_for_room(size)
-                self._put(batch)
+            while batch := self._next_batch():
+                self._manifest.append(listed, [mini_batch for mini_batch, _ in batch], time.time())
+                listed += len(batch)
+                self._wait_for_room(sum(len(descriptor) for _, descriptor in batch))
+                self._put([(mini_batch and mini_batch.items, descriptor) for mini_batch, descriptor in batch])
+            if not self._closed.is_set():
+                self._manifest.end()
         except BaseException as error:
             end = error
         finally:
             del self._mini_batches  # what was read ahead for it ends with it
         self._put(end)
 
-    def _next_batch(self) -> tuple[list[tuple[int | None, bytes]], int]:
+    def _next_batch(self) -> list[tuple[MiniBatch | None, bytes]]:
         batch, size = [], 0
         for item in islice(self._mini_batches, BATCH):
             if self._closed.is_set():
                 break
-            batch.append((item.items, encode(item)))
+            batch.append((item, _FINISHED if item is None else encode(item)))
             size += len(batch[-1][1])
             if size >= BATCH_BYTES:
                 break
-        return batch, size
+        return batch
 
     def _wait_for_room(self, size: int) -> None:
         with self._changed:
@@ -111,8 +119,7 @@ class Submission:
                     self._bytes_ahead -= sum(len(descriptor) for _, descriptor in batch)
                     self._changed.notify_all()
                 for items, descriptor in batch:
-                    self._hash.update(descriptor)
-                    if not self._skip(self.listed):
+                    if descriptor is not _FINISHED:
                         self._ready.append((self.listed, items, descriptor))
                         self._ready_bytes += len(descriptor)
                     self.listed += 1
@@ -153,10 +160,15 @@ class Submission:
         """Is ``listed`` the number of all there are?"""
         return self.exhausted and self.error is None
 
-    @property
-    def fingerprint(self) -> str:
-        """Running hash of the descriptors listed so far, in hexadecimal."""
-        return self._hash.hexdigest()
+    def sync(self) -> None:
+        """Have all that was taken in the manifest on disk, before anything of it is journalled.
+
+        Raises
+        ------
+        OutputError
+            The disk failed or is full.
+        """
+        self._manifest.sync(self.listed)
 
     def close(self) -> None:
         """End the listing; what was not taken is dropped."""

@@ -6,6 +6,7 @@
         run.json        settings without secrets
         source.zip      the source as it was sent
         journal.jsonl   what is finished
+        inputs.jsonl.gz every mini-batch that was listed
         journal.lock    held by the driver that works on it
         logs/           what happened
         output/         unless the step's output is elsewhere; made by whoever writes there
@@ -119,6 +120,11 @@ class RunFolder:
         return self.path / "journal.jsonl"
 
     @property
+    def manifest(self) -> Path:
+        """Every mini-batch that was listed."""
+        return self.path / "inputs.jsonl.gz"
+
+    @property
     def order(self) -> Path:
         """Places of rows, with ``append_row_order="input"``."""
         return self.path / "order.records"
@@ -168,7 +174,8 @@ class RunFolder:
                 with contextlib.suppress(OSError):
                     path.rmdir()
         if self._made and self.path not in self._made:
-            for path in (self.run_json, self.source_zip, self.journal, self.order, self.path / "journal.lock"):
+            lock = self.path / "journal.lock"
+            for path in (self.run_json, self.source_zip, self.journal, self.manifest, self.order, lock):
                 path.unlink(missing_ok=True)
         self._made.clear()
 

@@ -34,7 +34,7 @@ from prs_dask.mini_batches.descriptors import (
     TextMiniBatch,
 )
 
-__all__ = ["KeptMiniBatch", "RowsHash", "from_line", "kept", "to_line"]
+__all__ = ["KeptMiniBatch", "RowsHash", "from_line", "from_lines", "kept", "to_line"]
 
 _dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -127,6 +127,22 @@ def from_line(line: str | bytes) -> KeptMiniBatch:
         raise ValueError(f"no line of a mini-batch: {line[:200]!r}") from error
 
 
+def from_lines(lines: Sequence[bytes]) -> list[KeptMiniBatch]:
+    """The same for some lines, in half the time."""
+    try:
+        found = json.loads(b"[%b]" % b",".join(lines))
+        if len(found) == len(lines):
+            return [
+                FileMiniBatch(fields[1], _split(fields[2]))
+                if len(fields) == 3 and fields[0] == "files"
+                else _made(fields)
+                for fields in found
+            ]
+    except (TypeError, KeyError, IndexError, AttributeError, RecursionError, ValueError):
+        pass
+    return [from_line(line) for line in lines]  # which says what is wrong
+
+
 def _made(fields: list[Any]) -> KeptMiniBatch:
     kind, *rest = fields
     match kind:
@@ -161,7 +177,7 @@ def _tagged(value: Any) -> dict[str, str]:
     raise TypeError(f"a partition key of type {type(value).__name__}: {value!r}")
 
 
-_READ: dict[str, Callable[[str], Any]] = {
+_TYPES: dict[str, Callable[[str], Any]] = {
     "float": float,
     "datetime": datetime.fromisoformat,
     "date": date.fromisoformat,
@@ -174,4 +190,4 @@ def _read_values(values: Sequence[Any]) -> tuple[Any, ...]:
 
 def _untagged(value: dict[str, str]) -> Any:
     ((name, text),) = value.items()
-    return _READ[name](text)
+    return _TYPES[name](text)

@@ -3,7 +3,7 @@
 ::
 
     {"crc":"5f3759df","kind":"header","format":1,"run":…,"created":…,"fingerprint":{…},"plan":{…}}
-    {"crc":…,"kind":"inputs","listed":50000,"hash":…,"complete":false}      as listing goes on
+    {"crc":…,"kind":"inputs","listed":50000,"complete":false}    as listing goes on; which they are: `manifest`
     {"crc":…,"kind":"commit","output":81920,"order":512,"finished":"0-99,105","failed":[…],"counts":{…}}
     {"crc":…,"kind":"commit",…,"parts":[[107,0,4,10]],"failed":[{"id":107,…,"part":[4,5,10]}]}    of a bisected one
     {"crc":…,"kind":"end","state":"Failed","at":…}
@@ -73,10 +73,9 @@ class Failure(NamedTuple):
 
 
 class InputsSegment(NamedTuple):
-    """The inputs listed so far: how many, and a running hash over all of them."""
+    """The inputs listed so far: how many mini-batches, and whether these are all."""
 
     listed: int
-    hash: str
     complete: bool
 
 
@@ -103,7 +102,7 @@ class JournalState:
     counts
         Sums of every commit's counts.
     inputs
-        The segments, in order.
+        How far they had been listed; None where nothing was.
     process_numbers
         For each node the next process number that is free.
     end_state
@@ -123,7 +122,7 @@ class JournalState:
     bisected: dict[int, ItemRanges] = field(default_factory=dict)
     failed_items: int = 0
     counts: dict[str, int] = field(default_factory=dict)
-    inputs: list[InputsSegment] = field(default_factory=list)
+    inputs: InputsSegment | None = None
     process_numbers: dict[int, int] = field(default_factory=dict)
     end_state: str | None = None
     resumed: int = 0
@@ -141,7 +140,7 @@ class JournalState:
             case "header":
                 self.header = {name: value for name, value in entry.items() if name not in ("crc", "kind")}
             case "inputs":
-                self.inputs.append(InputsSegment(entry["listed"], entry["hash"], entry["complete"]))
+                self.inputs = InputsSegment(entry["listed"], entry["complete"])
             case "commit":
                 self._apply_commit(entry)
             case "end":
@@ -292,9 +291,9 @@ class JournalWriter:
         os.fsync(descriptor)
         return cls(path, descriptor, state.valid_bytes)
 
-    def inputs(self, listed: int, running_hash: str, complete: bool = False) -> None:
-        """So many inputs were listed so far, this is the hash over all of them."""
-        self._write("inputs", listed=listed, hash=running_hash, complete=complete)
+    def inputs(self, listed: int, complete: bool = False) -> None:
+        """So many mini-batches were listed so far."""
+        self._write("inputs", listed=listed, complete=complete)
 
     def commit(
         self,

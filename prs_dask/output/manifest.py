@@ -73,6 +73,8 @@ class ManifestState:
         How many mini-batches.
     complete
         Has the listing ended with the last of them?
+    was_complete
+        Had it ended before, perhaps with fewer?
     valid_bytes
         So much of the file is whole members; the rest is to be cut off.
     """
@@ -80,6 +82,7 @@ class ManifestState:
     header: Mapping[str, Any]
     count: int
     complete: bool
+    was_complete: bool
     valid_bytes: int
 
 
@@ -234,17 +237,18 @@ def read_manifest(path: Path) -> ManifestState:
         There is none, its first line is not whole, or it is of a newer version.
     """
     header: Mapping[str, Any] | None = None
-    count, complete, valid_bytes = 0, False, 0
+    count, complete, was_complete, valid_bytes = 0, False, False, 0
     for first, _, lines, stop in _parsed(path):
         valid_bytes = stop
         if header is None:
             header = first
             continue
         count, complete = first["first"] + len(lines), "complete" in first
+        was_complete = was_complete or complete
     if header is None:
         fault = Fault(str(path), "no whole first line", "the manifest of a step run", "a new step run")
         raise OutputError([fault])
-    return ManifestState(header, count, complete, valid_bytes)
+    return ManifestState(header, count, complete, was_complete, valid_bytes)
 
 
 def read_members(path: Path) -> Iterator[Member]:

@@ -40,8 +40,15 @@ class Preparation:
     input_names: tuple[str, ...]
 
 
-def prepare(config: ParallelRunConfig, options: EngineOptions, inputs: Sequence[Dataset]) -> Preparation:
+def prepare(
+    config: ParallelRunConfig, options: EngineOptions, inputs: Sequence[Dataset], *, reads_inputs: bool = True
+) -> Preparation:
     """Everything that can go wrong before anything is started goes wrong here.
+
+    Parameters
+    ----------
+    reads_inputs
+        Look at the inputs' files, and find out how they are to be read; otherwise there are no ``readers``.
 
     Raises
     ------
@@ -61,14 +68,14 @@ def prepare(config: ParallelRunConfig, options: EngineOptions, inputs: Sequence[
         import cloudpickle
 
         script_object = cloudpickle.dumps(config.entry_script)
-    for dataset in inputs:
+    for dataset in inputs if reads_inputs else ():
         dataset.check()
     return Preparation(
         run_limits(config, options),
         rows,
         source,
         script_object,
-        tuple(dataset.reader() for dataset in inputs),
+        tuple(dataset.reader() for dataset in inputs if reads_inputs),
         tuple(dataset.name or str(index) for index, dataset in enumerate(inputs)),
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,10 @@ from zipfile import BadZipFile
 from prs_dask.attempts.judge import Counts
 from prs_dask.errors import Fault, OutputError, ResumeError, SettingsError
 from prs_dask.logs.run_folder import RunFolder
-from prs_dask.mini_batches import MiniBatch, encode
-from prs_dask.output.journal import InputsSegment, JournalState, read_journal
+from prs_dask.output.journal import JournalState, read_journal
 from prs_dask.output.journal_lock import JournalLock
 from prs_dask.pipeline.differences import differences, source_fault
+from prs_dask.pipeline.earlier_inputs import EarlierInputs
 from prs_dask.pipeline.run_record import FORMAT, fingerprint
 from prs_dask.pipeline.source import SourceArchive, changed_files
 
@@ -158,15 +158,28 @@ class Earlier:
         if changes:
             yield source_fault(changes)
 
-    def mini_batches(self, step: ParallelRunStep, config: ParallelRunConfig) -> Iterator[MiniBatch]:
-        """All mini-batches in the order of their ids, as they were in the earlier part, and those it had not listed.
+    def inputs(self, step: ParallelRunStep, config: ParallelRunConfig) -> EarlierInputs:
+        """The inputs as they were listed, compared with what they are now.
 
         Raises
         ------
         ResumeError
-            While iterating: they are not those of the earlier part.
+            They have changed; names the files.
+        OutputError
+            The manifest is missing or damaged.
         """
-        return _checked(step.mini_batches(config), self.journal.inputs)
+        size = step.mini_batch_size(config)
+        inputs = EarlierInputs(self.folder.manifest, step.inputs_of(config), size, self.has_ended)
+        last = max((stop for _, stop in (*self.journal.finished.ranges(), *self.journal.failed.ranges())), default=0)
+        if last > inputs.state.count:
+            found = f"{inputs.state.count:,} mini-batches, but mini-batch {last - 1} has ended"
+            raise OutputError([Fault(f"{self.folder.manifest}", found, "the file as it was written", "a copy of that")])
+        inputs.compare(self.accept_changes)
+        return inputs
+
+    def has_ended(self, mini_batch: int) -> bool:
+        """Is it finished, or has it failed and is not to be tried again?"""
+        return mini_batch in self.journal.finished or mini_batch in self.journal.failed
 
 
 def _check_record(folder: RunFolder, record: Mapping[str, Any]) -> None:
@@ -203,26 +216,3 @@ def _check_header(folder: RunFolder, record: Mapping[str, Any], journal: Journal
     if not same or journal.header["run"] != record["run_id"]:
         found = "other settings than the journal's check sum tells: it was changed by hand"
         raise OutputError([Fault(f"{folder.run_json}", found, "the file as it was written", "a copy of that")])
-
-
-def _checked(mini_batches: Iterator[MiniBatch], segments: Sequence[InputsSegment]) -> Iterator[MiniBatch]:
-    """The same, compared with the running hash that the journal has of those listed before."""
-    hashes = {segment.listed: segment for segment in segments}
-    last, listed = max(hashes, default=0), 0
-    running = hashlib.blake2b(digest_size=16)
-    for mini_batch in mini_batches:
-        if listed < last:
-            running.update(encode(mini_batch))
-            listed += 1
-            if listed in hashes and hashes[listed].hash != running.hexdigest():
-                raise _changed(listed)
-        elif hashes and hashes[last].complete:
-            raise _changed(listed)
-        yield mini_batch
-    if listed < last:
-        raise _changed(listed)
-
-
-def _changed(listed: int) -> ResumeError:
-    found = f"other mini-batches than before among the first {listed + 1:,}"
-    return ResumeError([Fault("inputs", found, "the inputs as they were when the step run began", "a new step run")])

@@ -11,17 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prs_dask.datasets.kept_reader import kept_reader
 from prs_dask.errors import Fault, OutputError
 from prs_dask.output.append_file import AppendFile
 from prs_dask.output.committer import Committer
 from prs_dask.output.journal import JournalState, JournalWriter
 from prs_dask.output.journal_lock import JournalLock
+from prs_dask.output.manifest import ManifestState, ManifestWriter
 from prs_dask.output.order_file import OrderFile
 from prs_dask.output.piece_store import PieceStore
 from prs_dask.pipeline.run_record import fingerprint, utc_now
 
 if TYPE_CHECKING:
     from prs_dask.logs.run_folder import RunFolder
+    from prs_dask.pipeline.preparation import Preparation
     from prs_dask.pipeline.source import SourceArchive
 
 __all__ = ["RunFiles"]
@@ -40,6 +43,7 @@ class RunFiles:
         self,
         lock: JournalLock,
         journal: JournalWriter,
+        manifest: ManifestWriter,
         state: JournalState,
         output: AppendFile | None,
         order: OrderFile | None,
@@ -47,6 +51,7 @@ class RunFiles:
     ) -> None:
         self.lock = lock
         self.journal = journal
+        self.manifest = manifest
         self.output = output
         self.order = order
         self.pieces = pieces
@@ -63,7 +68,7 @@ class RunFiles:
         folder: RunFolder,
         lock: JournalLock,
         record: Mapping[str, Any],
-        source: SourceArchive | None,
+        preparation: Preparation,
     ) -> RunFiles:
         """Write what a resume needs, begin the journal, and then the output.
 
@@ -73,8 +78,13 @@ class RunFiles:
             The output exists or belongs to another step run. It was not changed.
         """
         lock.sign()
+        source = preparation.source
         _write_record(folder, record, source)
-        folder.journal.unlink(missing_ok=True)  # one that the kill of its driver has left without a header
+        for path in (folder.journal, folder.manifest):  # which the kill of their driver has left without a header
+            path.unlink(missing_ok=True)
+        manifest = ManifestWriter.create(
+            folder.manifest, {"inputs": [kept_reader(reader) for reader in preparation.readers]}
+        )
         journal = JournalWriter.create(
             folder.journal,
             run=record["run_id"],
@@ -82,7 +92,7 @@ class RunFiles:
             fingerprint=fingerprint(record, source.digest if source is not None else None),
             plan={"mini_batch_size": record["settings"]["mini_batch_size"], "inputs": len(record["inputs"])},
         )
-        return cls._joined(folder, lock, record, journal, None)
+        return cls._joined(folder, lock, record, journal, manifest, None)
 
     @classmethod
     def go_on(
@@ -90,8 +100,9 @@ class RunFiles:
         folder: RunFolder,
         lock: JournalLock,
         record: Mapping[str, Any],
-        source: SourceArchive | None,
+        preparation: Preparation,
         state: JournalState,
+        listed: ManifestState,
     ) -> RunFiles:
         """Go on behind the journal's last line; what lies beyond it is cut off.
 
@@ -100,9 +111,10 @@ class RunFiles:
         OutputError
             The output is not as the journal says: gone, shorter, or another step run's.
         """
-        files = cls._joined(folder, lock, record, JournalWriter.reopen(folder.journal, state), state)
+        manifest = ManifestWriter.reopen(folder.manifest, listed)
+        files = cls._joined(folder, lock, record, JournalWriter.reopen(folder.journal, state), manifest, state)
         lock.sign()
-        _write_record(folder, record, source)
+        _write_record(folder, record, preparation.source)
         return files
 
     @classmethod
@@ -112,6 +124,7 @@ class RunFiles:
         lock: JournalLock,
         record: Mapping[str, Any],
         journal: JournalWriter,
+        manifest: ManifestWriter,
         state: JournalState | None,
     ) -> RunFiles:
         settings, owner, output_folder = record["settings"], record["run_folder"], Path(record["output"])
@@ -129,11 +142,11 @@ class RunFiles:
             else:
                 _make(output_folder)
         except BaseException:
-            for part in (journal, order, pieces):
+            for part in (journal, manifest, order, pieces):
                 if part is not None:
                     part.close()
             raise
-        return cls(lock, journal, state or JournalState(), output, order, pieces)
+        return cls(lock, journal, manifest, state or JournalState(), output, order, pieces)
 
     def begin_part(self, *, retry_failed: bool) -> None:
         """The journal's line that a further part begins here; on disk when this returns."""
@@ -145,7 +158,7 @@ class RunFiles:
         if self.output is not None and not self.output.is_finished:
             with contextlib.suppress(OSError):
                 self.output.keep_partial()
-        for part in (self.order, self.pieces):
+        for part in (self.manifest, self.order, self.pieces):
             if part is not None:
                 part.close()
         with contextlib.suppress(OSError):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.datasets import Dataset
 from prs_dask.logs.run_folder import RunFolder
+from prs_dask.mini_batches import MiniBatch
 from prs_dask.output.journal_lock import JournalLock
 from prs_dask.pipeline.outputs import OutputFileDatasetConfig, output_path
 from prs_dask.pipeline.preparation import prepare
@@ -58,12 +62,15 @@ def _step_run(step: ParallelRunStep, path: Path | None, compute_target: Any, ear
         from prs_dask.clusters import check_target
 
         check_target(target)
-    preparation = prepare(config, step.options, step.inputs_of(config))
+    goes_on = earlier is not None and earlier.journal.header is not None
+    preparation = prepare(config, step.options, step.inputs_of(config), reads_inputs=not goes_on)
     now, short_id = time.time(), uuid.uuid4().hex[:8]
     folder = earlier.folder if earlier is not None else RunFolder.create(path, step.name, now, short_id)
     places = Places(step.placed, folder.path / "side_inputs")
     lock = earlier.lock if earlier is not None else JournalLock.take(folder.path)
     files: RunFiles | None = None
+    mini_batches: Callable[[], Iterator[MiniBatch | None]]
+    notes: Sequence[str]
     try:
         output_folder = step.output_path or folder.output
         salt = earlier.salt if earlier is not None else os.urandom(16)
@@ -80,11 +87,16 @@ def _step_run(step: ParallelRunStep, path: Path | None, compute_target: Any, ear
         if earlier is not None:
             record |= {name: earlier.record[name] for name in ("run_id", "created", "run_folder")}
             earlier.refuse_changes(record, preparation.source)
-        places.link()
-        if earlier is None or earlier.journal.header is None:
-            files = RunFiles.begin(folder, lock, record, preparation.source)
+        if earlier is None or not goes_on:
+            places.link()
+            files = RunFiles.begin(folder, lock, record, preparation)
+            mini_batches, notes = partial(step.mini_batches, config), ()
         else:
-            files = RunFiles.go_on(folder, lock, record, preparation.source, earlier.journal)
+            inputs = earlier.inputs(step, config)
+            preparation = replace(preparation, readers=inputs.readers)
+            mini_batches, notes = inputs.mini_batches, inputs.notes
+            places.link()
+            files = RunFiles.go_on(folder, lock, record, preparation, earlier.journal, inputs.state)
             if files.is_finished:
                 earlier = earlier.without_retries()
             files.begin_part(retry_failed=earlier.retry_failed)
@@ -100,6 +112,8 @@ def _step_run(step: ParallelRunStep, path: Path | None, compute_target: Any, ear
             input_paths=places.named(step.inputs),
             places=places,
             files=files,
+            mini_batches=mini_batches,
+            notes=notes,
             earlier=earlier,
         )
     except BaseException:

@@ -120,7 +120,7 @@ class ParallelRunStep:
         Parameters
         ----------
         resumes
-            The output may exist already.
+            The output may exist already, and the files of the inputs are compared with those of before later on.
 
         Raises
         ------
@@ -130,7 +130,8 @@ class ParallelRunStep:
         faults: list[Fault] = []
         for dataset in self.inputs_of(self.config.resolve()):
             try:
-                dataset.check()
+                if not (resumes and dataset.paths):
+                    dataset.check()
             except SettingsError as error:
                 faults += error.faults
         for one in self.placed:
@@ -162,10 +163,13 @@ class ParallelRunStep:
         """The inputs, grouped by the config's ``partition_keys``."""
         return tuple(dataset.grouped_by(config.partition_keys or ()) for dataset in self.inputs)
 
+    def mini_batch_size(self, config: ParallelRunConfig) -> int:
+        """Files, or bytes."""
+        return config.files_per_mini_batch if self.inputs[0].kind == "file" else config.bytes_per_mini_batch
+
     def mini_batches(self, config: ParallelRunConfig) -> Iterator[MiniBatch]:
         """All mini-batches of all inputs, lazily, in the order of their ids."""
-        files = self.inputs[0].kind == "file"
-        size = config.files_per_mini_batch if files else config.bytes_per_mini_batch
+        size = self.mini_batch_size(config)
         inputs = enumerate(self.inputs_of(config))
         return chain.from_iterable(dataset.mini_batches(size, index) for index, dataset in inputs)
 
@@ -196,7 +200,7 @@ class ParallelRunStep:
             self.mini_batches(config),
             n,
             seconds,
-            mini_batch_size=None if config.partition_keys else _shown_size(config, inputs[0].kind),
+            mini_batch_size=None if config.partition_keys else self.mini_batch_size(config),
             partition_keys=config.partition_keys or (),
         )
 
@@ -253,11 +257,6 @@ class ParallelRunStep:
 
     def __repr__(self) -> str:
         return f"ParallelRunStep(name={self.name!r}, inputs={list(self.inputs)!r}, output={self.output!r})"
-
-
-def _shown_size(config: ParallelRunConfig, kind: str) -> int:
-    """Files, or bytes."""
-    return config.files_per_mini_batch if kind == "file" else config.bytes_per_mini_batch
 
 
 def _input_faults(inputs: Sequence[Dataset]) -> list[Fault]:

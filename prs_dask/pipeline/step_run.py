@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ from prs_dask.redaction import Redactor
 if TYPE_CHECKING:
     from prs_dask.clusters import OpenCluster
     from prs_dask.config import ParallelRunConfig
+    from prs_dask.mini_batches import MiniBatch
     from prs_dask.pipeline.resume import Earlier
     from prs_dask.pipeline.step import ParallelRunStep
 
@@ -84,6 +85,8 @@ class StepRun:
         input_paths: tuple[tuple[str, str], ...],
         places: Places,
         files: RunFiles,
+        mini_batches: Callable[[], Iterator[MiniBatch | None]],
+        notes: Sequence[str] = (),
         earlier: Earlier | None = None,
     ) -> None:
         self._prepare(step, record, run_folder, output_folder)
@@ -94,6 +97,8 @@ class StepRun:
         self._input_paths = input_paths
         self._places = places
         self._files = files
+        self._mini_batches = mini_batches
+        self._notes = notes
         self._earlier = earlier
         if earlier is not None:
             self._situation = Situation(counts=earlier.counts, rows=earlier.rows)
@@ -327,7 +332,7 @@ class StepRun:
             f" and {counts.failed:,} failed; the others are run"
         )
         self._tree.resumed(text, time.time(), failed_again=self._earlier.retry_failed)
-        return [text]
+        return [text, *self._notes]
 
     def _bring_side_inputs(self) -> None:
         if not self._step.placed:
@@ -349,9 +354,8 @@ class StepRun:
 
     def _drive(self, cluster: OpenCluster) -> Verdict:
         config, preparation, files, earlier = self._config, self._preparation, self._files, self._earlier
-        step, journal = self._step, earlier.journal if earlier is not None else JournalState()
-        mini_batches = earlier.mini_batches(step, config) if earlier is not None else step.mini_batches(config)
-        submission = Submission(mini_batches, skip=files.committer.__contains__)
+        journal = earlier.journal if earlier is not None else JournalState()
+        submission = Submission(self._mini_batches(), files.manifest)
         recorder = TreeRecorder(self._tree, submission.mini_batch)
         results = Results(
             files.committer, files.journal, files.pieces, recorder, self._situation.rows, self._redactor.text

@@ -39,6 +39,30 @@ def test_what_is_left_keeps_its_order_before_and_behind_the_last_pair(now, data)
         assert list(pairing.rest()) == now[last + 1 :]
 
 
+@given(st.lists(LISTINGS), LISTINGS)
+def test_some_in_one_go_come_to_the_same_as_one_by_one(before, now):
+    pairing, pairs = Pairing(now, key=lambda one: one), []
+    for some in before:
+        equal = pairing.add_equal(tuple(some))
+        assert equal == () or equal == tuple(some)
+        pairs += zip(equal, equal, strict=True) if equal else [pair for one in some for pair in pairing.add(one, one)]
+    pairs += pairing.search(to_the_end=True)
+    together = [one for some in before for one in some]
+    assert Counter(one for one, _ in pairs) == Counter(together) & Counter(now)
+    assert Counter(pairing.only_before()) == Counter(together) - Counter(now)
+    assert Counter([*pairing.only_now(), *pairing.rest()]) == Counter(now) - Counter(together)
+
+
+def test_some_in_one_go_are_found_again_behind_an_added_one():
+    pairing = Pairing(["a", "new", "b", "c", "d", "e"], key=str)
+    assert pairing.add_equal(("a", "b")) == ()
+    assert [pair for one in "ab" for pair in pairing.add(one, one)] == [("a", "a"), ("b", "b")]
+    assert pairing.add_equal(("c", "d")) == ("c", "d")
+    assert list(pairing.search(to_the_end=True)) == []
+    assert pairing.only_now() == ["new"]
+    assert list(pairing.rest()) == ["e"]
+
+
 def test_nothing_waits_where_the_two_are_equal_and_the_rest_is_not_drawn():
     drawn = []
 
@@ -49,7 +73,7 @@ def test_nothing_waits_where_the_two_are_equal_and_the_rest_is_not_drawn():
 
     pairing = Pairing(now(), key=str)
     for number in range(500):
-        assert pairing.add(str(number), number) == ((number, number),)
+        assert pairing.add(str(number), number) == [(number, number)]
     assert list(pairing.search(to_the_end=False)) == []
     assert len(drawn) == 500
     assert list(pairing.rest()) == list(range(500, 1000))

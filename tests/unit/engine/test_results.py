@@ -58,7 +58,7 @@ class Recording:
 
     def __init__(self):
         self.calls = []
-        self.listed, self.fingerprint, self.complete = 0, "", False
+        self.listed, self.complete = 0, False
 
     def commit(self, batch, header_line=b"", process_numbers=None):
         self.calls.append(("commit", [number for each in batch for number in each.ids], header_line, process_numbers))
@@ -84,9 +84,9 @@ def make():
 def test_a_round_is_one_commit_and_the_logs_come_after_it():
     recording, results = make()
     results.write([entry(record(1)), {"kind": "note", "time": 1.0, "text": "x"}, entry(record(2))], {}, recording)
-    assert recording.names()[0] == "commit"
+    assert recording.names()[:2] == ["sync", "commit"]
     assert recording.names().count("commit") == 1
-    assert recording.calls[0][1] == [1, 2]
+    assert recording.calls[1][1] == [1, 2]
     assert ("note", 1.0, "x") in recording.calls
     assert results.rows == 4
 
@@ -103,14 +103,14 @@ def test_process_numbers_are_journalled_when_they_change_even_without_results():
     results.write([], {0: 2}, recording)
     results.write([], {0: 2}, recording)
     results.write([], {0: 3}, recording)
-    assert [call[3] for call in recording.calls] == [{0: 2}, {0: 3}]
+    assert [call[3] for call in recording.calls if call[0] == "commit"] == [{0: 2}, {0: 3}]
 
 
-def test_inputs_are_journalled_before_the_commit_of_the_same_round():
+def test_inputs_are_journalled_and_their_manifest_is_on_disk_before_the_commit_of_the_same_round():
     recording, results = make()
-    recording.listed, recording.fingerprint, recording.complete = 10, "abc", True
+    recording.listed, recording.complete = 10, True
     results.write([entry(record(1))], {}, recording)
-    assert recording.names()[:2] == ["inputs", "commit"]
+    assert recording.names()[:3] == ["inputs", "sync", "commit"]
 
 
 def test_pieces_are_stored_before_the_commit_that_wants_them():

@@ -8,6 +8,8 @@ import pytest
 
 from prs_dask.engine.submission import BATCH, BATCHES_AHEAD, BYTES_AHEAD, TAKEN_BYTES, Submission
 from prs_dask.mini_batches import FileMiniBatch, FrameMiniBatch, decode
+from prs_dask.mini_batches.json_form import from_line
+from prs_dask.output.manifest import ManifestWriter, read_manifest, read_members
 
 
 def mini_batches(count=None):
@@ -26,11 +28,18 @@ def take_all(submission, count=100, seconds=10.0):
 
 
 @pytest.fixture
-def submit(no_leaks):
+def manifest(tmp_path):
+    writer = ManifestWriter.create(tmp_path / "inputs.jsonl.gz", {})
+    yield writer
+    writer.close()
+
+
+@pytest.fixture
+def submit(no_leaks, manifest):
     made = []
 
-    def make(*arguments, **keywords):
-        made.append(Submission(*arguments, **keywords))
+    def make(mini_batches):
+        made.append(Submission(mini_batches, manifest))
         return made[-1]
 
     yield make
@@ -120,20 +129,68 @@ def test_take_does_not_wait_for_a_slow_listing(submit):
     assert len(take_all(submission)) == 1
 
 
-def test_what_is_skipped_keeps_its_id_and_its_place_in_the_fingerprint(submit):
-    everything, some = submit(mini_batches(1000)), submit(mini_batches(1000), skip=lambda number: number % 3 == 0)
-    take_all(everything)
-    taken = take_all(some)
+def held(manifest):
+    return [from_line(line) for member in read_members(manifest.path) for line in member.lines]
+
+
+def test_what_is_finished_keeps_its_id_and_is_not_taken(submit, manifest):
+    manifest.append(0, list(mini_batches(1000)), 1.0)
+    submission = submit(one if number % 3 else None for number, one in enumerate(mini_batches(1000)))
+    taken = take_all(submission)
     assert [number for number, _, _ in taken] == [number for number in range(1000) if number % 3]
-    assert some.listed == 1000
-    assert some.fingerprint == everything.fingerprint
+    assert submission.listed == 1000
 
 
-def test_the_fingerprint_tells_inputs_apart(submit):
-    one, other = submit(mini_batches(100)), submit(mini_batches(101))
-    take_all(one)
-    take_all(other)
-    assert one.fingerprint != other.fingerprint
+def test_everything_stands_in_the_manifest_before_it_is_taken(submit, manifest):
+    submission = submit(mini_batches(2 * BATCH + 7))
+    while not submission.exhausted:
+        submission.take(50)
+        assert submission.listed <= manifest.count
+    assert held(manifest) == list(mini_batches(2 * BATCH + 7))
+    assert read_manifest(manifest.path).complete
+
+
+def test_what_stands_in_the_manifest_already_is_not_written_again(submit, manifest):
+    manifest.append(0, list(mini_batches(300)), 1.0)
+    take_all(submit(itertools.chain([None] * 300, itertools.islice(mini_batches(400), 300, None))))
+    assert held(manifest) == list(mini_batches(400))
+
+
+def test_a_listing_that_breaks_off_is_not_told_to_be_complete(submit, manifest):
+    def breaks():
+        yield from mini_batches(BATCH)
+        raise OSError("the store is gone")
+
+    take_all(submit(breaks()))
+    assert read_manifest(manifest.path).count == BATCH
+    assert not read_manifest(manifest.path).complete
+
+
+def test_a_listing_that_was_closed_is_not_told_to_be_complete(submit, manifest):
+    submission = submit(mini_batches())
+    submission.take(10)
+    submission.close()
+    assert not read_manifest(manifest.path).complete
+
+
+def test_a_full_disk_ends_the_listing_with_its_advice(submit, manifest, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    submission = submit(mini_batches(10))
+    assert take_all(submission) == []
+    assert "free some room, then resume" in str(submission.error)
+
+
+def test_sync_brings_what_was_taken_to_the_disk(submit, manifest, monkeypatch):
+    synced = []
+    submission = submit(mini_batches(10))
+    take_all(submission)
+    monkeypatch.setattr("os.fsync", synced.append)
+    submission.sync()
+    submission.sync()
+    assert len(synced) == 1
 
 
 def test_an_error_ends_the_listing_after_what_was_listed_before(submit):

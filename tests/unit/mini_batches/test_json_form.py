@@ -18,7 +18,7 @@ from prs_dask.mini_batches import (
     RowGroupMiniBatch,
     TextMiniBatch,
 )
-from prs_dask.mini_batches.json_form import RowsHash, from_line, kept, to_line
+from prs_dask.mini_batches.json_form import RowsHash, from_line, from_lines, kept, to_line
 
 PATHS = st.binary(max_size=20).map(lambda name: name.decode("utf-8", "surrogateescape")) | st.text(max_size=10)
 NUMBERS = st.integers(-1, 1 << 62)
@@ -53,6 +53,20 @@ def test_what_is_read_is_what_was_written(mini_batch):
     line = to_line(mini_batch)
     assert with_types(from_line(line)) == with_types(kept(mini_batch))
     assert from_line(line.encode("ascii")) == from_line(line)
+
+
+@given(st.lists(MINI_BATCHES, max_size=5))
+def test_some_lines_are_read_as_each_is(mini_batches):
+    lines = [to_line(one).encode("ascii") for one in mini_batches]
+    assert with_types(tuple(from_lines(lines))) == with_types(tuple(map(from_line, lines)))
+
+
+@pytest.mark.parametrize(
+    "lines", [[b'["query",0]', b"7"], [b'["query",0],["query",0]'], [b'["query",0', b"0]"], [b"{}"]]
+)
+def test_some_lines_of_which_one_is_another_are_refused(lines):
+    with pytest.raises(ValueError, match="mini-batch|Extra data|Expecting|unpack"):
+        from_lines(lines)
 
 
 @given(MINI_BATCHES)
