@@ -46,10 +46,19 @@ class EarlierInputs:
     ended
         Is this mini-batch finished, or not to be tried again?
 
+    Attributes
+    ----------
+    state
+        Of the manifest.
+    readers
+        How the inputs were read when the step run began.
+    notes
+        What has changed and does not matter, after `compare`.
+
     Raises
     ------
     OutputError
-        The manifest is missing or damaged.
+        The manifest is missing, damaged, or that of another step.
     """
 
     def __init__(
@@ -65,16 +74,9 @@ class EarlierInputs:
         self._last: KeptMiniBatch | None = None
         self._last_input = -1
         self._open = [0 for _ in inputs]
+        self.readers = self._readers()
 
-    @property
-    def readers(self) -> tuple[ReadSpec, ...]:
-        """How the inputs were read when the step run began.
-
-        Raises
-        ------
-        OutputError
-            They are those of another step.
-        """
+    def _readers(self) -> tuple[ReadSpec, ...]:
         try:
             return tuple(reader_as_kept(*one) for one in zip(self._inputs, self.state.header["inputs"], strict=True))
         except (KeyError, TypeError, ValueError) as error:
@@ -95,7 +97,8 @@ class EarlierInputs:
             place = 0
             for index, some in groupby(mini_batches, key=attrgetter("input")):
                 together = list(some)
-                self._take(index, together, done[place : place + len(together)], member.at, again.get(index))
+                ended = done[place : place + len(together)]
+                self._take(member.first + place, together, ended, member.at, again.get(index))
                 place += len(together)
         faults: list[Fault] = []
         for number, comparison in enumerate(self._comparisons):
@@ -111,14 +114,15 @@ class EarlierInputs:
             raise ResumeError(faults)
 
     def _take(
-        self, index: int, some: list[KeptMiniBatch], done: list[bool], at: float, again: _RowsAgain | None
+        self, first: int, some: list[KeptMiniBatch], done: list[bool], at: float, again: _RowsAgain | None
     ) -> None:
-        """Mini-batches of one input, as they follow each other."""
+        """Mini-batches of one input, as they follow each other, from an id on."""
+        index = some[0].input
         self._last, self._last_input = some[-1], max(self._last_input, index)
         self._open[index] += done.count(False)
         if again is not None:
-            for mini_batch in some:
-                again.take(mini_batch)
+            for number, mini_batch in enumerate(some, first):
+                again.take(number, mini_batch)
         if (comparison := self._comparisons[index]) is not None:
             comparison.take(some, done, at)
 
@@ -143,7 +147,7 @@ class EarlierInputs:
                 elif self._is_listed(mini_batch.input) and not self._open[mini_batch.input]:
                     yield None  # all of it has ended: nothing is computed again
                 else:
-                    rows = again[mini_batch.input].take(mini_batch)
+                    rows = again[mini_batch.input].take(number, mini_batch)
                     yield None if ended else rows
         for number, rows_again in again.items():
             if self._is_listed(number) and self._open[number]:
@@ -209,13 +213,13 @@ class _RowsAgain:
         self._now = now
         self._name = name
 
-    def take(self, before: KeptMiniBatch) -> MiniBatch:
+    def take(self, number: int, before: KeptMiniBatch) -> MiniBatch:
         """The next one, which has to be what it was."""
         now = next(self._now, None)
         if now is None:
-            raise self._differs(f"{before.detail} are not there any more")
+            raise self._differs(f"no rows for mini-batch {number} ({before.detail}) any more")
         if kept(now) != before:
-            raise self._differs(f"{now.detail} are not what {before.detail} were")
+            raise self._differs(f"mini-batch {number} ({now.detail}) is not what it was ({before.detail})")
         return now
 
     def end(self) -> None:

@@ -109,7 +109,7 @@ def test_every_torn_end_costs_the_last_member_only_and_can_be_gone_on_from(creat
         b"\0" * 4096,
         b"\x1f\x8b",
         b"no gzip at all",
-        *map(gzip.compress, [b"", b"{}\n", b'{"first":7}\n', b"[1]\n", b"\n"]),
+        *[gzip.compress(text, mtime=0) for text in (b"", b"{}\n", b'{"first":7}\n', b"[1]\n", b"\n")],
     ],
 )
 def test_an_end_that_is_none_of_ours_is_cut_off(create, path, reopen, tail):
@@ -210,7 +210,7 @@ def test_a_second_manifest_is_refused_and_one_that_cannot_be_started_leaves_noth
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x1f\x8b", gzip.compress(b"[]\n"), gzip.compress(b"{}\n"), gzip.compress(b"x\n")]
+    "content", [b"", b"\x1f\x8b", *[gzip.compress(text, mtime=0) for text in (b"[]\n", b"{}\n", b"x\n")]]
 )
 def test_a_file_without_a_first_line_is_refused(path, content):
     path.write_bytes(content)
