@@ -25,6 +25,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, NamedTuple, TypeAlias
 
 from prs_dask.mini_batches.descriptors import (
+    BisectedMiniBatch,
     FileMiniBatch,
     FrameMiniBatch,
     MiniBatch,
@@ -62,6 +63,8 @@ KeptMiniBatch: TypeAlias = FileMiniBatch | TextMiniBatch | RowGroupMiniBatch | P
 
 def kept(mini_batch: MiniBatch) -> KeptMiniBatch:
     """What `from_line` makes of a mini-batch's line: itself, but for rows in memory."""
+    if isinstance(mini_batch, BisectedMiniBatch):
+        raise TypeError("a part of a mini-batch is in no listing: the whole is")
     if not isinstance(mini_batch, FrameMiniBatch):
         return mini_batch
     digest = hashlib.blake2b(mini_batch.data, digest_size=16).hexdigest()
@@ -74,7 +77,7 @@ def to_line(mini_batch: MiniBatch) -> str:
     Raises
     ------
     TypeError
-        A key has a value of a type that no path tells.
+        A key has a value of a type that no path tells; or it is no whole mini-batch.
     """
     if isinstance(mini_batch, FileMiniBatch) and not (mini_batch.versions or mini_batch.values):
         paths = _joined(mini_batch.paths)  # local files, in millions
@@ -92,10 +95,9 @@ def _plain(mini_batch: KeptMiniBatch) -> list[Any]:
             return _short(["row_groups", input_index, path, first, stop, items, version], 5)
         case PartMiniBatch(input_index, parts, values, key_types):
             return _short(["combination", input_index, [*map(_plain, parts)], _values(values), list(key_types)], 4)
-        case QueryMiniBatch(input_index):
-            return ["query", input_index]
-        case RowsHash(input_index, digest, first, items):
-            return ["rows", input_index, digest, first, items]
+        case QueryMiniBatch():
+            return ["query", *mini_batch]
+    return ["rows", *mini_batch]
 
 
 def _short(fields: list[Any], least: int) -> list[Any]:

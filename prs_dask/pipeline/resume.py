@@ -170,9 +170,11 @@ class Earlier:
         """
         size = step.mini_batch_size(config)
         inputs = EarlierInputs(self.folder.manifest, step.inputs_of(config), size, self.has_ended)
-        last = max((stop for _, stop in (*self.journal.finished.ranges(), *self.journal.failed.ranges())), default=0)
-        if last > inputs.state.count:
-            found = f"{inputs.state.count:,} mini-batches, but mini-batch {last - 1} has ended"
+        journal = self.journal
+        ids = (*journal.finished.ranges(), *journal.failed.ranges())
+        last = max(*(stop - 1 for _, stop in ids), *journal.bisected, -1, -1)
+        if last >= inputs.state.count:
+            found = f"{inputs.state.count:,} mini-batches, but mini-batch {last} has ended"
             raise OutputError([Fault(f"{self.folder.manifest}", found, "the file as it was written", "a copy of that")])
         inputs.compare(self.accept_changes)
         return inputs

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prs_dask.mini_batches import (
+    BisectedMiniBatch,
     FileMiniBatch,
     FrameMiniBatch,
+    Part,
     PartMiniBatch,
     QueryMiniBatch,
     RowGroupMiniBatch,
@@ -112,6 +114,11 @@ def test_the_form_is_what_journals_of_this_version_hold():
 def test_another_line_is_refused(line):
     with pytest.raises(ValueError, match="mini-batch|JSON|Expecting|unpack"):
         from_line(line)
+
+
+def test_a_part_of_a_mini_batch_is_refused():
+    with pytest.raises(TypeError, match="a part of a mini-batch is in no listing"):
+        to_line(BisectedMiniBatch(FileMiniBatch(0, ("/a",)), Part(3, 0, 1, 2)))
 
 
 def test_a_value_that_no_path_tells_is_refused():
