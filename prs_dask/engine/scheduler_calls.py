@@ -72,8 +72,8 @@ class SchedulerCalls:
         while True:
             begun = time.monotonic()
             try:
-                operation = getattr(self._usable_scheduler(), OP)
-                answer: dict[str, Any] = self._client.sync(
+                operation = getattr(self._usable_scheduler(lost), OP)
+                answer: dict[str, Any] | None = self._client.sync(
                     operation, run=self._run_id, call=call, callback_timeout=self._one_try, **arguments
                 )
             except (OSError, RuntimeError, UnboundLocalError) as problem:  # the last: Dask's, for a call it cancels
@@ -86,6 +86,8 @@ class SchedulerCalls:
                     lost += took
                 self._give_up(silent, lost, problem)
                 continue
+            if answer is None:  # what Dask answers to an op that it does not know
+                raise self._closed("")
             if "fault" in answer:
                 raise ClusterError(answer["fault"])
             if answer.get("closed"):
@@ -96,9 +98,11 @@ class SchedulerCalls:
     def _one_try(self) -> float:
         return max(1.0, min(TRY_SECONDS, self._patience))
 
-    def _usable_scheduler(self) -> Any:
+    def _usable_scheduler(self, lost: float = 0.0) -> Any:
         client = self._client
         if client.scheduler is None or client.status in ("closing", "closed"):
+            if lost:  # it has closed itself, since it could not connect again
+                raise self._lost(lost, "")
             raise SchedulerGone(
                 f"the Client of the scheduler at {self._address} was closed while the step run went on, by the program "
                 "that had made it or because its cluster was closed"
@@ -111,15 +115,18 @@ class SchedulerCalls:
 
     def _give_up(self, silent: float, lost: float, problem: BaseException) -> None:
         if lost and lost >= min(LOST_SECONDS, self._patience):
-            raise SchedulerGone(
-                f"the connection to the scheduler at {self._address} is lost and did not come back within {lost:.0f} s:"
-                f" its process has ended, or its host or the network has failed ({_words(problem)})"
-            ) from problem
+            raise self._lost(lost, f" ({_words(problem)})") from problem
         if silent >= self._patience:
             raise SchedulerGone(
                 f"the scheduler at {self._address} has not answered for {silent:.0f} s: it is stopped, hangs, or its"
                 f" host is not there ({_words(problem)})"
             ) from problem
+
+    def _lost(self, seconds: float, words: str) -> SchedulerGone:
+        return SchedulerGone(
+            f"the connection to the scheduler at {self._address} is lost and did not come back within {seconds:.0f} s:"
+            f" its process has ended, or its host or the network has failed{words}"
+        )
 
     def _closed(self, why: str) -> SchedulerGone:
         self._usable_scheduler()  # a new one that has other step runs answers too

@@ -191,12 +191,14 @@ class Supervisor:
             arguments["worker"] = self._worker.address
         for attempt in range(CALL_TRIES):
             try:
-                answer: dict[str, Any] = await getattr(self._worker.scheduler, OP)(
+                answer: dict[str, Any] | None = await getattr(self._worker.scheduler, OP)(
                     run=self.run_id, call=call, **arguments
                 )
             except OSError:
                 await asyncio.sleep(0.1 * 2**attempt)
                 continue
+            if answer is None:  # what Dask answers to an op that it does not know: it was started anew
+                answer = {"closed": True}
             if answer.get("closed"):
                 self._closed()
             return answer

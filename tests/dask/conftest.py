@@ -99,8 +99,13 @@ class Fleet:
         self.folder = folder
         self.scheduler_file = folder / "scheduler.json"
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.start_scheduler()
+
+    def start_scheduler(self, port: str = "0") -> None:
+        """A new one, whatever became of the last."""
+        self.scheduler_file.unlink(missing_ok=True)
         self.scheduler = self._start(
-            "dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show",
+            "dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard", "--no-show",
             "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(self.scheduler_file),
         )  # fmt: skip
         end = time.monotonic() + PATIENCE
@@ -125,10 +130,11 @@ class Fleet:
                 stderr=log,
             )
 
-    def add(self, name: str, threads: int = 1) -> None:
+    def add(self, name: str, threads: int = 1, *, nanny: bool = False) -> None:
         """One more worker; its processes tell its name as WHERE."""
         self.workers[name] = self._start(
-            "dask_worker", "--scheduler-file", str(self.scheduler_file), "--no-nanny", "--name", name,
+            "dask_worker", "--scheduler-file", str(self.scheduler_file), "--nanny" if nanny else "--no-nanny",
+            "--name", name,
             "--nthreads", str(threads), "--no-dashboard", "--local-directory", str(self.folder / name),
             WHERE=name,
         )  # fmt: skip
@@ -163,7 +169,7 @@ class Fleet:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.send_signal(signal.SIGKILL)
-            process.wait(PATIENCE)
+            process.wait(PATIENCE)  # with a nanny its worker sees that it is gone, and leaves by itself
 
 
 @pytest.fixture

@@ -99,3 +99,21 @@ def test_a_fault_of_our_own_leaves_a_scheduler_that_can_be_asked_to_clear_away()
     with pytest.raises(ClusterError, match="internal error") as caught:
         calls("sync")
     assert not isinstance(caught.value, SchedulerGone)
+
+
+def test_a_client_that_has_given_up_to_connect_again_was_not_closed_by_anybody():
+    client = Client(lambda: OSError("refused"))
+    calls = SchedulerCalls(client, "run")
+    client.status = "connecting"
+    answers = iter(["connecting", "closed"])
+
+    def answer() -> Any:
+        client.status = next(answers)
+        return OSError("refused")
+
+    client.answer = answer
+    seconds(lambda: calls("sync"), "lost and did not come back")
+
+
+def test_a_scheduler_that_knows_nothing_of_us_answers_none():
+    seconds(lambda: SchedulerCalls(Client(lambda: None), "run")("sync"), "does not know it")
