@@ -88,8 +88,8 @@ def _end(plan: Plan, folder: Path) -> dict[str, Any]:
     target = "local" if plan.cluster == "local" else str(folder / "scheduler.json")
     try:
         step = step_of(plan, folder)
-        if (run_folder / "journal.jsonl").exists():
-            run = step.submit(resume=run_folder, compute_target=target)  # type: ignore[call-arg]
+        if (run_folder / "run.json").exists():
+            run = step.submit(resume=run_folder, compute_target=target)
         else:
             run = step.submit(run_folder=run_folder, compute_target=target)
     except PrsError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -249,8 +250,11 @@ def _sessions(folder: Path) -> tuple[Session, ...]:
 
 def _with_canary(plan: Plan, folder: Path) -> Iterator[str]:
     canaries = [canary.encode() for canary in plan.canaries]
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            data = path.read_bytes()
+    for above, folders, names in os.walk(folder):
+        if above == str(folder):
+            folders.remove("data")  # thousands of files, written before the secrets were known
+        for name in sorted(names):
+            path = Path(above, name)
+            data = path.read_bytes() if path.is_file() else b""
             if any(canary in data for canary in canaries):
                 yield str(path.relative_to(folder))

@@ -139,9 +139,8 @@ def _has_to_be_resumed(scene: Scene) -> bool:
 
 
 def _forget_what_had_not_begun(disk: Path) -> None:
-    """A driver that was killed before it had a journal has begun nothing: there is nothing to resume."""
-    journal = disk / "run" / "journal.jsonl"
-    if not journal.exists() or b"\n" not in journal.read_bytes():
+    """A driver that was killed before it had written its settings has begun nothing: there is nothing to resume."""
+    if not (disk / "run" / "run.json").exists():
         for name in ("run", "out"):
             shutil.rmtree(disk / name, ignore_errors=True)
 
@@ -185,7 +184,7 @@ def _run_driver(scene: Scene, events: _Events, waiting: list[Fault]) -> None:
 def _do_faults(scene: Scene, events: _Events, waiting: list[Fault], began: float, over: threading.Event) -> None:
     """Each fault when its time has come; those whose time never comes wait for the next driver."""
     total = len(scene.plan.workload.mini_batches())
-    while waiting and not over.wait(0.02):
+    while waiting and not over.wait(0.05):
         fault = waiting[0]
         if fault.share is None:
             due = time.monotonic() >= began + fault.delay

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -188,12 +188,13 @@ _MOST_COSTS = {"files": 9.0, "parquet": 4.0, "text": 4.0}
 """So much of it a plan may hold: a process that reads tables starts slowly."""
 
 
-def _poisons(rng: random.Random, kind: str, mini_batches: list[range], tries: int) -> tuple[Poison, ...]:
+def _poisons(rng: random.Random, kind: str, mini_batches: Sequence[range], tries: int) -> tuple[Poison, ...]:
     """Bad items, as many as a short run can bear."""
     left = _MOST_COSTS[kind]
     found = []
     for place in rng.sample(range(len(mini_batches)), rng.choice((0, 2, 4, 6, 8))):
         harm, flaky = rng.choice(list(HARMS)), rng.random() < 0.4
+        flaky = flaky and bool(HARMS[harm].category)  # what succeeds has no second attempt
         cost = _COSTS.get(HARMS[harm].category, 0.0) * (1 if flaky else tries)
         if cost <= left:
             left -= cost

@@ -67,6 +67,7 @@ class Scene:
         self.workers: list[subprocess.Popen[bytes]] = []
         self.drivers = 0
         self._workers_named = 0
+        self._journal_read = self._ended = 0
         self._own_shared_memory: tuple[str, ...] = ()
         if may_mount():
             mount = 'mount --bind "$0" /dev/shm && exec "$@"'
@@ -220,15 +221,18 @@ class Scene:
     def ended_share(self, total: int) -> float:
         """Which share of the mini-batches the journal tells as ended."""
         try:
-            text = (self.folder / "disk" / "run" / "journal.jsonl").read_bytes()
+            with (self.folder / "disk" / "run" / "journal.jsonl").open("rb") as file:
+                file.seek(self._journal_read)
+                lines = file.readlines()
         except OSError:
             return 0.0
-        ended = 0
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):
-                entry: dict[str, Any] = json.loads(line)
-                ended += len(entry.get("failed", ()))
-                for part in filter(None, entry.get("finished", "").split(",")):
-                    first, _, last = part.partition("-")
-                    ended += int(last or first) - int(first) + 1
-        return ended / max(1, total)
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            self._journal_read += len(line)
+            entry: dict[str, Any] = json.loads(line)
+            self._ended += len(entry.get("failed", ()))
+            for part in filter(None, entry.get("finished", "").split(",")):
+                first, _, last = part.partition("-")
+                self._ended += int(last or first) - int(first) + 1
+        return self._ended / max(1, total)

@@ -43,7 +43,13 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run, self.out = path / "disk" / "run", path / "disk" / "out" / "parallel_run_step.txt"
-        for folder in (self.run / "logs/sys/job_report", self.run / "logs/user", self.out.parent, path / "traces"):
+        for folder in (
+            self.run / "logs/sys/job_report",
+            self.run / "logs/user",
+            self.out.parent,
+            path / "traces",
+            path / "data",
+        ):
             folder.mkdir(parents=True)
         (path / "plan.json").write_text(to_json(PLAN))
         good = [item for item in range(8) if item != BAD]

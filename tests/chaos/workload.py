@@ -7,6 +7,7 @@ second time, so that the engine's own cutting is not its own witness.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,32 +102,13 @@ class Workload:
         """Items of one file of a table."""
         return range(self.items * part // self.parts, self.items * (part + 1) // self.parts)
 
-    def mini_batches(self) -> list[range]:
+    def mini_batches(self) -> tuple[range, ...]:
         """The items of each mini-batch, by its id."""
-        if self.kind == "files":
-            return [range(first, min(first + self.size, self.items)) for first in range(0, self.items, self.size)]
-        if self.kind == "parquet":
-            found = []
-            for part in map(self.part_of, range(self.parts)):
-                found += [
-                    range(first, min(first + self.size, part.stop)) for first in range(part.start, part.stop, self.size)
-                ]
-            return found
-        return [block for part in range(self.parts) for block in self._blocks(self.part_of(part))]
+        return _mini_batches(self)
 
-    def _blocks(self, part: range) -> list[range]:
-        """A record belongs to block i if its first byte s satisfies i*P < s <= (i+1)*P; block 0 has s = 0 too."""
-        start = len(HEADER_LINE)
-        blocks: dict[int, list[int]] = {}
-        for item in part:
-            blocks.setdefault(max(0, -(-start // self.size) - 1), []).append(item)
-            start += len(line_of(item))
-        return [range(items[0], items[-1] + 1) for _, items in sorted(blocks.items())]
-
-    def poison_by_mini_batch(self) -> dict[int, Poison]:
+    def poison_by_mini_batch(self) -> Mapping[int, Poison]:
         """Bad items by the id of their mini-batch."""
-        place = {item: number for number, items in enumerate(self.mini_batches()) for item in items}
-        return {place[poison.item]: poison for poison in self.poisons}
+        return _poison_by_mini_batch(self)
 
 
 HEADER_LINE = "item,padding\n"
@@ -141,3 +123,31 @@ def row_of(item: int) -> str:
     """An item's row in the output, which tells when it is torn."""
     text = f"{item:06d}"
     return f"{text}:{zlib.crc32(text.encode()):08x}"
+
+
+@functools.lru_cache(maxsize=16)
+def _mini_batches(work: Workload) -> tuple[range, ...]:
+    if work.kind == "files":
+        return tuple(_groups(range(work.items), work.size))
+    cut = _groups if work.kind == "parquet" else _blocks
+    return tuple(group for part in range(work.parts) for group in cut(work.part_of(part), work.size))
+
+
+def _groups(items: range, size: int) -> list[range]:
+    return [range(first, min(first + size, items.stop)) for first in range(items.start, items.stop, size)]
+
+
+def _blocks(items: range, size: int) -> list[range]:
+    """A record belongs to block i if its first byte s satisfies i*P < s <= (i+1)*P; block 0 has s = 0 too."""
+    start = len(HEADER_LINE)
+    blocks: dict[int, list[int]] = {}
+    for item in items:
+        blocks.setdefault(max(0, -(-start // size) - 1), []).append(item)
+        start += len(line_of(item))
+    return [range(block[0], block[-1] + 1) for _, block in sorted(blocks.items())]
+
+
+@functools.lru_cache(maxsize=16)
+def _poison_by_mini_batch(work: Workload) -> Mapping[int, Poison]:
+    place = {item: number for number, items in enumerate(work.mini_batches()) for item in items}
+    return MappingProxyType({place[poison.item]: poison for poison in work.poisons})
