@@ -25,9 +25,14 @@ FAILED_ATTEMPT = "Failed attempt"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A row of the table of attempts. ``started``: seconds since the epoch."""
+    """A row of the table of attempts.
+
+    ``part``: which items of its mini-batch, by their place in it, where that was bisected. ``started``: seconds
+    since the epoch.
+    """
 
     mini_batch: int
+    part: tuple[int, int] | None
     number: int
     started: float
     total: int
@@ -196,7 +201,7 @@ def _attempts(path: Path) -> Iterator[Attempt]:
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             yield Attempt(
-                int(row["Mini-batch Id"]),
+                *_name(row["Mini-batch Id"]),
                 int(row["Picked Count"]),
                 datetime.fromisoformat(row["Process Start Time"]).timestamp(),
                 int(row["Total"]),
@@ -205,6 +210,15 @@ def _attempts(path: Path) -> Iterator[Attempt]:
                 row["Status"],
                 row["Error Category"],
             )
+
+
+def _name(text: str) -> tuple[int, tuple[int, int] | None]:
+    """``7`` or ``7[3:5]``."""
+    number, _, part = text.partition("[")
+    if not part:
+        return int(number), None
+    start, _, stop = part.rstrip("]").partition(":")
+    return int(number), (int(start), int(stop))
 
 
 def _traces(folder: Path) -> tuple[Trace, ...]:

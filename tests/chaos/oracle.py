@@ -10,8 +10,10 @@ faults that cost one, and only of the category that such a fault leaves.
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from tests.chaos.evidence import Attempt, Evidence, Run, Session, Trace
 from tests.chaos.plans import FAULTS
@@ -46,27 +48,52 @@ def _ids(ranges: str) -> list[int]:
     return found
 
 
-def _standing(evidence: Evidence) -> tuple[Counter[int], Counter[int]]:
-    """How often each mini-batch is told as finished and as failed; a resume opens the failed ones again."""
-    finished, failed = _told(evidence)
-    known = range(len(evidence.plan.workload.mini_batches()))
-    return (
-        Counter({number: count for number, count in finished.items() if number in known}),
-        Counter({number: count for number, count in failed.items() if number in known}),
-    )
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the journal tells of every item: how often as finished, how often as failed; and of unknown ones."""
+
+    finished: Counter[int]
+    failed: Counter[int]
+    unknown: tuple[int, ...]
+    parts: frozenset[int]
+
+    def standing(self, evidence: Evidence) -> tuple[set[int], set[int]]:
+        """Mini-batches that have succeeded, and those that have failed."""
+        succeeded, failed = set(), set()
+        for number, items in enumerate(evidence.plan.workload.mini_batches()):
+            if any(self.failed[item] for item in items):
+                failed.add(number)
+            elif all(self.finished[item] for item in items):
+                succeeded.add(number)
+        return succeeded, failed
 
 
-def _told(evidence: Evidence) -> tuple[Counter[int], Counter[int]]:
-    """The same, and mini-batches that do not exist."""
+def _told(evidence: Evidence) -> _Told:
+    """A resume opens the failed ones again."""
+    sizes = evidence.plan.workload.mini_batches()
     finished: Counter[int] = Counter()
     failed: Counter[int] = Counter()
+    unknown: list[int] = []
+    starts: set[int] = set()  # first items of parts
+
+    def add(told: Counter[int], number: int, start: int = 0, stop: int | None = None) -> None:
+        if 0 <= number < len(sizes):
+            told.update(sizes[number][start:stop])
+        else:
+            unknown.append(number)
+
     for entry in evidence.journal:
         if entry["kind"] == "commit":
-            finished.update(_ids(entry["finished"]))
-            failed.update(failure["id"] for failure in entry.get("failed", ()))
+            for number in _ids(entry["finished"]):
+                add(finished, number)
+            for number, start, stop, _ in entry.get("parts", ()):
+                add(finished, number, start, stop)
+                starts.add(sizes[number][start])
+            for failure in entry.get("failed", ()):
+                add(failed, failure["id"], *failure.get("part", ())[:2])
         elif entry["kind"] == "resumed" and entry["retry_failed"]:
             failed.clear()
-    return finished, failed
+    return _Told(finished, failed, tuple(unknown), frozenset(starts))
 
 
 def _state(evidence: Evidence) -> str | None:
@@ -75,58 +102,56 @@ def _state(evidence: Evidence) -> str | None:
     return said["state"] if said else None
 
 
-def _rows_of(evidence: Evidence, number: int, items: range) -> list[int]:
-    poison = evidence.plan.workload.poison_by_mini_batch().get(number)
-    if poison is None or not HARMS[poison.harm].missing or poison.flaky:
-        return list(items)
-    return list(items)[: -HARMS[poison.harm].missing]
+def _withheld(evidence: Evidence) -> set[int]:
+    """Items whose mini-batch returns fewer rows than it should: the last ones of it."""
+    sizes = evidence.plan.workload.mini_batches()
+    return {
+        sizes[number][-1]
+        for number, poison in evidence.plan.workload.poison_by_mini_batch().items()
+        if HARMS[poison.harm].missing
+    }
 
 
 # -------------------------------------------------------------------- the rules
 
 
 def every_item_once(evidence: Evidence) -> Iterator[str]:
-    """Each mini-batch is finished, or failed, or was not run because the step run ended before."""
-    finished, failed = _told(evidence)
-    count = len(evidence.plan.workload.mini_batches())
-    for number in sorted((finished | failed).keys()):
-        told = finished[number] + failed[number]
-        if told > 1:
-            yield f"mini-batch {number} is told {told} times: {finished[number]} finished, {failed[number]} failed"
-        if not 0 <= number < count:
-            yield f"mini-batch {number} of the journal is none of the {count}"
-    open_ones = set(range(count)) - finished.keys() - failed.keys()
-    if open_ones and _state(evidence) == "Completed":
-        yield f"Completed, but {len(open_ones)} mini-batches have not ended, such as {min(open_ones)}"
+    """Each item is finished, or failed, or was not run because the step run ended before."""
+    told = _told(evidence)
+    for number in told.unknown:
+        yield f"mini-batch {number} of the journal does not exist"
+    for item in sorted((told.finished | told.failed).keys()):
+        if told.finished[item] + told.failed[item] > 1:
+            yield f"item {item} is told as finished {told.finished[item]}, as failed {told.failed[item]} times"
+    still = set(range(evidence.plan.workload.items)) - told.finished.keys() - told.failed.keys()
+    if still and _state(evidence) == "Completed":
+        yield f"Completed, but {len(still)} items have not ended, such as {min(still)}"
 
 
 def rows(evidence: Evidence) -> Iterator[str]:
-    """The rows of every finished mini-batch stand there once, whole, together and in order; and no other rows."""
+    """The rows of all that is finished stand there once, whole, together and in order; and no other rows."""
     if evidence.plan.settings.action != "append_row":
         if evidence.output is not None:
             yield "summary_only has made an output file"
         return
-    finished, _ = _standing(evidence)
-    expected: dict[str, tuple[int, int]] = {}
-    for number, items in enumerate(evidence.plan.workload.mini_batches()):
-        if number in finished:
-            for place, item in enumerate(_rows_of(evidence, number, items)):
-                expected[row_of(item)] = (number, place)
     text = (evidence.output or b"").decode(errors="surrogateescape")
     if text and not text.endswith("\n"):
         yield f"the output ends in the middle of a row: {text[-40:]!r}"
     lines = text.splitlines()
-    yield from _wrong_rows(evidence, lines, expected)
-    before = (-1, -1)
-    seen: set[int] = set()
+    told = _told(evidence)
+    expected = [item for item in told.finished if item not in _withheld(evidence)]
+    yield from _wrong_rows(evidence, lines, {row_of(item): item for item in expected})
+    starts = {items[0] for items in evidence.plan.workload.mini_batches()} | told.parts
+    items_by_row = {row_of(item): item for item in range(evidence.plan.workload.items)}
+    before = -1
     for line in lines:
-        number, place = expected.get(line, (-1, -1))
-        together = (number, place) == (before[0], before[1] + 1) or (place == 0 and number not in seen)
-        if number >= 0 and not together:
-            yield f"row {place} of mini-batch {number} does not stand where it should"
+        item = items_by_row.get(line)
+        if item is None:
             return
-        seen.add(number)
-        before = (number, place)
+        if item != before + 1 and item not in starts:
+            yield f"the row of item {item} stands behind that of {before}"
+            return
+        before = item
 
 
 def _wrong_rows(evidence: Evidence, lines: Sequence[str], expected: Mapping[str, object]) -> Iterator[str]:
@@ -135,7 +160,7 @@ def _wrong_rows(evidence: Evidence, lines: Sequence[str], expected: Mapping[str,
     for what, wrong in {
         "rows are torn or unknown": [line for line in counted if line not in known],
         "rows stand there more than once": [line for line, count in counted.items() if count > 1],
-        "rows of mini-batches that have not finished are there": [
+        "rows of items that have not finished are there": [
             line for line in counted if line in known and line not in expected
         ],
         "rows are missing": [line for line in expected if line not in counted],
@@ -164,14 +189,8 @@ def input_order(evidence: Evidence) -> Iterator[str]:
     settings = evidence.plan.settings
     if settings.order != "input" or settings.action != "append_row" or _state(evidence) != "Completed":
         return
-    finished, _ = _standing(evidence)
-    right = [
-        row_of(item)
-        for number, items in enumerate(evidence.plan.workload.mini_batches())
-        if number in finished
-        for item in _rows_of(evidence, number, items)
-    ]
-    if evidence.output != "".join(row + "\n" for row in right).encode():
+    right = sorted(_told(evidence).finished.keys() - _withheld(evidence))
+    if evidence.output != "".join(row_of(item) + "\n" for item in right).encode():
         yield "the output is not what an undisturbed run writes"
 
 
@@ -188,18 +207,25 @@ def journal_is_whole(evidence: Evidence) -> Iterator[str]:
 
 def bad_items(evidence: Evidence) -> Iterator[str]:
     """What is bad for good never finishes; what fails is bad, or was hit by a fault that can do that."""
-    finished, failed = _standing(evidence)
-    poisons = evidence.plan.workload.poison_by_mini_batch()
-    for number, poison in poisons.items():
-        if _is_hopeless(evidence, poison) and number in finished:
-            yield f"mini-batch {number} has finished with an item of kind {poison.harm!r}"
-    for number in failed:
-        bad = poisons.get(number)
-        if bad is not None and HARMS[bad.harm].category:
-            continue
+    told = _told(evidence)
+    for poison in evidence.plan.workload.poisons:
+        if _is_hopeless(evidence, poison) and told.finished[poison.item]:
+            yield f"item {poison.item} of kind {poison.harm!r} has finished"
+    bad = set()
+    for number, poison in evidence.plan.workload.poison_by_mini_batch().items():
+        if HARMS[poison.harm].category:
+            whole = evidence.plan.workload.mini_batches()[number]
+            bad |= {poison.item} if evidence.plan.settings.bisect else set(whole)
+    for item in told.failed.keys() - bad:
+        number = _mini_batch_of(evidence, item)
         attempts = [one for one in evidence.attempts if one.mini_batch == number]
         if not any(one.category in _excuses(evidence) for one in attempts):
-            yield f"mini-batch {number} has failed, and nothing is bad about it: {attempts}"
+            yield f"item {item} has failed, and nothing is bad about it: {attempts}"
+            return
+
+
+def _mini_batch_of(evidence: Evidence, item: int) -> int:
+    return bisect.bisect_right([items[0] for items in evidence.plan.workload.mini_batches()], item) - 1
 
 
 def _is_hopeless(evidence: Evidence, poison: Poison) -> bool:
@@ -219,31 +245,47 @@ def _session_of(evidence: Evidence, when: float) -> int:
 
 def budgets(evidence: Evidence) -> Iterator[str]:
     """No more attempts than allowed, none too few before a failure, and each for a cause that it can have had."""
-    tries = evidence.plan.settings.run_max_try
     poisons = evidence.plan.workload.poison_by_mini_batch()
-    grouped: dict[tuple[int, int], list[Attempt]] = defaultdict(list)
+    sizes = evidence.plan.workload.mini_batches()
+    grouped: dict[tuple[int, int, tuple[int, int]], list[Attempt]] = defaultdict(list)
     for attempt in evidence.attempts:
-        grouped[_session_of(evidence, attempt.started), attempt.mini_batch].append(attempt)
+        if not 0 <= attempt.mini_batch < len(sizes):
+            yield f"the table tells of mini-batch {attempt.mini_batch}, which does not exist"
+            continue
+        part = attempt.part or (0, len(sizes[attempt.mini_batch]))
+        grouped[_session_of(evidence, attempt.started), attempt.mini_batch, part].append(attempt)
     innocent: Counter[str] = Counter()
-    for (session, number), attempts in sorted(grouped.items()):
-        lost = [one for one in attempts if one.category == "worker lost"]
-        own = [one for one in attempts if one.category != "worker lost"]
-        where = f"mini-batch {number} under driver {session}"
-        if [one.number for one in own] != list(range(1, len(own) + 1)):
-            yield f"{where}: its attempts are numbered {[one.number for one in own]}"
-        if len(own) > tries or len(lost) > tries:
-            yield f"{where}: {len(own)} attempts and {len(lost)} losses, run_max_try is {tries}"
-        if attempts[-1].status == "Failed" and tries not in (len(own), len(lost)):
-            yield f"{where}: failed after {len(own)} attempts and {len(lost)} losses, run_max_try is {tries}"
-        if [one.final for one in attempts[:-1]].count(True):
-            yield f"{where}: goes on after its end: {[one.status for one in attempts]}"
+    for (session, number, part), attempts in sorted(grouped.items()):
+        where = f"mini-batch {number}, items {part[0]} to {part[1]}, under driver {session}"
+        for sentence in _budget(evidence, attempts, part):
+            yield f"{where}: {sentence}"
         poison = poisons.get(number)
-        harm = HARMS[poison.harm] if poison else Harm()
+        inside = poison is not None and poison.item in sizes[number][slice(*part)]
+        harm = HARMS[poison.harm] if poison is not None and inside else Harm()
         innocent.update(one.category for one in attempts if one.category not in ("", harm.category, harm.or_else))
     for category, count in innocent.items():
         allowed = _excuses(evidence)[category]
         if count > allowed:
             yield f"{count} attempts of others ended as {category!r}, the faults account for {allowed}"
+
+
+def _budget(evidence: Evidence, attempts: Sequence[Attempt], part: tuple[int, int]) -> Iterator[str]:
+    """Of one mini-batch or part of one: a part of several items has one try, a single item as many as a whole."""
+    settings = evidence.plan.settings
+    is_part, items = attempts[0].part is not None, part[1] - part[0]
+    tries = 1 if is_part and items > 1 else settings.run_max_try
+    lost = [one for one in attempts if one.category == "worker lost"]
+    own = [one for one in attempts if one.category != "worker lost"]
+    if [one.number for one in own] != list(range(1, len(own) + 1)):
+        yield f"its attempts are numbered {[one.number for one in own]}"
+    if len(own) > tries or len(lost) > settings.run_max_try:
+        yield f"{len(own)} attempts and {len(lost)} losses, it has {tries} and {settings.run_max_try}"
+    if attempts[-1].status == "Failed" and len(own) != tries and len(lost) != settings.run_max_try:
+        yield f"failed after {len(own)} attempts and {len(lost)} losses, it has {tries} and {settings.run_max_try}"
+    if attempts[-1].status == "Failed" and settings.bisect and items > 1 and not lost:
+        yield "failed without being halved"
+    if any(one.final for one in attempts[:-1]):
+        yield f"goes on after its end: {[one.status for one in attempts]}"
 
 
 def counts(evidence: Evidence) -> Iterator[str]:
@@ -252,21 +294,19 @@ def counts(evidence: Evidence) -> Iterator[str]:
     if state not in ("Completed", "Failed", "Canceled"):
         return
     said = evidence.sessions[-1].said or {}
-    finished, failed = _standing(evidence)
-    sizes = evidence.plan.workload.mini_batches()
-    missing = sum(len(sizes[number]) - len(_rows_of(evidence, number, sizes[number])) for number in finished)
-    succeeded_items = sum(len(sizes[number]) for number in finished) - missing
-    failed_items = sum(len(sizes[number]) for number in failed) + missing
+    told = _told(evidence)
+    succeeded, failed = told.standing(evidence)
+    withheld = told.finished.keys() & _withheld(evidence)
     expected = {
-        "succeeded_mini_batches": len(finished),
+        "succeeded_mini_batches": len(succeeded),
         "failed_mini_batches": len(failed),
-        "items": succeeded_items + failed_items,
-        "succeeded_items": succeeded_items,
-        "failed_items": failed_items,
+        "items": len(told.finished) + len(told.failed),
+        "succeeded_items": len(told.finished) - len(withheld),
+        "failed_items": len(told.failed) + len(withheld),
         "rows": len((evidence.output or b"").splitlines()),
     }
     if state == "Completed":
-        expected["mini_batches"] = len(sizes)
+        expected["mini_batches"] = len(evidence.plan.workload.mini_batches())
     for place, found in {"job_result.txt": evidence.counts, "summary()": said.get("summary", {})}.items():
         wrong = {name: (found.get(name), value) for name, value in expected.items() if found.get(name) != value}
         if wrong:
@@ -274,29 +314,39 @@ def counts(evidence: Evidence) -> Iterator[str]:
     attempts = (evidence.counts.get("attempts"), said.get("summary", {}).get("attempts"))
     if attempts[0] != attempts[1]:
         yield f"attempts: {attempts[0]} in job_result.txt, {attempts[1]} in summary()"
-    yield from _table_counts(evidence, finished, failed, expected)
+    yield from _table_counts(evidence, expected)
 
 
-def _table_counts(
-    evidence: Evidence, finished: Counter[int], failed: Counter[int], expected: Mapping[str, int]
-) -> Iterator[str]:
-    """A driver that was killed may have written a commit and not yet its rows of the table; else they agree."""
+def _table_counts(evidence: Evidence, expected: Mapping[str, int]) -> Iterator[str]:
+    """A driver that was killed may have written a commit and not yet its rows of the table; else they agree.
+
+    What a resume has opened again has another row that is final: the last one counts.
+    """
     if _killed(evidence):
         return
-    last = {one.mini_batch: one for one in evidence.attempts if one.final}
-    good = {number for number, one in last.items() if one.status == "Succeeded"}
-    if good != finished.keys():
-        yield f"the table tells {len(good)} mini-batches as succeeded, the journal {len(finished)}"
-    if last.keys() - good != failed.keys():
-        yield f"the table tells {len(last) - len(good)} mini-batches as failed, the journal {len(failed)}"
+    last = {(one.mini_batch, one.part): one for one in evidence.attempts if one.final}
+    ended = {number for number, _ in last}
+    failed = {number for (number, _), one in last.items() if one.status == "Failed"}
     for name, found in {
         "succeeded_items": sum(one.succeeded for one in last.values()),
         "failed_items": sum(one.failed for one in last.values()),
+        "failed_mini_batches": len(failed),
+        "succeeded_mini_batches": len(ended - failed - _half_done(evidence)),
         "attempts": len(evidence.attempts),
     }.items():
         right = evidence.counts.get("attempts") if name == "attempts" else expected[name]
         if found != right:
             yield f"the table tells {found} {name}, it should be {right}"
+
+
+def _half_done(evidence: Evidence) -> set[int]:
+    """Bisected mini-batches of which items are left to be run."""
+    told = _told(evidence)
+    return {
+        number
+        for number, items in enumerate(evidence.plan.workload.mini_batches())
+        if any(not told.finished[item] and not told.failed[item] for item in items)
+    }
 
 
 def _killed(evidence: Evidence) -> list[Session]:
@@ -314,7 +364,8 @@ def failed_items_file(evidence: Evidence) -> Iterator[str]:
     right: Counter[int] = Counter()
     for entry in evidence.journal:
         for failure in entry.get("failed", ()):
-            right[failure["id"]] += len(sizes[failure["id"]])
+            start, stop = failure.get("part", (0, len(sizes[failure["id"]])))[:2]
+            right[failure["id"]] += stop - start
     if told != right:
         wrong = {number: (told[number], right[number]) for number in told | right if told[number] != right[number]}
         yield f"lines by mini-batch (found, right): {dict(list(wrong.items())[:5])}"
@@ -326,11 +377,9 @@ def ends_as_it_should(evidence: Evidence) -> Iterator[str]:
     for session in evidence.sessions:
         yield from _session_ends(evidence, session)
     state = _state(evidence)
-    _, failed = _standing(evidence)
-    sizes = evidence.plan.workload.mini_batches()
-    finished, _ = _standing(evidence)
-    items = sum(len(sizes[number]) for number in failed)
-    items += sum(len(sizes[number]) - len(_rows_of(evidence, number, sizes[number])) for number in finished)
+    told = _told(evidence)
+    _, failed = told.standing(evidence)
+    items = len(told.failed) + len(told.finished.keys() & _withheld(evidence))
     broken = 0 <= settings.error_threshold < items
     if settings.allowed_failed_count is not None and 0 <= settings.allowed_failed_count < len(failed):
         broken = True
@@ -388,12 +437,16 @@ def traces_agree(evidence: Evidence) -> Iterator[str]:
         return
     if _state(evidence) != "Completed":
         return  # what ran at the abort is not in the table
-    seen = Counter(run.first for trace in evidence.traces for run in trace.runs)
+    seen = Counter((run.first, run.items) for trace in evidence.traces for run in trace.runs)
+    told: Counter[tuple[int, int]] = Counter()
     sizes = evidence.plan.workload.mini_batches()
-    told = Counter(sizes[one.mini_batch].start for one in evidence.attempts if one.category != "load error")
+    for one in evidence.attempts:
+        if one.category != "load error" and 0 <= one.mini_batch < len(sizes):
+            items = sizes[one.mini_batch][slice(*one.part)] if one.part else sizes[one.mini_batch]
+            told[items[0], len(items)] += 1
     if seen != told:
         wrong = {first: (seen[first], told[first]) for first in seen | told if seen[first] != told[first]}
-        yield f"calls of run() by first item (seen, told): {dict(list(wrong.items())[:5])}"
+        yield f"calls of run() by first item and number of items (seen, told): {dict(list(wrong.items())[:5])}"
 
 
 _HARMLESS = ("kill_child", "term_child", "stop_child", "join_worker", "read_only", "stop_nanny")

@@ -103,7 +103,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of the step that matter here; ``error_threshold`` and ``allowed_failed_count`` as of the step."""
+    """Settings of the step that matter here, as the step has them; ``bisect``: on_failed_mini_batch."""
 
     run_max_try: int
     run_seconds: float
@@ -111,6 +111,7 @@ class Settings:
     action: str
     error_threshold: int
     allowed_failed_count: int | None = None
+    bisect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +159,14 @@ def draw(seed: int, *, resume: bool = True, cluster: str | None = None) -> Plan:
     drawn = rng.choices(("local", "nannies", "bare"), (4, 3, 3))[0]
     cluster = cluster or drawn
     tries = rng.choices((1, 2, 3, 4), (2, 4, 4, 1))[0]
-    workload = _workload(rng, tries)
+    bisect = rng.random() < 0.3
+    workload = _workload(rng, tries, bisect)
     faults = _faults(rng, cluster, resume)
-    settings = _settings(rng, workload, tries)
+    settings = _settings(rng, workload, tries, bisect)
     return Plan(seed, workload, cluster, 2, settings, faults, rng.choice(("python", "cli")))
 
 
-def _workload(rng: random.Random, tries: int) -> Workload:
+def _workload(rng: random.Random, tries: int, bisect: bool) -> Workload:
     kind = rng.choices(("files", "parquet", "text"), (6, 2, 2))[0]
     count = int(rng.triangular(200, 2000, 200) if kind == "files" else rng.triangular(200, 600, 200))
     if kind == "files":
@@ -178,7 +180,9 @@ def _workload(rng: random.Random, tries: int) -> Workload:
     seconds = rng.uniform(1.5, 3.5)
     places = bare.mini_batches()
     pause = round(2 * seconds / len(places), 4)
-    return dataclasses.replace(bare, pause=pause, poisons=_poisons(rng, kind, places, tries))
+    return dataclasses.replace(
+        bare, pause=pause, poisons=_poisons(rng, kind, places, 2 * tries + 2 if bisect else tries)
+    )
 
 
 _COSTS = {"time limit": 2.0, "process died": 1.0, "out of memory": 2.0}
@@ -188,21 +192,21 @@ _MOST_COSTS = {"files": 9.0, "parquet": 4.0, "text": 4.0}
 """So much of it a plan may hold: a process that reads tables starts slowly."""
 
 
-def _poisons(rng: random.Random, kind: str, mini_batches: Sequence[range], tries: int) -> tuple[Poison, ...]:
-    """Bad items, as many as a short run can bear."""
+def _poisons(rng: random.Random, kind: str, mini_batches: Sequence[range], attempts: int) -> tuple[Poison, ...]:
+    """Bad items, as many as a short run can bear; a hopeless one costs so many attempts."""
     left = _MOST_COSTS[kind]
     found = []
     for place in rng.sample(range(len(mini_batches)), rng.choice((0, 2, 4, 6, 8))):
         harm, flaky = rng.choice(list(HARMS)), rng.random() < 0.4
         flaky = flaky and bool(HARMS[harm].category)  # what succeeds has no second attempt
-        cost = _COSTS.get(HARMS[harm].category, 0.0) * (1 if flaky else tries)
+        cost = _COSTS.get(HARMS[harm].category, 0.0) * (1 if flaky else attempts)
         if cost <= left:
             left -= cost
             found.append(Poison(rng.choice(mini_batches[place]), harm, flaky))
     return tuple(found)
 
 
-def _settings(rng: random.Random, workload: Workload, tries: int) -> Settings:
+def _settings(rng: random.Random, workload: Workload, tries: int, bisect: bool) -> Settings:
     mini_batches = workload.mini_batches()
     failed_items = failed = 0
     for number, poison in workload.poison_by_mini_batch().items():
@@ -210,7 +214,7 @@ def _settings(rng: random.Random, workload: Workload, tries: int) -> Settings:
         if poison.flaky and tries > 1:
             continue
         failed += bool(harm.category)
-        failed_items += len(mini_batches[number]) if harm.category else harm.missing
+        failed_items += harm.missing if not harm.category else 1 if bisect else len(mini_batches[number])
     threshold, allowed = -1, None
     match rng.choices(("none", "holds", "breaks", "count holds", "count breaks"), (5, 3, 1, 1, 1))[0]:
         case "holds":
@@ -230,6 +234,7 @@ def _settings(rng: random.Random, workload: Workload, tries: int) -> Settings:
         action=action,
         error_threshold=threshold,
         allowed_failed_count=allowed,
+        bisect=bisect,
     )
 
 
