@@ -5,7 +5,6 @@ A run that violates a rule keeps its folder, and the command that plays it again
 
 from __future__ import annotations
 
-import inspect
 import shutil
 import sys
 import tempfile
@@ -19,14 +18,11 @@ from pathlib import Path
 
 import click
 
-from prs_dask import ParallelRunStep
+from tests.chaos.disk import may_mount
 from tests.chaos.evidence import collect
 from tests.chaos.jobs import play
 from tests.chaos.oracle import judge, runs_again
 from tests.chaos.plans import Plan, draw
-
-RESUME = "resume" in inspect.signature(ParallelRunStep.submit).parameters
-"""Without it no plan ends a driver."""
 
 
 @dataclass(slots=True)
@@ -54,7 +50,7 @@ class Result:
 
 def play_seed(seed: int, folder: Path, cluster: str | None = None) -> Result:
     """Play and judge one seed in this folder."""
-    plan = draw(seed, resume=RESUME, cluster=cluster)
+    plan = draw(seed, mount=may_mount(), cluster=cluster)
     began = time.monotonic()
     try:
         play(plan, folder)

@@ -23,7 +23,7 @@ from prs_dask.datasets import Dataset
 from tests.chaos.plans import Plan, from_json
 
 PATIENCE = 10.0
-OVERHEAD_SECONDS = 5.0
+OVERHEAD_SECONDS = 15.0
 INIT_SECONDS = 8.0
 PROGRESS_SECONDS = 90.0
 PERMANENT_THREADS = ("Dask-Offload", "Dask-Default-Threads", "TCP-Executor", "Profile", "asyncio_", "fsspecIO")
@@ -90,7 +90,7 @@ def _end(plan: Plan, folder: Path) -> dict[str, Any]:
     try:
         step = step_of(plan, folder)
         if (run_folder / "run.json").exists():
-            run = step.submit(resume=run_folder, compute_target=target)
+            run = step.submit(resume=run_folder, retry_failed=plan.retry_failed, compute_target=target)
         else:
             run = step.submit(run_folder=run_folder, compute_target=target)
     except PrsError as error:

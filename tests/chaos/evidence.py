@@ -49,13 +49,17 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One call of ``run()`` as the entry script told it; ``ended`` is None where it did not return."""
+    """One call of ``run()`` as the entry script told it.
+
+    ``ended`` is None where it neither returned nor raised; ``good``: it returned.
+    """
 
     first: int
     items: int
     attempt: int
     began: float
     ended: float | None
+    good: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +236,9 @@ def _trace(path: Path, deaths: Mapping[int, float]) -> Trace:
     for line in lines:
         if line["event"] == "run":
             runs.append(Run(line["first"], line["items"], line["attempt"], line["time"], None))
-        elif line["event"] == "done" and runs:
-            last = runs[-1]
-            runs[-1] = Run(last.first, last.items, last.attempt, last.began, line["time"])
+        elif line["event"] in ("done", "raised") and runs:
+            last, good = runs[-1], line["event"] == "done"
+            runs[-1] = Run(last.first, last.items, last.attempt, last.began, line["time"], good)
     pid = int(path.name.partition("-")[0])
     events = tuple(line["event"] for line in lines if line["pid"] == pid)
     return Trace(pid, events, lines[0]["time"] if lines else 0.0, tuple(runs), deaths.get(pid))

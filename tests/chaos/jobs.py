@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.chaos.disk import Disk
 from tests.chaos.faults import DO, free_disk
-from tests.chaos.plans import Fault, Plan, to_json
+from tests.chaos.plans import OF_DISKS, Fault, Plan, to_json
 from tests.chaos.remains import left_of_all, left_of_run
 from tests.chaos.scene import Scene
 from tests.chaos.watch import Watch
@@ -60,7 +60,7 @@ def play(plan: Plan, folder: Path) -> None:
     (folder / "poisons.json").write_text(json.dumps([(p.item, p.harm, p.flaky) for p in plan.workload.poisons]))
     make_input(plan.workload, folder / "data")
     names = {fault.name for fault in plan.faults}
-    disk = Disk(folder / "disk") if names & {"full_disk", "read_only"} else None
+    disk = Disk(folder / "disk") if names & OF_DISKS else None
     if disk is not None:
         disk.mount()
     scene = Scene(plan, folder)
@@ -120,7 +120,8 @@ def _drive(scene: Scene, events: _Events, left: dict[str, Any]) -> None:
     for _ in range(MOST_DRIVERS):
         _run_driver(scene, events, waiting)
         if not _has_to_be_resumed(scene):
-            left["run"] = left_of_run(scene, LEFT_SECONDS)
+            # One that was killed before may have left processes to a cluster that was stopped itself.
+            left["run"] = left_of_run(scene, LEFT_SECONDS if scene.drivers == 1 else ORPHANS_SECONDS)
             return
         if scene.scheduler is not None and scene.scheduler.poll() is not None:
             left.setdefault("orphans", []).extend(left_of_run(scene, ORPHANS_SECONDS))

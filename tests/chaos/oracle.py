@@ -300,9 +300,9 @@ def counts(evidence: Evidence) -> Iterator[str]:
     expected = {
         "succeeded_mini_batches": len(succeeded),
         "failed_mini_batches": len(failed),
-        "items": len(told.finished) + len(told.failed),
+        "items": len(told.finished) + len(told.failed) - _uncounted(evidence).total(),
         "succeeded_items": len(told.finished) - len(withheld),
-        "failed_items": len(told.failed) + len(withheld),
+        "failed_items": len(told.failed) + len(withheld) - _uncounted(evidence).total(),
         "rows": len((evidence.output or b"").splitlines()),
     }
     if state == "Completed":
@@ -315,6 +315,26 @@ def counts(evidence: Evidence) -> Iterator[str]:
     if attempts[0] != attempts[1]:
         yield f"attempts: {attempts[0]} in job_result.txt, {attempts[1]} in summary()"
     yield from _table_counts(evidence, expected)
+
+
+def _uncounted(evidence: Evidence) -> Counter[int]:
+    """By mini-batch: items that nobody has seen, since its last attempt died while a table was read: it counts as one.
+
+    The traces tell: ``run()`` was called less often than there were attempts.
+    """
+    found: Counter[int] = Counter()
+    if evidence.plan.workload.kind == "files":
+        return found
+    calls = Counter(run.first for trace in evidence.traces for run in trace.runs)
+    sizes = evidence.plan.workload.mini_batches()
+    for entry in evidence.journal:
+        if entry["kind"] == "resumed" and entry["retry_failed"]:
+            found.clear()
+        for failure in entry.get("failed", ()):
+            whole = sizes[failure["id"]]
+            if failure["items"] == 1 and "part" not in failure and calls[whole.start] < failure["attempts"]:
+                found[failure["id"]] = len(whole) - 1
+    return found
 
 
 def _table_counts(evidence: Evidence, expected: Mapping[str, int]) -> Iterator[str]:
@@ -354,18 +374,13 @@ def _killed(evidence: Evidence) -> list[Session]:
 
 
 def failed_items_file(evidence: Evidence) -> Iterator[str]:
-    """failed_items.jsonl names the items of failed mini-batches, once for each time they failed."""
-    if _killed(evidence) or not evidence.result:
-        return
+    """failed_items.jsonl names every item that has failed, once; what a resume opens again is not there any more."""
+    if not evidence.result or (_killed(evidence) and not evidence.plan.retry_failed):
+        return  # a driver that was killed may have written a commit and not yet its lines
     told: Counter[int] = Counter()
     for line in evidence.failed_items:
         told[line["mini_batch"]] += 1 if line["item"] is not None else line["items"]
-    sizes = evidence.plan.workload.mini_batches()
-    right: Counter[int] = Counter()
-    for entry in evidence.journal:
-        for failure in entry.get("failed", ()):
-            start, stop = failure.get("part", (0, len(sizes[failure["id"]])))[:2]
-            right[failure["id"]] += stop - start
+    right = Counter(_mini_batch_of(evidence, item) for item in _told(evidence).failed) - _uncounted(evidence)
     if told != right:
         wrong = {number: (told[number], right[number]) for number in told | right if told[number] != right[number]}
         yield f"lines by mini-batch (found, right): {dict(list(wrong.items())[:5])}"
@@ -379,7 +394,7 @@ def ends_as_it_should(evidence: Evidence) -> Iterator[str]:
     state = _state(evidence)
     told = _told(evidence)
     _, failed = told.standing(evidence)
-    items = len(told.failed) + len(told.finished.keys() & _withheld(evidence))
+    items = len(told.failed) + len(told.finished.keys() & _withheld(evidence)) - _uncounted(evidence).total()
     broken = 0 <= settings.error_threshold < items
     if settings.allowed_failed_count is not None and 0 <= settings.allowed_failed_count < len(failed):
         broken = True
@@ -422,13 +437,15 @@ def _session_ends(evidence: Evidence, session: Session) -> Iterator[str]:
 def init_before_run(evidence: Evidence) -> Iterator[str]:
     """Every process imports the script, calls init() once, and only then run(); nothing comes after shutdown()."""
     for trace in evidence.traces:
-        order = "".join({"import": "m", "init": "i", "ready": "y", "run": "r", "done": "d", "shutdown": "s"}[one]
-                        for one in trace.events)  # fmt: skip
+        order = "".join(_LETTERS[one] for one in trace.events)
         head, rest = order[:3], order[3:]
         if not "miy".startswith(head):
             yield f"process {trace.pid} began with {trace.events[:4]}"
         elif "s" in rest[:-1] or any(one in rest for one in "miy"):
             yield f"process {trace.pid}: {trace.events[3:][-6:]}"
+
+
+_LETTERS = {"import": "m", "init": "i", "ready": "y", "run": "r", "done": "d", "raised": "d", "shutdown": "s"}
 
 
 def traces_agree(evidence: Evidence) -> Iterator[str]:
@@ -542,6 +559,6 @@ def runs_again(evidence: Evidence) -> int:
         run.first
         for trace in evidence.traces
         for run in trace.runs
-        if run.ended is not None and poisons.isdisjoint(range(run.first, run.first + run.items))
+        if run.good and poisons.isdisjoint(range(run.first, run.first + run.items))
     )
     return sum(count - 1 for count in done.values())

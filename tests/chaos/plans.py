@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.chaos.workload import HARMS, Poison, Workload
 
-__all__ = ["FAULTS", "Fault", "FaultKind", "Plan", "Settings", "draw", "from_json", "to_json"]
+__all__ = ["FAULTS", "OF_DISKS", "Fault", "FaultKind", "Plan", "Settings", "draw", "from_json", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,10 @@ FAULTS: Mapping[str, FaultKind] = MappingProxyType(
 """By name, as `faults` does them."""
 
 
+OF_DISKS = frozenset({"full_disk", "read_only"})
+"""Faults that need a small disk of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault.
@@ -126,8 +130,8 @@ class Plan:
         Worker processes at a time.
     resume_by
         ``python`` or ``cli``: how it is gone on with where it was ended.
-    canary
-        The secret that no file may hold.
+    retry_failed
+        Are failed mini-batches tried again then?
     """
 
     seed: int
@@ -137,6 +141,7 @@ class Plan:
     settings: Settings
     faults: tuple[Fault, ...]
     resume_by: str = "python"
+    retry_failed: bool = True
 
     @property
     def canaries(self) -> tuple[str, str]:
@@ -145,13 +150,13 @@ class Plan:
         return tuple(f"cAnArY{generator.getrandbits(96):024x}" for _ in range(2))  # type: ignore[return-value]
 
 
-def draw(seed: int, *, resume: bool = True, cluster: str | None = None) -> Plan:
+def draw(seed: int, *, mount: bool = True, cluster: str | None = None) -> Plan:
     """The plan of a seed.
 
     Parameters
     ----------
-    resume
-        May the plan end a driver's run, to be resumed?
+    mount
+        May a disk be mounted? Else the faults of a disk are left out, and all else is the same.
     cluster
         This form of cluster instead of a drawn one.
     """
@@ -161,9 +166,9 @@ def draw(seed: int, *, resume: bool = True, cluster: str | None = None) -> Plan:
     tries = rng.choices((1, 2, 3, 4), (2, 4, 4, 1))[0]
     bisect = rng.random() < 0.3
     workload = _workload(rng, tries, bisect)
-    faults = _faults(rng, cluster, resume)
+    faults = tuple(fault for fault in _faults(rng, cluster) if mount or fault.name not in OF_DISKS)
     settings = _settings(rng, workload, tries, bisect)
-    return Plan(seed, workload, cluster, 2, settings, faults, rng.choice(("python", "cli")))
+    return Plan(seed, workload, cluster, 2, settings, faults, rng.choice(("python", "cli")), rng.random() < 0.75)
 
 
 def _workload(rng: random.Random, tries: int, bisect: bool) -> Workload:
@@ -185,7 +190,7 @@ def _workload(rng: random.Random, tries: int, bisect: bool) -> Workload:
     )
 
 
-_COSTS = {"time limit": 2.0, "process died": 1.0, "out of memory": 2.0}
+_COSTS = {"time limit": 2.0, "process died": 1.0, "out of memory": 2.0, "huge": 2.0}
 """What an attempt that ends so costs, in starts of a process."""
 
 _MOST_COSTS = {"files": 9.0, "parquet": 4.0, "text": 4.0}
@@ -199,7 +204,7 @@ def _poisons(rng: random.Random, kind: str, mini_batches: Sequence[range], attem
     for place in rng.sample(range(len(mini_batches)), rng.choice((0, 2, 4, 6, 8))):
         harm, flaky = rng.choice(list(HARMS)), rng.random() < 0.4
         flaky = flaky and bool(HARMS[harm].category)  # what succeeds has no second attempt
-        cost = _COSTS.get(HARMS[harm].category, 0.0) * (1 if flaky else attempts)
+        cost = _COSTS.get("huge" if harm == "huge" else HARMS[harm].category, 0.0) * (1 if flaky else attempts)
         if cost <= left:
             left -= cost
             found.append(Poison(rng.choice(mini_batches[place]), harm, flaky))
@@ -242,8 +247,8 @@ _AT_ONCE = frozenset({"read_only"})
 """Done before the driver starts."""
 
 
-def _faults(rng: random.Random, cluster: str, resume: bool) -> tuple[Fault, ...]:
-    possible = [name for name, kind in FAULTS.items() if cluster in kind.clusters and (resume or not kind.ends)]
+def _faults(rng: random.Random, cluster: str) -> tuple[Fault, ...]:
+    possible = [name for name, kind in FAULTS.items() if cluster in kind.clusters]
     faults: list[Fault] = []
     spare = 1  # workers that may go for good
     for name in rng.choices(possible, k=rng.choice((1, 2, 2, 3, 4))):

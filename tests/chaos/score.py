@@ -106,7 +106,18 @@ def run(mini_batch, context):
         items = [int(os.path.basename(path)) for path in mini_batch]
     else:
         items = [int(item) for item in mini_batch["item"]]
-    tell("run", first=items[0], items=len(items), attempt=context.attempt)
+    what = {"first": items[0], "items": len(items), "attempt": context.attempt}
+    tell("run", **what)
+    try:
+        result = work(items, context.attempt)
+    except BaseException:
+        tell("raised", **what)
+        raise
+    tell("done", **what)
+    return result
+
+
+def work(items, attempt):
     time.sleep(PAUSE)
     result = []
     for item in items:
@@ -114,13 +125,12 @@ def run(mini_batch, context):
         result.append(f"{text}:{zlib.crc32(text.encode()):08x}")
     for item in items:
         kind, flaky = HARM.get(item, ("", False))
-        if kind and (context.attempt == 1 or not flaky):
+        if kind and (attempt == 1 or not flaky):
             harm(kind)
             if kind == "short":
                 result.pop()
             if kind == "bad_return":
                 result = None
-    tell("done", first=items[0], items=len(items), attempt=context.attempt)
     return result
 
 

@@ -125,7 +125,7 @@ class Folder:
 
     def call(self, item: int, began: float, attempt: int = 1) -> list[tuple[str, float, dict[str, int]]]:
         what = {"first": item, "items": 1, "attempt": attempt}
-        ends = [] if item == BAD else [("done", began + 0.01, what)]
+        ends = [("raised" if item == BAD else "done", began + 0.01, what)]
         return [("run", began, what), *ends]
 
     def trace(self, pid: int, *calls: list[tuple[str, float, dict[str, int]]], last: float | None = None) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.chaos.faults import DO
-from tests.chaos.plans import FAULTS, draw, from_json, to_json
+from tests.chaos.plans import FAULTS, OF_DISKS, draw, from_json, to_json
 from tests.chaos.workload import HARMS, HEADER_LINE, Workload, line_of, row_of
 
 SEEDS = st.integers(0, 2**32)
@@ -14,8 +14,8 @@ CLUSTERS = st.sampled_from([None, "local", "nannies", "bare"])
 
 
 @given(SEEDS, st.booleans(), CLUSTERS)
-def test_the_same_seed_is_the_same_plan(seed, resume, cluster):
-    assert draw(seed, resume=resume, cluster=cluster) == draw(seed, resume=resume, cluster=cluster)
+def test_the_same_seed_is_the_same_plan(seed, mount, cluster):
+    assert draw(seed, mount=mount, cluster=cluster) == draw(seed, mount=mount, cluster=cluster)
 
 
 @given(SEEDS)
@@ -33,8 +33,10 @@ def test_faults_can_be_done_where_they_are_planned_and_some_once_only(seed, clus
 
 
 @given(SEEDS)
-def test_without_resume_no_plan_ends_a_driver(seed):
-    assert not any(FAULTS[fault.name].ends for fault in draw(seed, resume=False).faults)
+def test_where_no_disk_can_be_mounted_its_faults_are_left_out_and_no_others(seed):
+    left_out = set(draw(seed).faults) - set(draw(seed, mount=False).faults)
+    assert {fault.name for fault in left_out} <= OF_DISKS
+    assert not any(fault.name in OF_DISKS for fault in draw(seed, mount=False).faults)
 
 
 @given(SEEDS)
