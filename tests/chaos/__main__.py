@@ -6,12 +6,13 @@ A run that violates a rule keeps its folder, and the command that plays it again
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,22 @@ def play_seed(seed: int, folder: Path, cluster: str | None = None) -> Result:
     )
 
 
+def play_seeds(seeds: Sequence[int], root: Path, jobs: int, cluster: str | None = None) -> Iterator[Result]:
+    """Play them in their order, so many side by side; what is being played when this is left is played to its end."""
+
+    def play_one(seed: int) -> Result:
+        return play_seed(seed, root / f"seed-{seed}", cluster)
+
+    if jobs == 1:
+        yield from map(play_one, seeds)
+        return
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        yield from pool.map(play_one, seeds)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 @click.command()
 @click.option("--seed", default=0, show_default=True, help="The first seed.")
 @click.option("--runs", default=1, show_default=True, help="How many seeds, one after the other.")
@@ -85,12 +102,9 @@ def main(seed: int, runs: int, jobs: int, cluster: str | None, keep: bool, folde
     again = f" --cluster {cluster}" if cluster else ""
     began = time.monotonic()
 
-    def results() -> Iterator[Result]:
-        with ThreadPoolExecutor(jobs) as pool:
-            yield from pool.map(lambda one: play_seed(one, root / f"seed-{one}", cluster), range(seed, seed + runs))
-
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what has been started is ended, then as with Ctrl-C
     done: list[Result] = []
-    for result in results():
+    for result in play_seeds(range(seed, seed + runs), root, jobs, cluster):
         done.append(result)
         print(result, flush=True)
         for violation in result.violations:

@@ -257,7 +257,8 @@ def budgets(evidence: Evidence) -> Iterator[str]:
     innocent: Counter[str] = Counter()
     for (session, number, part), attempts in sorted(grouped.items()):
         where = f"mini-batch {number}, items {part[0]} to {part[1]}, under driver {session}"
-        for sentence in _budget(evidence, attempts, part):
+        whole = session not in _with_gaps(evidence)
+        for sentence in _budget(evidence, attempts, part, whole):
             yield f"{where}: {sentence}"
         poison = poisons.get(number)
         inside = poison is not None and poison.item in sizes[number][slice(*part)]
@@ -269,18 +270,22 @@ def budgets(evidence: Evidence) -> Iterator[str]:
             yield f"{count} attempts of others ended as {category!r}, the faults account for {allowed}"
 
 
-def _budget(evidence: Evidence, attempts: Sequence[Attempt], part: tuple[int, int]) -> Iterator[str]:
-    """Of one mini-batch or part of one: a part of several items has one try, a single item as many as a whole."""
+def _budget(evidence: Evidence, attempts: Sequence[Attempt], part: tuple[int, int], whole: bool) -> Iterator[str]:
+    """Of one mini-batch or part of one: a part of several items has one try, a single item as many as a whole.
+
+    ``whole``: no row of the table was lost.
+    """
     settings = evidence.plan.settings
     is_part, items = attempts[0].part is not None, part[1] - part[0]
     tries = 1 if is_part and items > 1 else settings.run_max_try
     lost = [one for one in attempts if one.category == "worker lost"]
     own = [one for one in attempts if one.category != "worker lost"]
-    if [one.number for one in own] != list(range(1, len(own) + 1)):
+    if whole and [one.number for one in own] != list(range(1, len(own) + 1)):
         yield f"its attempts are numbered {[one.number for one in own]}"
     if len(own) > tries or len(lost) > settings.run_max_try:
         yield f"{len(own)} attempts and {len(lost)} losses, it has {tries} and {settings.run_max_try}"
-    if attempts[-1].status == "Failed" and len(own) != tries and len(lost) != settings.run_max_try:
+    too_early = len(own) != tries and len(lost) != settings.run_max_try
+    if whole and too_early and attempts[-1].status == "Failed":
         yield f"failed after {len(own)} attempts and {len(lost)} losses, it has {tries} and {settings.run_max_try}"
     if attempts[-1].status == "Failed" and settings.bisect and items > 1 and not lost:
         yield "failed without being halved"
@@ -307,12 +312,15 @@ def counts(evidence: Evidence) -> Iterator[str]:
     }
     if state == "Completed":
         expected["mini_batches"] = len(evidence.plan.workload.mini_batches())
-    for place, found in {"job_result.txt": evidence.counts, "summary()": said.get("summary", {})}.items():
+    places = {"job_result.txt": evidence.counts, "summary()": said.get("summary", {})}
+    if "full_disk" in _faults_of(evidence, evidence.sessions[-1]):
+        del places["job_result.txt"]
+    for place, found in places.items():
         wrong = {name: (found.get(name), value) for name, value in expected.items() if found.get(name) != value}
         if wrong:
             yield f"{place} says otherwise than journal and output (said, right): {wrong}"
     attempts = (evidence.counts.get("attempts"), said.get("summary", {}).get("attempts"))
-    if attempts[0] != attempts[1]:
+    if len(places) == 2 and attempts[0] != attempts[1]:
         yield f"attempts: {attempts[0]} in job_result.txt, {attempts[1]} in summary()"
     yield from _table_counts(evidence, expected)
 
@@ -338,11 +346,8 @@ def _uncounted(evidence: Evidence) -> Counter[int]:
 
 
 def _table_counts(evidence: Evidence, expected: Mapping[str, int]) -> Iterator[str]:
-    """A driver that was killed may have written a commit and not yet its rows of the table; else they agree.
-
-    What a resume has opened again has another row that is final: the last one counts.
-    """
-    if _killed(evidence):
+    """Where no row of the table was lost. What a resume has opened again has another final row: the last one counts."""
+    if _with_gaps(evidence):
         return
     last = {(one.mini_batch, one.part): one for one in evidence.attempts if one.final}
     ended = {number for number, _ in last}
@@ -373,10 +378,22 @@ def _killed(evidence: Evidence) -> list[Session]:
     return [session for session in evidence.sessions if session.said is None]
 
 
+def _with_gaps(evidence: Evidence) -> set[int]:
+    """Drivers whose logs may lack something: killed between a commit and its logs, or without room for logs."""
+    killed = {session.number for session in _killed(evidence)}
+    return killed | {fault["driver"] for fault in evidence.faults if fault["name"] == "full_disk"}
+
+
+def _faults_of(evidence: Evidence, session: Session) -> list[str]:
+    return [fault["name"] for fault in evidence.faults if fault["driver"] == session.number]
+
+
 def failed_items_file(evidence: Evidence) -> Iterator[str]:
     """failed_items.jsonl names every item that has failed, once; what a resume opens again is not there any more."""
-    if not evidence.result or (_killed(evidence) and not evidence.plan.retry_failed):
-        return  # a driver that was killed may have written a commit and not yet its lines
+    last = evidence.sessions[-1].number if evidence.sessions else 0
+    gaps = _with_gaps(evidence)
+    if not evidence.result or last in gaps or (gaps and not evidence.plan.retry_failed):
+        return
     told: Counter[int] = Counter()
     for line in evidence.failed_items:
         told[line["mini_batch"]] += 1 if line["item"] is not None else line["items"]
@@ -415,7 +432,7 @@ _CAUSES = {
 
 def _session_ends(evidence: Evidence, session: Session) -> Iterator[str]:
     who = f"driver {session.number}"
-    faults = [fault["name"] for fault in evidence.faults if fault["driver"] == session.number]
+    faults = _faults_of(evidence, session)
     if session.hung:
         yield f"{who} had not ended after {session.ended - session.started:.0f} s"
     elif session.said is None:
@@ -428,7 +445,7 @@ def _session_ends(evidence: Evidence, session: Session) -> Iterator[str]:
             return
         if not error:
             yield f"{who} ended as {state} without a cause"
-        elif state == "Refused" and "read_only" not in faults:
+        elif state == "Refused" and not causes:
             yield f"{who} was refused: {error}"
         elif not (any(cause in error for cause in causes) or "allow" in error):
             yield f"{who} ended as {state}, and neither a threshold nor a fault explains it: {error}"
