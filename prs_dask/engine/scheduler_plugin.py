@@ -208,7 +208,9 @@ class RunPlugin(SchedulerPlugin):
             self.fault("remove_worker", traceback.format_exc())
 
     def _was_expected(self, worker: str) -> bool:
-        """Was it scaled down, retired or restarted?"""
+        """Was it scaled down, retired or restarted, or does the scheduler close, and its workers with it?"""
+        if self._scheduler.status in (Status.closing, Status.closed):
+            return True
         for _, event in reversed(self._scheduler.get_events("all")):
             if isinstance(event, dict) and event.get("action") == "remove-worker" and event.get("worker") == worker:
                 return bool(event["expected"])

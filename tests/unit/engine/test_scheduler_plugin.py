@@ -27,6 +27,7 @@ class Scheduler:
 
     def __init__(self) -> None:
         self.address = "tcp://127.0.0.1:0"
+        self.status = Status.running
         self.handlers: dict[str, Any] = {}
         self.stream_handlers: dict[str, Any] = {}
         self.workers = {WORKER: SimpleNamespace(processing={}, nthreads=1, status=Status.running)}
@@ -299,6 +300,18 @@ def test_a_worker_that_went_unexpectedly_is_charged_to_what_it_said_had_begun(be
         b.scheduler.events = [(0.0, event) for event in [*events, {"action": "add-worker", "worker": WORKER}, "text"]]
         b.plugin.remove_worker(b.scheduler, WORKER, stimulus_id="test")
         assert len([entry for entry in await b.sync() if entry["kind"] == "attempts"]) == charged
+
+    bench(test)
+
+
+def test_a_scheduler_that_closes_and_its_workers_with_it_charges_nobody(bench):
+    async def test(b: Bench) -> None:
+        permit = await b.begin(1)
+        await b.lane(permit, claim=True)
+        await b.call("alive", worker=WORKER, begun=[(0, 0)])
+        b.scheduler.status = Status.closing
+        b.plugin.remove_worker(b.scheduler, WORKER, stimulus_id="test")
+        assert not [entry for entry in await b.sync() if entry["kind"] == "attempts"]
 
     bench(test)
 
