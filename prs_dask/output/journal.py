@@ -13,9 +13,11 @@
 of those that succeeded, and ``attempts`` of all.
 
 A mini-batch is finished when its commit line is on disk, and only then. ``crc`` is the CRC-32 of
-the rest of its line: a last line that is torn or damaged (a crash in the middle of a write) counts
-as never written; damage before it means that the file was changed by something else, and is an
-error. The reader keeps ranges, not ids, and sums, not failures: `iter_failures` goes over those.
+the rest of its line. Lines that one fsync brings to disk are a group: a host that crashes before it is through
+may leave any of their pages and lose others. So a group that is damaged counts as never written from its first
+damaged line on; damage before the last group means that the file was changed by something else, and is an
+error. A line that does not begin its group says so: ``synced`` is where the group begins. The reader keeps
+ranges, not ids, and sums, not failures: `iter_failures` goes over those.
 
 Only JSON: nothing in it can run code where it is read.
 """
@@ -365,6 +367,8 @@ class JournalWriter:
             self._descriptor = -1
 
     def _write(self, kind: str, **entry: Any) -> None:
+        if self._synced != self.length:
+            entry["synced"] = self._synced
         # ASCII: lone surrogates in messages are escaped, any text can be journalled.
         rest = json.dumps({"kind": kind, **entry}, separators=(",", ":"))[1:].encode("ascii")
         line = b'{"crc":"%08x",' % zlib.crc32(rest) + rest + b"\n"
@@ -385,12 +389,12 @@ class JournalWriter:
 
 
 def read_journal(path: Path) -> JournalState:
-    """What the journal says; a torn last line is left out.
+    """What the journal says; what a crash has torn at its end is left out.
 
     Raises
     ------
     OutputError
-        There is none, it is of a newer version, or damaged before its last line.
+        There is none, it is of a newer version, or damaged before its last group of lines.
     """
     state = JournalState()
     for entry, stop in _entries(path):
@@ -416,17 +420,19 @@ def _entries(path: Path) -> Iterator[tuple[Mapping[str, Any], int]]:
     bad: Fault | None = None
     try:
         with path.open("rb") as file:
+            start = 0
             for number, line in enumerate(file, 1):
-                if bad is not None:
-                    raise OutputError([bad])
                 entry = _checked(line)
-                if entry is None:
+                if bad is None and entry is None:
                     bad = _damage(path, stop, f"line {number} is damaged")
-                    continue
-                if number == 1:
-                    _check_header(path, entry)
-                stop += len(line)
-                yield entry, stop
+                elif bad is None and entry is not None:
+                    if number == 1:
+                        _check_header(path, entry)
+                    stop += len(line)
+                    yield entry, stop
+                elif bad is not None and entry is not None and entry.get("synced", start) > stop:
+                    raise OutputError([bad])  # what is damaged was on disk before this line was written
+                start += len(line)
     except FileNotFoundError:
         fault = Fault(str(path), "no such file", "the journal of a step run", "another run folder")
         raise OutputError([fault]) from None
@@ -454,6 +460,6 @@ def _damage(path: Path, offset: int, found: str) -> Fault:
     return Fault(
         f"{path}, byte {offset}",
         found,
-        "whole lines; only the last one may be torn",
+        "whole lines; only the end may be torn",
         "a copy of the file from before it was changed, or a new step run",
     )

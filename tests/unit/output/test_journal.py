@@ -30,20 +30,26 @@ def full_journal(path: Path) -> list[int]:
     writer = new_journal(path)
     ends = [writer.length]
     writer.inputs(500)
+    writer.sync()
     ends.append(writer.length)
     writer.commit(output=100, order=8, finished="0-6", counts={"items": 70}, header_line=b"a \xff\n")
+    writer.sync()
     ends.append(writer.length)
     writer.commit(output=130, order=9, finished="8", failed=[FAILURE], counts={"items": 10}, process_numbers={0: 4})
+    writer.sync()
     ends.append(writer.length)
     writer.inputs(900, complete=True)
+    writer.sync()
     ends.append(writer.length)
     writer.end("Failed", "2026-01-01T00:01:00Z")
+    writer.sync()
     ends.append(writer.length)
     writer.resumed("2026-01-02T00:00:00Z", retry_failed=True)
+    writer.sync()
     ends.append(writer.length)
     writer.commit(output=150, order=10, finished="7", parts=[Part(10, 5, 9, 9)])
-    ends.append(writer.length)
     writer.sync()
+    ends.append(writer.length)
     writer.close()
     return ends
 
@@ -107,6 +113,7 @@ def test_a_changed_byte_is_never_taken_for_truth(tmp_path: Path, place: int, byt
     ends = full_journal(path)
     data = bytearray(path.read_bytes())
     place %= len(data)
+    place -= place == ends[-2] - 1  # without the line break between them the last two lines are one
     data[place] ^= byte
     path.write_bytes(data)
     if place >= ends[-2]:  # the last line: as if it had never been written
@@ -114,6 +121,29 @@ def test_a_changed_byte_is_never_taken_for_truth(tmp_path: Path, place: int, byt
     else:
         with pytest.raises(OutputError, match=r"journal\.jsonl.*damaged"):
             read_journal(path)
+
+
+@pytest.mark.parametrize("lost", [[1], [2], [1, 2], [3], [1, 3], [1, 2, 3]])
+def test_a_group_that_came_to_disk_in_another_order_ends_at_its_first_damage(tmp_path: Path, lost: list[int]) -> None:
+    path = tmp_path / "journal.jsonl"
+    writer = new_journal(path)
+    ends = [writer.length]
+    for write in (lambda: writer.inputs(5), lambda: writer.inputs(9), lambda: writer.commit(output=0, finished="0-3")):
+        write()
+        ends.append(writer.length)
+    writer.close()
+    data = bytearray(path.read_bytes())
+    for line in lost:  # its page was not written; the line break stands on the next one
+        data[ends[line - 1] : ends[line] - 1] = bytes(ends[line] - 1 - ends[line - 1])
+    path.write_bytes(data)
+    state = read_journal(path)
+    assert state.valid_bytes == ends[min(lost) - 1]
+    assert not state.finished
+    reopened = JournalWriter.reopen(path, state)
+    reopened.commit(output=0, finished="0-3")
+    reopened.sync()
+    reopened.close()
+    assert len(read_journal(path).finished) == 4
 
 
 def test_a_torn_end_is_cut_off_before_more_is_written(tmp_path: Path) -> None:
