@@ -11,6 +11,7 @@ import contextlib
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -314,6 +315,13 @@ class Command:
         wait_until(lambda: not self.processes(), 5, "the end of all that it has started")
         assert not self.left_over()
         return process.returncode, out, err
+
+    def forget(self, killed: subprocess.Popen[str], timeout: float = 60.0) -> None:
+        """Wait until all that a killed one had started is gone; the temporary folders it leaves are removed."""
+        wait_until(lambda: not self.processes(), timeout, "the end of what the killed one had started")
+        killed.communicate(timeout=5)
+        for name in self.left_over():
+            shutil.rmtree(self.temporary / name)
 
     def __call__(self, *arguments: object, python: bool = False, timeout: float = 60.0) -> tuple[int, str, str]:
         """Start and finish it."""
