@@ -708,7 +708,7 @@ class Judge:
             again = mini_batch.losses < self.limits.run_max_try
         else:
             mini_batch.attempts += 1
-            again = worth_another_try(self.limits, mini_batch.attempts, Category(record.category), error.type)
+            again = worth_another_try(self.limits, mini_batch.attempts, Category(record.category), error)
         if record.category == Category.UNSAFE_CUT:
             again, self._unsafe_cut = False, error.message
         if mini_batch.part is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prs_dask.attempts.records import Category
+from prs_dask.attempts.records import AttemptError, Category
 
 __all__ = ["RunLimits", "broken_threshold", "retry_delay", "worth_another_try"]
 
@@ -90,16 +90,26 @@ def retry_delay(limits: RunLimits, failed_attempts: int) -> float:
         return longest
 
 
-def worth_another_try(limits: RunLimits, failed_attempts: int, category: Category, error_type: str) -> bool:
+def worth_another_try(limits: RunLimits, failed_attempts: int, category: Category, error: AttemptError) -> bool:
     """May a mini-batch that failed so often, last in this way, be tried again?
 
     ``retry_on`` chooses among exceptions; what ended otherwise (a time limit, a dead process) is tried again unless
-    ``no_retry_on`` names it.
+    ``no_retry_on`` names it. As with ``except``, a name stands for the exceptions that are derived from it, too.
     """
     if failed_attempts >= limits.run_max_try:
         return False
-    names = {error_type, error_type.rpartition(".")[2]}
+    if limits.retry_on is None and limits.no_retry_on is None:
+        return True
+    is_exception = category in (Category.EXCEPTION, Category.LOAD_ERROR)
+    names = {error.type, error.type.rpartition(".")[2]}
+    if is_exception:
+        names.update(*map(_names, error.classes.splitlines()))
     if limits.no_retry_on is not None and names & set(limits.no_retry_on):
         return False
-    chosen = limits.retry_on is None or bool(names & set(limits.retry_on))
-    return chosen or category not in (Category.EXCEPTION, Category.LOAD_ERROR)
+    return limits.retry_on is None or not is_exception or bool(names & set(limits.retry_on))
+
+
+def _names(described: str) -> tuple[str, str, str]:
+    """What a class may be called: ``HTTPError``, ``urllib.error.HTTPError``, and for nested ones ``Outer.Inner``."""
+    module, _, name = described.partition(":")
+    return name.rpartition(".")[2], name, f"{module}.{name}"

@@ -97,6 +97,8 @@ class AttemptError(NamedTuple):
         The deepest frame in the user's own code, ``script.py:12 in run``; may be empty.
     process_output
         Captured stdout and stderr of a failed subprocess (CalledProcessError); may be empty.
+    classes
+        Of an exception: its class and all that it is derived from, ``module:qualified.name`` each on a line.
     """
 
     type: str
@@ -104,6 +106,7 @@ class AttemptError(NamedTuple):
     traceback: str = ""
     where: str = ""
     process_output: str = ""
+    classes: str = ""
 
 
 def pack(records: Iterable[AttemptRecord]) -> bytes:

@@ -25,6 +25,7 @@ MAX_PROCESS_OUTPUT = 16 * 1024
 _MAX_CHAIN = 10  # exceptions shown of a chain: half of them from each end
 _MAX_FRAMES = 60
 _MAX_GROUP, _MAX_DEPTH = 10, 4
+_MAX_CLASSES, _MAX_NAME = 40, 200
 _FRAMES_OF_OURS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), package) + os.sep
     for package in ("entry_script", "worker_process", "output", "datasets")
@@ -86,6 +87,7 @@ def describe(error: BaseException, user_code: UserCode) -> AttemptError:
             _cut("".join(_text(error, set(), 0)), MAX_TRACEBACK),
             _safely(lambda: _where(error, user_code), ""),
             _safely(lambda: _process_output(error), ""),
+            _safely(lambda: _classes(error), ""),
         )
     except BaseException:
         # Out of memory again, or something nobody thought of: the least that is worth telling.
@@ -119,7 +121,21 @@ def _safely(make: Callable[[], str], otherwise: str) -> str:
 
 
 def _name(error: BaseException) -> str:
-    return _safely(lambda: type.__dict__["__name__"].__get__(type(error)), "exception")
+    return _safely(lambda: _of_type("__name__", type(error)), "exception")
+
+
+def _of_type(attribute: str, one: type) -> Any:
+    """As Python itself knows it: a metaclass may have made something else of it."""
+    return type.__dict__[attribute].__get__(one)
+
+
+def _classes(error: BaseException) -> str:
+    """Its class and those that this is derived from."""
+    described = []
+    for one in _of_type("__mro__", type(error))[:_MAX_CLASSES]:
+        module, name = _of_type("__module__", one), _of_type("__qualname__", one)
+        described.append(f"{module if type(module) is str else ''}:{name}"[:_MAX_NAME].replace("\n", " "))
+    return "\n".join(described)
 
 
 def _message(error: BaseException) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from itertools import pairwise
 
 import pytest
 
@@ -14,6 +15,20 @@ def run(mini_batch):
         file.write(f"{time.time()} {os.getpid()}\\n")
     raise ValueError("always")
 """
+
+
+BOTH_READY = """
+import os, time
+
+def init():
+    ready = os.path.join(os.path.dirname(FOLDER), "ready")
+    os.makedirs(ready, exist_ok=True)
+    open(os.path.join(ready, str(os.getpid())), "w").close()
+    until = time.monotonic() + 20
+    while len(os.listdir(ready)) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+"""
+"""No process begins before there is a second one."""
 
 
 def attempts(folder) -> dict[str, list[tuple[float, int]]]:
@@ -35,7 +50,7 @@ def stamps(tmp_path):
 
 def waits(tries: list[tuple[float, int]]) -> list[float]:
     times = [when for when, _ in tries]
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
 def test_a_backoff_is_waited_for_between_the_attempts_of_a_mini_batch_and_holds_up_no_other(job, stamps):
@@ -56,11 +71,12 @@ def test_a_number_is_the_same_wait_every_time(job, stamps):
 
 
 def test_without_a_backoff_the_next_attempt_follows_at_once_in_another_process(job, stamps):
-    script = f"FOLDER = {str(stamps)!r}\n{STAMPED}"
-    job(script, 6, run_max_try=2)
-    for tries in attempts(stamps).values():
-        assert waits(tries)[0] < 1.5
-        assert len({pid for _, pid in tries}) == 2, "another process, as there are two"
+    job(f"FOLDER = {str(stamps)!r}\n{BOTH_READY}\n{STAMPED}", 8, run_max_try=2)
+    found = attempts(stamps).values()
+    elsewhere = [waits(tries)[0] for tries in found if len({pid for _, pid in tries}) == 2]
+    # On a machine that has other things to do one may wait for its second process in vain, a second at most.
+    assert len(elsewhere) >= 6
+    assert min(elsewhere) < 0.5
 
 
 def test_with_one_process_only_the_attempts_are_made_there(job, stamps):
@@ -102,24 +118,55 @@ def run(mini_batch):
     ("names", "chosen"),
     [
         (["ValueError"], {0, 3}),
-        (["builtins.ValueError"], {0, 3}),
-        (["ConnectionError"], {1, 2}),
-        (["OSError"], {1, 2}),
-        (["Busy"], {1}),
-        (["script.Busy"], {1}),
-        (["JSONDecodeError"], {3}),
-        (["json.decoder.JSONDecodeError"], {3}),
-        (["json.JSONDecodeError"], set()),
-        (["Inner"], {4}),
-        (["Outer.Inner"], {4}),
-        (["script.Outer.Inner"], {4}),
-        (["concurrent.futures._base.BrokenExecutor", "Busy"], {1, 5}),
-        (["Exception"], {0, 1, 2, 3, 4, 5}),
-        (["valueerror"], set()),
+        (["builtins.ConnectionError", "Inner"], {1, 2, 4}),
+        (["script.Busy", "json.decoder.JSONDecodeError"], {1, 3}),
+        (["json.JSONDecodeError", "valueerror"], set()),
+        (["Outer.Inner", "concurrent.futures._base.BrokenExecutor"], {4, 5}),
     ],
     ids=lambda value: ",".join(map(str, value)) or "none",
 )
 def test_names_stand_for_exceptions_and_those_derived_from_them(job, names, chosen):
-    """Both settings at once, in two halves of one job each."""
     done = job(RAISING, 6, run_max_try=2, retry_on=names)
     assert done.tries() == {number: 2 if number in chosen else 1 for number in range(6)}
+
+
+def test_those_that_are_not_worth_another_attempt_have_one_and_time_limits_too_where_they_are_named(job):
+    script = (
+        RAISING
+        + """
+import time
+KINDS[6] = lambda: time.sleep(60)
+"""
+    )
+    settings = {"run_max_try": 2, "run_invocation_timeout": 1}
+    done = job(script, 7, no_retry_on=["OSError", "TimeLimit"], retry_on=["Exception"], **settings)
+    assert done.tries() == {number: 1 if number in (1, 2, 6) else 2 for number in range(7)}
+
+
+def test_from_yaml_and_from_the_command_line(command, tmp_path):
+    command.script(RAISING)
+    command.items(6)
+    yaml = command.folder / "step.yml"
+    yaml.write_text(
+        "name: retried\nentry_script: script.py\ninputs: items\noutput: out 1\noutput_action: append_row\n"
+        "error_threshold: -1\nmini_batch_size: 1\nrun_max_try: 2\nretry_on: [Busy]\nretry_backoff: [0.1, 2, 1]\n"
+    )
+    flags = [
+        "--entry-script",
+        "script.py",
+        "--input",
+        "items",
+        "--output",
+        "out 2",
+        "--output-action",
+        "append_row",
+        "--error-threshold",
+        "-1",
+    ]
+    flags += ["--mini-batch-size", "1", "--run-max-try", "2", "--retry-on", "Busy", "--retry-backoff", "0.1,2,1"]
+    for number, arguments in enumerate((["step.yml"], flags)):
+        _, _, err = command("run", *arguments, "--run-folder", f"run {number}")
+        table = command.folder / f"run {number}/logs/sys/job_report/processed_mini-batches.csv"
+        assert table.exists(), err
+        tries = Counter(line.split(",")[0] for line in table.read_text().splitlines()[1:])
+        assert tries == {str(number): 2 if number == 1 else 1 for number in range(6)}

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from prs_dask.attempts.limits import RunLimits, broken_threshold, retry_delay, worth_another_try
-from prs_dask.attempts.records import Category
+from prs_dask.attempts.records import AttemptError, Category
 
 COUNTS = st.integers(0, 10_000)
 SECONDS = st.floats(0, 1e6)
@@ -125,8 +125,8 @@ class TestWorthAnotherTry:
     @pytest.mark.parametrize("category", [Category.EXCEPTION, Category.LOAD_ERROR])
     def test_retry_on_chooses_among_exceptions(self, category):
         limits = RunLimits(retry_on=("OSError",))
-        assert worth_another_try(limits, 1, category, "OSError")
-        assert not worth_another_try(limits, 1, category, "KeyError")
+        assert worth_another_try(limits, 1, category, AttemptError("OSError", ""))
+        assert not worth_another_try(limits, 1, category, AttemptError("KeyError", ""))
 
     @pytest.mark.parametrize(
         ("category", "name"),
@@ -138,10 +138,39 @@ class TestWorthAnotherTry:
         ],
     )
     def test_what_is_no_exception_is_tried_again_unless_it_is_named(self, category, name):
-        assert worth_another_try(RunLimits(retry_on=("OSError",)), 1, category, name)
-        assert not worth_another_try(RunLimits(no_retry_on=(name,)), 1, category, name)
+        error = AttemptError(name, "", classes="prs_dask.output.rows:BadResult\nbuiltins:TypeError")
+        assert worth_another_try(RunLimits(retry_on=("OSError",)), 1, category, error)
+        assert not worth_another_try(RunLimits(no_retry_on=(name,)), 1, category, error)
+        assert worth_another_try(RunLimits(no_retry_on=("TypeError",)), 1, category, error)
+
+    @pytest.mark.parametrize(
+        ("name", "stands_for_it"),
+        [
+            ("HTTPError", True),
+            ("urllib.error.HTTPError", True),
+            ("URLError", True),
+            ("OSError", True),
+            ("builtins.OSError", True),
+            ("Exception", True),
+            ("Outer.HTTPError", False),
+            ("error.HTTPError", False),
+            ("urllib.error.OSError", False),
+            ("ValueError", False),
+        ],
+    )
+    def test_a_name_stands_for_the_exceptions_that_are_derived_from_it(self, name, stands_for_it):
+        classes = "urllib.error:HTTPError\nurllib.error:URLError\nbuiltins:OSError\nbuiltins:Exception"
+        error = AttemptError("HTTPError", "", classes=classes)
+        for category in (Category.EXCEPTION, Category.LOAD_ERROR):
+            assert worth_another_try(RunLimits(retry_on=(name,)), 1, category, error) is stands_for_it
+            assert worth_another_try(RunLimits(no_retry_on=(name,)), 1, category, error) is not stands_for_it
+
+    def test_a_nested_class_has_its_qualified_name_too(self):
+        error = AttemptError("Inner", "", classes="script:Outer.Inner")
+        for name in ("Inner", "Outer.Inner", "script.Outer.Inner"):
+            assert worth_another_try(RunLimits(retry_on=(name,)), 1, Category.EXCEPTION, error)
 
 
 def tried_again(limits: RunLimits, failed: int, name: str) -> bool:
     """After an exception of this name."""
-    return worth_another_try(limits, failed, Category.EXCEPTION, name)
+    return worth_another_try(limits, failed, Category.EXCEPTION, AttemptError(name, ""))
