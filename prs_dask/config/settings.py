@@ -341,7 +341,7 @@ _ROWS: tuple[Setting, ...] = (
         "fail",
         "fail or bisect",
         '"bisect"',
-        "bisect: halve a failed mini-batch until its bad items are alone.",
+        "bisect: halve a mini-batch that has used up its tries until its bad items are alone; only they fail.",
         metavar="ACTION",
     ),
     Setting(
@@ -360,8 +360,8 @@ _ROWS: tuple[Setting, ...] = (
         None,
         "a list of exception names, or None: all",
         '["TimeoutError", "ConnectionError"]',
-        "Exceptions that are worth another attempt; time limits and processes that died always are. On the command "
-        "line separated by commas.",
+        "Exceptions that are worth another attempt, and those derived from them; time limits and processes that died "
+        "always are. On the command line separated by commas.",
         from_text=_list_text,
         metavar="NAME,...",
     ),
@@ -371,8 +371,8 @@ _ROWS: tuple[Setting, ...] = (
         None,
         "a list of exception names, or None",
         '["ValueError"]',
-        "Exceptions that are not worth another attempt; TimeLimit, ProcessDied, OutOfMemory and BadResult stand for "
-        "what is none. On the command line separated by commas.",
+        "Exceptions that are not worth another attempt, nor those derived from them; TimeLimit, ProcessDied, "
+        "OutOfMemory and BadResult stand for what is none. On the command line separated by commas.",
         from_text=_list_text,
         metavar="NAME,...",
     ),

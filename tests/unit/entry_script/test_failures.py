@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import traceback
@@ -168,3 +169,33 @@ def test_a_type_that_hides_its_own_name_is_told_all_the_same():
         pass
 
     assert describe(Hidden("text"), HERE).type == "Hidden"
+
+
+def test_the_classes_of_an_exception_are_told_whatever_its_metaclass_makes_of_them() -> None:
+    class Meta(type):
+        def __getattribute__(cls, name: str) -> object:
+            raise RuntimeError("nothing of this class can be asked for")
+
+    class Strange(ConnectionError, metaclass=Meta):
+        __module__ = 5  # type: ignore[assignment]
+
+    assert describe(json.JSONDecodeError("", "", 0), UserCode()).classes.splitlines() == [
+        "json.decoder:JSONDecodeError",
+        "builtins:ValueError",
+        "builtins:Exception",
+        "builtins:BaseException",
+        "builtins:object",
+    ]
+    first, *others = describe(Strange(), UserCode()).classes.splitlines()
+    assert first.startswith(":test_the_classes_of")
+    assert first.endswith(".Strange")
+    assert others[:2] == ["builtins:ConnectionError", "builtins:OSError"]
+
+
+def test_the_classes_are_bounded() -> None:
+    classes = ValueError
+    for _ in range(100):
+        classes = type("X" * 1000 + "\n", (classes,), {})
+    text = describe(classes(), UserCode()).classes
+    assert len(text.splitlines()) == 40
+    assert len(text) <= 40 * 201
