@@ -18,7 +18,7 @@ from prs_dask.cli.input_description import INPUT_FORMATS
 from prs_dask.config import SETTINGS, SHORT_CALL_DEFAULTS, Setting
 from prs_dask.errors import Fault, SettingsError
 
-__all__ = ["StepCommand", "as_flags", "settings_from_flags", "step_flags"]
+__all__ = ["StepCommand", "as_flags", "setting_flag", "settings_from_flags", "step_flags"]
 
 _SCRIPT_ARGUMENTS = "prs_dask.script_arguments"
 
@@ -75,17 +75,27 @@ def step_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--output", metavar="FOLDER", help="Folder of the output file. Default: in the run folder."),
         click.option("--side-input", "side_inputs", multiple=True, metavar="[NAME=]PATH", help="Given whole."),
-        *(_option(setting) for setting in SETTINGS.values() if setting.flag),
+        *(setting_flag(setting) for setting in SETTINGS.values() if setting.flag),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    default = SHORT_CALL_DEFAULTS.get(setting.name, setting.default)
+def setting_flag(
+    setting: Setting, *, with_default: bool = True, hidden: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The flag of a setting that has one."""
+    default = SHORT_CALL_DEFAULTS.get(setting.name, setting.default) if with_default else None
     text = f"{setting.help} Default: {default}." if isinstance(default, (str, int, float)) else setting.help
-    return click.option(str(setting.flag), setting.name, multiple=setting.repeated, metavar=setting.metavar, help=text)
+    return click.option(
+        str(setting.flag),
+        setting.name,
+        multiple=setting.repeated,
+        metavar=setting.metavar,
+        help=text,
+        hidden=hidden,
+    )
 
 
 def settings_from_flags(flags: Mapping[str, Any]) -> dict[str, object]:

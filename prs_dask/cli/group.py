@@ -17,6 +17,7 @@ import click
 from prs_dask import __version__
 from prs_dask.cli.demo import demo
 from prs_dask.cli.plan import plan
+from prs_dask.cli.resume import resume
 from prs_dask.cli.run import run
 from prs_dask.cli.status import status
 from prs_dask.cli.terminal_text import tell_error
@@ -53,5 +54,5 @@ def main() -> None:
     """
 
 
-for _command in (run, plan, status, demo):
+for _command in (run, plan, resume, status, demo):
     main.add_command(_command)

@@ -20,7 +20,7 @@ import inspect
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prs_dask.config.settings import unknown_names
@@ -174,8 +174,26 @@ def made_dataset(described: InputDescription) -> Any:
         from prs_dask.datasets.mltable import read_mltable
 
         factory = read_mltable  # files or a table, as the file says
-    dataset = factory(*arguments, **options)
+    dataset = replace(factory(*arguments, **options), templates=_templates(described))
     return dataset.as_named_input(name) if name else dataset
+
+
+def _templates(described: InputDescription) -> dict[str, Any]:
+    """Options that name variables of the environment, as they were written; of SQL the connection, too."""
+    given = dict(described.options)
+    if described.format == "sql" and described.paths:
+        given.setdefault("connection", described.paths[0])
+    return _only_templates(given)
+
+
+def _only_templates(options: Mapping[str, Any]) -> dict[str, Any]:
+    templates: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            templates |= {name: inner} if (inner := _only_templates(value)) else {}
+        elif isinstance(value, str) and _VARIABLE.search(value):
+            templates[name] = value
+    return templates
 
 
 def _options_of(kind: str) -> list[str]:

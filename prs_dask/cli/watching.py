@@ -101,5 +101,7 @@ def tell_end(step_run: Any, state: str) -> None:
     if state == "Completed" and summary.failed_items:
         failed = f"{format_count(summary.failed_mini_batches)} mini-batches, {format_count(summary.failed_items)} items"
         tell_error(f"failed, as the thresholds allow: {failed}; why: {logs / 'user' / 'error.txt'}")
-    if state != "Completed" and step_run.error:
-        tell_error(f"{state}: {step_run.error}")
+    if state != "Completed":
+        if step_run.error:
+            tell_error(f"{state}: {step_run.error}")
+        tell_error(f"to go on with it: {step_run.resume_hint}")

@@ -69,6 +69,8 @@ class StepRun:
         The one file with all rows; None with summary_only. It stands there when the step run has completed.
     error
         Why it failed or was canceled; None while it runs or when it has completed.
+    resume_hint
+        How to go on with it when it has not completed: a command, or a call where only a program can.
     """
 
     def __init__(
@@ -105,7 +107,6 @@ class StepRun:
         secrets = [dataset.secrets for dataset in (*step.inputs, *step.placed) if isinstance(dataset, Dataset)]
         self._redactor = Redactor([vars(config), {"storage_options": secrets}])
         self._tree = LogTree(run_folder.logs, self._redactor)
-        self._resume = resume_hint(record)
         self._thread = threading.Thread(target=self._main, name=f"prs-{self.id}", daemon=True)
         self._thread.start()
         atexit.register(self._interpreter_ends)
@@ -123,6 +124,7 @@ class StepRun:
         if settings["output_action"] == "append_row":
             self.output_file = output_folder / settings["append_row_file_name"]
         self.error: str | None = None
+        self.resume_hint = resume_hint(record)
         self._step = step
         self._folder = run_folder
         self._submitted = time.monotonic()
@@ -194,7 +196,7 @@ class StepRun:
         if show_output:
             print(self._result_text, flush=True)
         if raise_on_error and self._state != "Completed":
-            raise StepRunFailed(self._state, self.error or "", str(self.run_folder), self._resume)
+            raise StepRunFailed(self._state, self.error or "", str(self.run_folder), self.resume_hint)
         return self._state
 
     def cancel(self) -> None:
@@ -447,7 +449,7 @@ class StepRun:
         if output is not None:
             shown = str(output.path if output.is_finished else output.partial)
         self._tree.driver(f"{verdict.state}: {verdict.cause}" if verdict.cause else verdict.state, time.time())
-        resume = self._resume if verdict.state != "Completed" else ""
+        resume = self.resume_hint if verdict.state != "Completed" else ""
         self._result_text = self._tree.finish(
             self._summary, time.time(), cause=self.error or "", output=shown, resume=resume
         )
@@ -458,7 +460,7 @@ class StepRun:
         with contextlib.suppress(OSError, ValueError):  # whoever read it may be gone before
             print(
                 f"prs_dask: the interpreter ends, so step run {self.id} is canceled; logs: {self.log_dir};"
-                f" to go on with it: {self._resume}",
+                f" to go on with it: {self.resume_hint}",
                 file=sys.stderr,
             )
         self._stop("the interpreter that had submitted it has ended")

@@ -39,6 +39,7 @@ class FakeStepRun:
         self.stage = stage
         self.run_folder = run_folder
         self.output_file = run_folder / "output" / "parallel_run_step.txt"
+        self.resume_hint = f"prs-dask resume {run_folder}"
         self.error = "division by zero in score.py:3" if stage.state == "Failed" else None
         self.canceled = threading.Event()
         self.killed = threading.Event()

@@ -1,0 +1,186 @@
+"""The step of an earlier step run, made again from ``run.json``; flags lie over what stands there.
+
+What was a secret stands nowhere: it comes from the environment, where the step named a variable, or is given again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from prs_dask.cli.flags import as_flags, settings_from_flags
+from prs_dask.cli.input_description import InputDescription, made_dataset, options_from_flags
+from prs_dask.config import ParallelRunConfig, split_arguments
+from prs_dask.errors import Fault, SettingsError
+from prs_dask.redaction import is_salted_hash, salted_hash
+
+if TYPE_CHECKING:
+    from prs_dask.pipeline.resume import Earlier
+    from prs_dask.pipeline.step import ParallelRunStep
+
+__all__ = ["recorded_step"]
+
+_NOT_OPTIONS = ("format", "path", "path_on_compute", "database", "table", "changes")
+"""Of an input's record: what is no option of its dataset."""
+
+
+@contextmanager
+def recorded_step(earlier: Earlier, flags: Mapping[str, Any]) -> Iterator[ParallelRunStep]:
+    """The step, to be submitted within the context: a source that is gone is there for so long.
+
+    Parameters
+    ----------
+    earlier
+        As it was read.
+    flags
+        The command's parameters.
+
+    Raises
+    ------
+    SettingsError
+        Something was never written down and has to be given again, or only the program that made the step can
+        go on with it; everything at once.
+    """
+    from prs_dask.pipeline.run_record import only_in_python
+    from prs_dask.pipeline.step import ParallelRunStep
+
+    record = earlier.record
+    if found := only_in_python(record):
+        allowed = "a step that files describe; the program that made this one can go on with it"
+        example = f"step.submit(resume={str(earlier.folder.path)!r})"
+        raise SettingsError([Fault("run_folder", "; ".join(found), allowed, example)])
+    faults: list[Fault] = []
+    with TemporaryDirectory(prefix="prs-source-") as folder:
+        settings = {**record["settings"], **settings_from_flags(flags)}
+        settings["environment_variables"] = _variables(record, settings, earlier.salt, faults)
+        _check_target(settings, faults)
+        _bring_source(settings, record, earlier.folder.source_zip, Path(folder))
+        options = options_from_flags(flags["input_options"], flags["storage_options"])
+        inputs = [_dataset(one, f"inputs[{number}]", options, faults) for number, one in enumerate(record["inputs"])]
+        side_inputs = [_side_input(one, options, faults) for one in record.get("side_inputs", ())]
+        arguments = _arguments(record, flags["script_arguments"], options, faults)
+        if faults:
+            raise SettingsError(faults)
+        try:
+            config = ParallelRunConfig(**settings)
+        except SettingsError as error:
+            raise as_flags(error) from None
+        yield ParallelRunStep(record["name"], config, inputs, record["output"], side_inputs, arguments)
+
+
+def _variables(
+    record: Mapping[str, Any], settings: Mapping[str, Any], salt: bytes, faults: list[Fault]
+) -> dict[str, str]:
+    """Values of the environment variables: given again, or found here unchanged."""
+    before, given = record["settings"].get("environment_variables") or {}, settings["environment_variables"]
+    values: dict[str, str] = {name: value for name, value in given.items() if not is_salted_hash(value)}
+    for name, hashed in before.items():
+        if name in values:
+            continue
+        if name in os.environ and salted_hash(os.environ[name], salt) == hashed:
+            values[name] = os.environ[name]
+        else:
+            found = f"{name}, whose value was never written down, and which this environment has not as it was"
+            example = f"--environment-variables {name}=..., or {name} to take it from this environment"
+            faults.append(Fault("--environment-variables", found, "its value", example))
+    return values
+
+
+def _check_target(settings: Mapping[str, Any], faults: list[Fault]) -> None:
+    target = settings.get("compute_target")
+    if isinstance(target, Mapping):
+        found = f"a live object ({target.get('object')}) when the step run began"
+        allowed = "the address of a scheduler, or local"
+        faults.append(Fault("--compute-target", found, allowed, "--compute-target tcp://host:8786"))
+
+
+def _bring_source(settings: dict[str, Any], record: Mapping[str, Any], archive: Path, folder: Path) -> None:
+    """Where script or source directory are gone, the source that the run folder keeps takes their place."""
+    script = Path(settings.get("source_directory") or "", settings["entry_script"])
+    if script.exists() or not archive.is_file():
+        return
+    from prs_dask.pipeline.source import unpack_source
+
+    unpack_source(archive.read_bytes(), folder)
+    if settings.get("source_directory") is not None:
+        settings["source_directory"], settings["entry_script"] = str(folder), record["script"]
+    else:
+        settings["entry_script"] = str(folder / record["script"])
+
+
+def _dataset(record: Mapping[str, Any], where: str, given: Mapping[str, Any], faults: list[Fault]) -> Any:
+    options = {name: value for name, value in record.items() if name not in _NOT_OPTIONS}
+    for name in ("storage_options", "parameters"):
+        if name in options:
+            options[name] = _filled_in(options[name], given.get(name, {}), f"{where}: {name}", faults)
+    if "connection" in options and "connection" in given:
+        options["connection"] = given["connection"]
+    for name in ("connection", "path", "query"):
+        if any(map(is_salted_hash, _listed(options.get(name, record.get(name))))):
+            faults.append(_to_be_given(where, name, f"--input-option '{name}=${{env:{name.upper()}}}'"))
+            return None
+    if any(fault.name.startswith(where) for fault in faults):
+        return None
+    try:
+        dataset = made_dataset(InputDescription(tuple(record.get("path", ())), record["format"], options))
+    except SettingsError as error:
+        faults += [fault._replace(name=f"{where}: {fault.name.removeprefix('inputs: ')}") for fault in error.faults]
+        return None
+    place = record.get("path_on_compute")
+    return dataset if place is None else replace(dataset, path_on_compute=place)
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _filled_in(options: Mapping[str, Any], given: Any, where: str, faults: list[Fault]) -> dict[str, Any]:
+    """Recorded options with the given ones over them; a secret that is not given is a fault."""
+    given = given if isinstance(given, Mapping) else {}
+    filled: dict[str, Any] = {}
+    for name, value in {**options, **given}.items():
+        if isinstance(value, Mapping) and name not in given:
+            filled[name] = _filled_in(value, {}, f"{where}: {name}", faults)
+        elif is_salted_hash(value):
+            faults.append(_to_be_given(where, name, f"--storage-option '{name}=${{env:{name.upper()}}}'"))
+        else:
+            filled[name] = value
+    return filled
+
+
+def _to_be_given(where: str, name: str, example: str) -> Fault:
+    found = "a secret, which was never written down"
+    return Fault(f"{where}: {name}", found, "its value from a variable of the environment", example)
+
+
+def _side_input(record: Mapping[str, Any], given: Mapping[str, Any], faults: list[Fault]) -> Any:
+    return record["path"] if "format" not in record else _dataset(record, "side_inputs", given, faults)
+
+
+def _arguments(
+    record: Mapping[str, Any], given: Sequence[str], options: Mapping[str, Any], faults: list[Fault]
+) -> list[Any]:
+    """Those of the record; given ones take their place, but for options of the engine, which are added."""
+    if given and split_arguments(list(given))[1]:
+        return list(given)
+    arguments: list[Any] = []
+    for one in (*record["arguments"], *given):
+        if isinstance(one, Mapping) and "dataset" in one:
+            arguments.append(_dataset(one["dataset"], "arguments", options, faults))
+        elif isinstance(one, Mapping):
+            from prs_dask.pipeline.outputs import OutputFileDatasetConfig
+
+            arguments.append(OutputFileDatasetConfig(destination=one["output"]))
+        elif is_salted_hash(one):
+            found = "a secret among them, which was never written down"
+            faults.append(
+                Fault("arguments", found, "all of them again", "prs-dask resume RUN_FOLDER -- --password ...")
+            )
+        else:
+            arguments.append(one)
+    return arguments
