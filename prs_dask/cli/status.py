@@ -13,6 +13,10 @@ import click
 
 from prs_dask.cli.terminal_text import tell
 from prs_dask.errors import Fault, SettingsError
+from prs_dask.output.journal import read_journal
+from prs_dask.output.journal_lock import holder
+from prs_dask.pipeline.resume_hint import resume_hint
+from prs_dask.quantities import format_count
 
 __all__ = ["status"]
 
@@ -24,25 +28,29 @@ _TAIL_BYTES = 64 * 1024
 @click.argument("run_folder", type=click.Path(path_type=Path))
 def status(run_folder: Path) -> None:
     """Show how the step run in RUN_FOLDER stands."""
-    name = _step_name(run_folder)
-    tell(f"step run: {name}")
+    record = _record(run_folder)
+    tell(f"step run: {record.get('name') or run_folder.resolve().name}")
     tell(f"folder:   {run_folder.resolve()}")
+    driver = holder(run_folder)
     result = run_folder / "logs" / "job_result.txt"
-    if result.is_file():
+    if result.is_file() and not driver:
         tell()
         tell(_tail(result).rstrip())
         return
+    tell(f"state:    running; {driver} drives it" if driver else "state:    its driver was killed")
+    if (run_folder / "journal.jsonl").is_file():
+        state = read_journal(run_folder / "journal.jsonl")
+        counts = f"{format_count(len(state.finished))} mini-batches succeeded, {format_count(len(state.failed))} failed"
+        tell(f"finished: {counts}, {format_count(state.counts.get('rows', 0))} rows")
+    if not driver and "run_folder" in record:
+        tell(f"resume:   {resume_hint(record)}")
     overviews = sorted((run_folder / "logs").glob("job_progress_overview.*.txt"))
-    if not overviews:
-        tell("state:    no progress yet")
-        return
-    tell("state:    no result yet; it is under way, or its driver was killed")
     tell()
-    for line in _tail(overviews[-1]).splitlines()[-LAST_LINES:]:
+    for line in _tail(overviews[-1]).splitlines()[-LAST_LINES:] if overviews else ["no progress yet"]:
         tell(line)
 
 
-def _step_name(run_folder: Path) -> str:
+def _record(run_folder: Path) -> dict[str, Any]:
     path = run_folder / "run.json"
     if not run_folder.is_dir():
         raise _no_run_folder(run_folder, "no such folder")
@@ -56,7 +64,7 @@ def _step_name(run_folder: Path) -> str:
         raise _no_run_folder(run_folder, "a run.json that is not valid JSON") from None
     if not isinstance(content, dict):
         raise _no_run_folder(run_folder, "a run.json that holds no settings")
-    return str(content.get("name") or run_folder.resolve().name)
+    return content
 
 
 def _no_run_folder(folder: Path, found: str) -> SettingsError:

@@ -82,8 +82,17 @@ class AppendFile:
         return file
 
     @classmethod
-    def resume(cls, folder: Path, name: str, owner: str, length: int) -> AppendFile:
+    def resume(cls, folder: Path, name: str, owner: str, length: int, *, complete: bool = False) -> AppendFile:
         """Go on with the file of the same run folder, cut back to the journalled length.
+
+        Parameters
+        ----------
+        folder, name, owner
+            As for `create`.
+        length
+            Bytes that are committed.
+        complete
+            The journal says that all there is has been committed: only then may the file have its name already.
 
         Raises
         ------
@@ -94,6 +103,10 @@ class AppendFile:
         if not file._owner_file.exists():
             if length == 0 and not file.partial.exists():
                 return cls.create(folder, name, owner)
+            named = complete and not os.path.lexists(file.partial) and file.path.is_file()
+            if named and file.path.stat().st_size == length:  # killed when all of `finish` was done
+                file.length, file.is_finished = length, True
+                return file
             fault = Fault(str(file.partial), "no owner beside it", f"the partial output of {owner}", "a new step run")
             raise OutputError([fault])
         found = file._owner()
@@ -101,6 +114,10 @@ class AppendFile:
             raise OutputError([file._foreign(found)])
         file._undo_half_finish()
         if file.is_finished:
+            if not complete:
+                found = f"{file.path}, which the step run has not given its name: it is not complete"
+                advice = f"move it back to {file.partial}"
+                raise OutputError([Fault("output", found, f"the partial output {file.partial.name}", advice)])
             file.length = file.path.stat().st_size
             return file
         file._open(os.O_CREAT if length == 0 else 0)

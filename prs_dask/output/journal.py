@@ -130,6 +130,12 @@ class JournalState:
     resumed: int = 0
     valid_bytes: int = 0
 
+    @property
+    def is_complete(self) -> bool:
+        """Has every mini-batch of the inputs succeeded, or failed for good?"""
+        ended = len(self.finished) + len(self.failed)
+        return self.inputs is not None and self.inputs.complete and self.inputs.listed == ended
+
     def apply(self, entry: Mapping[str, Any]) -> None:
         """Take one line in.
 

@@ -50,6 +50,8 @@ class Earlier:
         What is on disk for good. Where the driver was killed before it had begun one, its ``header`` is None.
     retry_failed, accept_changes
         How it is resumed.
+    was_complete
+        Had every mini-batch ended, before those that had failed were opened again?
     """
 
     folder: RunFolder
@@ -58,6 +60,7 @@ class Earlier:
     journal: JournalState
     retry_failed: bool = True
     accept_changes: bool = False
+    was_complete: bool = False
 
     @classmethod
     def read(
@@ -81,9 +84,10 @@ class Earlier:
         except BaseException:
             lock.release()
             raise
+        was_complete = journal.is_complete
         if retry_failed and journal.end_state != "Completed":
             journal.open_failed()
-        return cls(folder, lock, record, journal, retry_failed, accept_changes)
+        return cls(folder, lock, record, journal, retry_failed, accept_changes, was_complete)
 
     def without_retries(self) -> Earlier:
         """The same, where what had failed stays so: the output has its name already."""

@@ -103,8 +103,15 @@ class RunFiles:
         preparation: Preparation,
         state: JournalState,
         listed: ManifestState,
+        *,
+        complete: bool,
     ) -> RunFiles:
         """Go on behind the journal's last line; what lies beyond it is cut off.
+
+        Parameters
+        ----------
+        complete
+            All there is had been committed: the output may have its name already.
 
         Raises
         ------
@@ -112,7 +119,8 @@ class RunFiles:
             The output is not as the journal says: gone, shorter, or another step run's.
         """
         manifest = ManifestWriter.reopen(folder.manifest, listed)
-        files = cls._joined(folder, lock, record, JournalWriter.reopen(folder.journal, state), manifest, state)
+        journal = JournalWriter.reopen(folder.journal, state)
+        files = cls._joined(folder, lock, record, journal, manifest, state, complete=complete)
         lock.sign()
         _write_record(folder, record, preparation.source)
         return files
@@ -126,6 +134,8 @@ class RunFiles:
         journal: JournalWriter,
         manifest: ManifestWriter,
         state: JournalState | None,
+        *,
+        complete: bool = False,
     ) -> RunFiles:
         settings, owner, output_folder = record["settings"], record["run_folder"], Path(record["output"])
         output, order, pieces = None, None, None
@@ -138,7 +148,7 @@ class RunFiles:
                 if state is None:
                     output = AppendFile.create(output_folder, name, owner)
                 else:
-                    output = AppendFile.resume(output_folder, name, owner, state.output_length)
+                    output = AppendFile.resume(output_folder, name, owner, state.output_length, complete=complete)
             else:
                 _make(output_folder)
         except BaseException:
@@ -152,6 +162,14 @@ class RunFiles:
         """The journal's line that a further part begins here; on disk when this returns."""
         self.journal.resumed(utc_now(), retry_failed)
         self.journal.sync()
+
+    def abandon(self, *, is_new: bool) -> None:
+        """The step run cannot be started after all: a new output is taken back."""
+        if self.output is not None and is_new:
+            self.output.discard()
+        for part in (self.output, self.order, self.pieces, self.manifest, self.journal):
+            if part is not None:
+                part.close()
 
     def close(self, end_state: str) -> None:
         """The step run has ended so; an output without its name stays for a resume."""

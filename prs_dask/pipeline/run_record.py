@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,8 +31,6 @@ __all__ = [
     "arguments_record",
     "fingerprint",
     "input_record",
-    "only_in_python",
-    "resume_hint",
     "run_record",
     "script_arguments",
     "utc_now",
@@ -206,22 +203,6 @@ def arguments_record(arguments: Sequence[object], salt: bytes) -> list[Any]:
 
 def _names_a_secret(option: str) -> bool:
     return option.startswith("-") and is_secret_name(option.lstrip("-"))
-
-
-def only_in_python(record: Mapping[str, Any]) -> list[str]:
-    """What of a step no text can say: it is resumed by the program that made it."""
-    found = ["the entry script is an object"] if isinstance(record.get("script"), Mapping) else []
-    for name in ("inputs", "side_inputs"):
-        for number, one in enumerate(record.get(name, ())):
-            if isinstance(one, Mapping) and "only_in_python" in one:
-                found.append(f"{name}[{number}]: {one['only_in_python']}")
-    return found
-
-
-def resume_hint(record: Mapping[str, Any]) -> str:
-    """How to go on with a step run: the command, or the call where a program has to."""
-    folder = record["run_folder"]
-    return f"step.submit(resume={folder!r})" if only_in_python(record) else f"prs-dask resume {shlex.quote(folder)}"
 
 
 def utc_now() -> str:

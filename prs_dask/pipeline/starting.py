@@ -96,7 +96,10 @@ def _step_run(step: ParallelRunStep, path: Path | None, compute_target: Any, ear
             preparation = replace(preparation, readers=inputs.readers)
             mini_batches, notes = inputs.mini_batches, inputs.notes
             places.link()
-            files = RunFiles.go_on(folder, lock, record, preparation, earlier.journal, inputs.state)
+            complete = earlier.was_complete
+            files = RunFiles.go_on(
+                folder, lock, record, preparation, earlier.journal, inputs.state, complete=complete
+            )
             if files.is_finished:
                 earlier = earlier.without_retries()
             files.begin_part(retry_failed=earlier.retry_failed)
@@ -118,6 +121,8 @@ def _step_run(step: ParallelRunStep, path: Path | None, compute_target: Any, ear
         )
     except BaseException:
         places.remove()
+        if files is not None:
+            files.abandon(is_new=earlier is None)
         lock.release()
         folder.discard()
         raise

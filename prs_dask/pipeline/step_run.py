@@ -39,8 +39,8 @@ from prs_dask.logs.tree import LogTree
 from prs_dask.output.journal import Failure, JournalState, iter_failures
 from prs_dask.pipeline.preparation import Preparation
 from prs_dask.pipeline.recording import TreeRecorder
+from prs_dask.pipeline.resume_hint import resume_hint
 from prs_dask.pipeline.run_files import RunFiles
-from prs_dask.pipeline.run_record import resume_hint
 from prs_dask.pipeline.side_inputs import Places
 from prs_dask.quantities import format_seconds
 from prs_dask.redaction import Redactor
@@ -427,6 +427,7 @@ class StepRun:
             verdict = Verdict("Failed", "run() has returned no row at all over the whole input")
         if verdict.state == "Completed":
             try:
+                self._files.journal.sync()
                 output.finish(self._files.order, len(self._files.committer.header_line))
             except OSError as error:
                 why = f"{error.strerror or error} (was {output.partial} moved or removed?)"

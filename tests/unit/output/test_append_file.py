@@ -83,7 +83,7 @@ def test_a_partial_file_shorter_than_the_journal_says_is_refused(tmp_path: Path)
         AppendFile.resume(tmp_path, NAME, "/runs/one", 10)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
 def test_a_crash_while_the_file_gets_its_name_is_put_right(tmp_path: Path, steps: int) -> None:
     file = AppendFile.create(tmp_path, NAME, "/runs/one")
     file.append(b"rows\n")
@@ -92,10 +92,26 @@ def test_a_crash_while_the_file_gets_its_name_is_put_right(tmp_path: Path, steps
         os.link(file.partial, file.path)
     if steps >= 2:
         file.partial.unlink()
-    file = AppendFile.resume(tmp_path, NAME, "/runs/one", 5)
+    if steps >= 4:
+        (tmp_path / f"{NAME}.partial.owner").unlink()
+    file = AppendFile.resume(tmp_path, NAME, "/runs/one", 5, complete=True)
     assert file.is_finished == (steps >= 2)
     assert file.finish().read_bytes() == b"rows\n"
     assert names(tmp_path) == {NAME}
+
+
+@pytest.mark.parametrize("owner", [True, False])
+def test_a_partial_output_that_somebody_has_given_the_name_is_not_taken_for_a_whole_one(
+    tmp_path: Path, owner: bool
+) -> None:
+    file = AppendFile.create(tmp_path, NAME, "/runs/one")
+    file.append(b"rows\n")
+    file.keep_partial().rename(file.path)
+    if not owner:
+        (tmp_path / f"{NAME}.partial.owner").unlink()
+    with pytest.raises(OutputError, match="it is not complete|no owner beside it"):
+        AppendFile.resume(tmp_path, NAME, "/runs/one", 5)
+    assert file.path.read_bytes() == b"rows\n"
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
@@ -110,7 +126,7 @@ def test_a_crash_while_the_ordered_file_gets_its_name_is_put_right(tmp_path: Pat
         os.link(ordered, file.path)
     if steps >= 2:
         file.partial.unlink()
-    file = AppendFile.resume(tmp_path / "output", NAME, "/runs/one", 8)
+    file = AppendFile.resume(tmp_path / "output", NAME, "/runs/one", 8, complete=True)
     assert file.finish(order).read_bytes() == b"one\ntwo\n"
     assert names(tmp_path / "output") == {NAME}
     order.close()
