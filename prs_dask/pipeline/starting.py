@@ -97,9 +97,7 @@ def _step_run(step: ParallelRunStep, path: Path | None, compute_target: Any, ear
             mini_batches, notes = inputs.mini_batches, inputs.notes
             places.link()
             complete = earlier.was_complete
-            files = RunFiles.go_on(
-                folder, lock, record, preparation, earlier.journal, inputs.state, complete=complete
-            )
+            files = RunFiles.go_on(folder, lock, record, preparation, earlier.journal, inputs.state, complete=complete)
             if files.is_finished:
                 earlier = earlier.without_retries()
             files.begin_part(retry_failed=earlier.retry_failed)
