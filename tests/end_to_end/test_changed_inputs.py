@@ -45,7 +45,7 @@ def run(mini_batch):
 """The first six items go through, the others when the gate is open."""
 
 PROGRAM = """
-import json, sys, time
+import itertools, json, sys, time
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, TabularDataset
 from prs_dask.engine import submission
 
@@ -53,19 +53,20 @@ submission.BATCH = 3
 mini_batches = ParallelRunStep.mini_batches
 
 
-def slowly(self, config):
-    for one in mini_batches(self, config):
-        yield one
-        time.sleep(0.05)
-
-
-ParallelRunStep.mini_batches = slowly
 job = json.load(sys.stdin)
+
+
+def cut_off(self, config):
+    yield from itertools.islice(mini_batches(self, config), job["listed"])
+    time.sleep(600)
+
+
+ParallelRunStep.mini_batches = cut_off
 inputs = [eval(text) for text in job["inputs"]]
 config = ParallelRunConfig(**job["config"])
 ParallelRunStep("cut-off", config, inputs, job["output"]).submit(run_folder=job["run"]).wait_for_completion()
 """
-"""A driver whose listing takes its time."""
+"""A driver whose listing is stuck after some mini-batches."""
 
 
 def files(folder: Path, numbers: Any) -> Path:
@@ -87,7 +88,7 @@ def parquet_files(folder: Path) -> Path:
     folder.mkdir()
     for first in (0, 400):
         table = pd.DataFrame({"number": range(first, first + 400)})
-        table.to_parquet(folder / f"{first:04d}.parquet", row_group_size=5)
+        table.to_parquet(folder / f"{first:04d}.parquet", row_group_size=10)
     return folder
 
 
@@ -109,12 +110,13 @@ class Driver:
             "compute_target": self.address,
         }
 
-    def killed_while_listing(self, inputs: list[str], script: str, size: Any, wait: Any) -> int:
-        """Mini-batches that stand in the manifest, which is not complete."""
+    def killed_while_listing(self, inputs: list[str], script: str, size: Any, listed: int, wait: Any) -> None:
+        """When it has listed so many (a multiple of 3), and the first rows are there."""
         program = self.folder / "driver.py"
         program.write_text(PROGRAM)
         job = {
             "inputs": inputs,
+            "listed": listed,
             "config": self.config(script, size),
             "output": str(self.folder / "output"),
             "run": str(self.run_folder),
@@ -128,8 +130,7 @@ class Driver:
         os.kill(driver.pid, signal.SIGKILL)
         assert driver.wait() == -signal.SIGKILL, log.read_text()
         state = read_manifest(self.run_folder / "inputs.jsonl.gz")
-        assert not state.complete
-        return state.count
+        assert (state.count, state.complete) == (listed, False)
 
     def resumed(self, inputs: list[Any], script: str, size: Any, **more: Any) -> StepRun:
         config = ParallelRunConfig(**self.config(script, size))
@@ -149,13 +150,12 @@ def rows(run: StepRun) -> list[int]:
 
 
 def test_files_whose_listing_was_cut_off_go_on_with_those_that_came_since(driver: Driver, wait: Any) -> None:
-    one, other = files(driver.folder / "one", range(100)), files(driver.folder / "other", range(100, 200))
+    one, other = files(driver.folder / "one", range(30)), files(driver.folder / "other", range(30, 60))
     inputs = [f"FileDataset.from_files({str(one)!r})", f"FileDataset.from_files({str(other)!r})"]
-    listed = driver.killed_while_listing(inputs, NAMES, 2, wait)
-    assert listed < 100
+    driver.killed_while_listing(inputs, NAMES, 2, 18, wait)
     files(other, [999])
     run = driver.resumed([FileDataset.from_files(one), FileDataset.from_files(other)], NAMES, 2)
-    assert rows(run) == [*range(200), 999]
+    assert rows(run) == [*range(60), 999]
     assert read_manifest(driver.run_folder / "inputs.jsonl.gz").complete
 
 
@@ -163,23 +163,22 @@ def test_files_whose_listing_was_cut_off_go_on_with_those_that_came_since(driver
 def test_a_table_goes_on_in_the_middle_of_a_file_with_the_types_it_had(driver: Driver, wait: Any, kind: str) -> None:
     folder = csv_files(driver.folder / "data") if kind == "delimited" else parquet_files(driver.folder / "data")
     make = getattr(TabularDataset, f"from_{kind}_files")
-    driver.killed_while_listing([f"TabularDataset.from_{kind}_files({str(folder)!r})"], NUMBERS, 100, wait)
-    assert rows(driver.resumed([make(folder)], NUMBERS, 100)) == list(range(800))
+    driver.killed_while_listing([f"TabularDataset.from_{kind}_files({str(folder)!r})"], NUMBERS, 300, 15, wait)
+    assert rows(driver.resumed([make(folder)], NUMBERS, 300)) == list(range(800))
 
 
 def test_files_in_a_store_go_on_and_are_compared_by_their_versions(driver: Driver, wait: Any, s3: Any) -> None:
     bucket = s3.bucket()
-    for number in range(150):
+    for number in range(30):
         s3.put(f"{bucket}/{number:04d}", str(number).encode())
     made = f"FileDataset.from_files({bucket!r}, storage_options={dict(s3.options)!r})"
-    driver.killed_while_listing([made], NAMES, 1, wait)
+    driver.killed_while_listing([made], NAMES, 1, 12, wait)
     inputs = [FileDataset.from_files(bucket, storage_options=s3.options)]
-    s3.put(f"{bucket}/0149", b"149")
     s3.put(f"{bucket}/0000a", b"1000")
     with pytest.raises(ResumeError, match="added: found 1 file: .*0000a"):
         driver.resumed(inputs, NAMES, 1)
     run = driver.resumed(inputs, NAMES, 1, accept_changes=True)
-    assert rows(run) == [*range(150), 1000]
+    assert rows(run) == [*range(30), 1000]
 
 
 class Gated:
