@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from typing import IO, TYPE_CHECKING
 
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
@@ -26,10 +27,20 @@ if TYPE_CHECKING:
 
     from prs_dask.stores import StorageOptions
 
-__all__ = ["items_of", "read"]
+__all__ = ["items_of", "load_libraries", "read"]
 
 PATH_COLUMN = "Path"
 _PIECE, _MUCH = 1 << 24, 1 << 28
+
+
+_LIBRARIES = {
+    "files": (),
+    "delimited": ("pandas", "pyarrow.csv"),
+    "json_lines": ("pandas",),
+    "parquet": ("pandas", "pyarrow.parquet"),
+    "query": ("pandas", "sqlalchemy"),
+    "frame": ("pandas", "pyarrow"),
+}
 
 
 def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
@@ -79,6 +90,12 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
     if not isinstance(mini_batch, RowGroupMiniBatch | TextMiniBatch):
         raise TypeError(f"no reader for {type(mini_batch).__name__}")
     return _read_part(mini_batch, spec, ())
+
+
+def load_libraries(spec: ReadSpec) -> None:
+    """Import what the first mini-batch would: from a slow or busy disk that may take longer than any reading."""
+    for name in _LIBRARIES[spec.kind]:
+        import_module(name)
 
 
 def items_of(mini_batch: BisectedMiniBatch, data: list[str] | pd.DataFrame) -> list[str] | pd.DataFrame:

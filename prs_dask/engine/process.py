@@ -231,7 +231,16 @@ class LaneProcess:
             if now > before and now == size:
                 break
             size = now
-        return os.pread(self._stack_descriptor, 1 << 18, before).decode(errors="replace")
+        text = os.pread(self._stack_descriptor, 1 << 18, before).decode(errors="replace")
+        return text or f"(no Python stack: signals do not reach the process; the kernel says it is {self._state()})"
+
+    def _state(self) -> str:
+        """What the kernel says of it: ``S (sleeping)``, ``T (stopped)``, ``D (disk sleep)``."""
+        try:
+            with open(f"/proc/{self.pid}/status") as file:
+                return next(line.split(maxsplit=1)[1].strip() for line in file if line.startswith("State:"))
+        except (OSError, StopIteration):
+            return "gone"
 
     def last_stack(self) -> str:
         """What ``faulthandler`` wrote when the process was killed by a fatal signal; empty where it did not."""

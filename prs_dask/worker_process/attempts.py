@@ -98,6 +98,13 @@ class Attempts:
         self._cpu = process_time()
         self.forked = False
 
+    def load_libraries(self) -> None:
+        """Import what reading needs, so that no mini-batch's time limit covers it."""
+        from prs_dask.datasets.reading import load_libraries
+
+        for reader in self._readers:
+            load_libraries(reader)
+
     def forget_forked(self) -> None:
         """In a child that user code has forked: never tell the supervisor anything."""
         self.forked = True

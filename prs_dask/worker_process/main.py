@@ -72,6 +72,7 @@ def _live(sock: _socket.socket, page: PhasePage, stacks: StackDumps) -> NoReturn
         page.write(-1, Phase.INIT, -1, monotonic())
         stacks.renew()
         host.init()
+        attempts.load_libraries()  # behind user code, which may set how they are to work
     except BaseException as error:
         send(sock, FrameKind.LOAD_FAILED, 0, pack_error(describe(error, host.user_code)))
         _leave(EXIT_LOAD_FAILED)

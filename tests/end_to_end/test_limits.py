@@ -1,8 +1,13 @@
 """Thresholds at their edges, and time limits of code that cannot be interrupted."""
 
+import contextlib
 import re
+import sqlite3
+import time
 
 import pytest
+
+from prs_dask import FileDataset, TabularDataset
 
 FAILS = """
 import os
@@ -89,6 +94,8 @@ STUCK = {
     "a loop that catches everything": "forever()",
     "signals ignored": "[signal.signal(n, signal.SIG_IGN) for n in range(1, 32) if n not in (9, 19)]; time.sleep(1000)",
     "C code asleep with the GIL": "ctypes.PyDLL(None).sleep(1000)",
+    "waiting for a subprocess": "subprocess.run(['sleep', '1000'])",
+    "a pipe that nobody writes to": "os.read(os.pipe()[0], 1)",
     "threads of its own": "[threading.Thread(target=time.sleep, args=(99,)).start() for _ in range(5)]; time.sleep(99)",
 }
 
@@ -96,7 +103,7 @@ STUCK = {
 @pytest.mark.parametrize("how", STUCK)
 def test_run_that_does_not_return_is_dead_and_replaced_within_a_second_after_its_limit(job, how, tmp_path):
     script = f"""
-import ctypes, os, re, signal, sys, threading, time
+import ctypes, os, re, signal, subprocess, sys, threading, time
 def forever():
     while True:
         try:
@@ -122,6 +129,66 @@ def run(mini_batch):
     assert 0.7 <= float(failed["Run Method Seconds"]) < 1.7
     told = done.logs("user/error/*/*.txt")
     assert re.search(r"script\.py\W+line \d+ in (the_stuck_function|forever)", told), told
+
+
+@pytest.mark.parametrize(
+    ("how", "state"),
+    [
+        ("signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(1000)", "S (sleeping)"),
+        ("os.kill(os.getpid(), signal.SIGSTOP)", "T (stopped)"),
+    ],
+)
+def test_where_no_signal_gets_through_the_limit_holds_and_the_kernels_word_stands_for_the_stack(job, how, state):
+    script = f"""
+import os, signal, time
+def run(mini_batch):
+    if os.path.basename(mini_batch[0]) == "0003": {how}
+    return [os.path.basename(mini_batch[0])]
+"""
+    done = job(script, 10, run_max_try=1, run_invocation_timeout=0.7)
+    assert done.categories() == {"time limit": 1}
+    [failed] = [row for row in done.attempts if row["Status"] == "Failed"]
+    assert float(failed["Run Method Seconds"]) < 1.9
+    assert f"the kernel says it is {state}" in done.logs("user/error/*/*.txt")
+
+
+def test_reading_that_hangs_is_killed_at_its_own_limit(job, tmp_path):
+    """A database that is locked makes the query wait for 5 s."""
+    path = tmp_path / "numbers.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("create table numbers (number integer)")
+        database.execute("insert into numbers values (1)")
+        database.commit()
+    script = f"""
+import sqlite3
+def init():
+    global lock
+    lock = sqlite3.connect({str(path)!r}, isolation_level=None)
+    lock.execute("begin exclusive")
+def run(mini_batch): return mini_batch["number"].tolist()
+"""
+    inputs = TabularDataset.from_sql_query(f"sqlite:///{path}", "select number from numbers")
+    limits = ["--task_overhead_timeout", "1.5"]
+    done = job(script, inputs=inputs, run_max_try=2, process_count_per_node=1, arguments=limits)
+    assert [row["Error Category"] for row in done.attempts] == ["time limit"] * 2
+    assert all(1.5 <= float(row["Elapsed Seconds"]) < 2.5 for row in done.attempts), done.attempts
+    assert "reading the mini-batch took longer than --task_overhead_timeout=1.5 s" in done.attempts[0]["Error Message"]
+    assert "in read_query" in done.logs("user/error/*/*.txt")
+
+
+def test_a_listing_that_finds_nothing_in_time_fails_the_step_run(submit, monkeypatch):
+    """The first mini-batch does not exist after --first_task_creation_timeout."""
+    listed = FileDataset.mini_batches
+
+    def slowly(self, *arguments, **more):
+        time.sleep(3)
+        yield from listed(self, *arguments, **more)
+
+    monkeypatch.setattr(FileDataset, "mini_batches", slowly)
+    run = submit("def run(mini_batch): return mini_batch", 3, arguments=["--first_task_creation_timeout", "0.5"])
+    assert run.wait_for_completion(timeout_seconds=30, raise_on_error=False) == "Failed"
+    assert "--first_task_creation_timeout" in run.error
+    assert run.summary().total_seconds < 10
 
 
 def test_a_new_process_is_ready_within_a_second_after_the_limit(job, tmp_path):
