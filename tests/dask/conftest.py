@@ -130,12 +130,13 @@ class Fleet:
                 stderr=log,
             )
 
-    def add(self, name: str, threads: int = 1, *, nanny: bool = False) -> None:
+    def add(self, name: str, threads: int = 1, *, nanny: bool = False, preload: str | None = None) -> None:
         """One more worker; its processes tell its name as WHERE."""
         self.workers[name] = self._start(
             "dask_worker", "--scheduler-file", str(self.scheduler_file), "--nanny" if nanny else "--no-nanny",
             "--name", name,
             "--nthreads", str(threads), "--no-dashboard", "--local-directory", str(self.folder / name),
+            *(("--preload", preload) if preload is not None else ()),
             WHERE=name,
         )  # fmt: skip
 

@@ -179,9 +179,14 @@ class Workbench:
 
 
 @pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, no mini-batch counts as slow, and the next chunk is asked for early."""
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, no mini-batch counts as slow, so none goes back for that."""
     monkeypatch.setattr("prs_dask.engine.lane.SLOW_SECONDS", PATIENCE)
+
+
+@pytest.fixture
+def unhurried(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, and the next chunk is asked for early."""
     monkeypatch.setattr("prs_dask.engine.lane.ASK_AHEAD_SECONDS", 1.0)
 
 

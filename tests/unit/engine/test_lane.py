@@ -22,9 +22,8 @@ def test_mini_batches_of_a_chunk_are_reported_once_and_in_order(bench, unhurried
     assert list(dict.fromkeys(report["token"] for report in supervisor.reports)) == [1, 2]
 
 
-def test_a_call_that_is_answered_after_the_end_of_its_chunk_does_not_hold_the_lane(bench, monkeypatch):
+def test_a_call_that_is_answered_after_the_end_of_its_chunk_does_not_hold_the_lane(bench, patient):
     """The flush of the first outcome is under way when the second outcome, the chunk's last, comes."""
-    monkeypatch.setattr("prs_dask.engine.lane.SLOW_SECONDS", 20.0)  # nothing goes back, however busy the machine is
     workbench = bench()
     late: Future[dict] = Future()
     claims = iter([workbench.grant(1, "a", "sleep_0.2")])
@@ -43,7 +42,7 @@ def test_a_call_that_is_answered_after_the_end_of_its_chunk_does_not_hold_the_la
     assert [record.mini_batch for record in workbench.supervisor.records] == [0, 1]
 
 
-def test_a_grant_that_became_void_leaves_nothing_of_it_behind(bench):
+def test_a_grant_that_became_void_leaves_nothing_of_it_behind(bench, patient):
     """The answer that says so brings the next chunk too: it goes back, and none of both is run."""
     workbench = bench()
     workbench.work_to_the_end(
