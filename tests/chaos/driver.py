@@ -101,8 +101,8 @@ def _end(plan: Plan, folder: Path) -> dict[str, Any]:
     return {"state": state, "error": run.error, "summary": counts}
 
 
-def main(folder: Path, number: int) -> None:
-    """Submit or resume, wait, and tell."""
+def main(folder: Path, number: int) -> int:
+    """Submit or resume, wait, and tell; the exit code is that of the command line."""
     plan = from_json((folder / "plan.json").read_text())
     resource_tracker.ensure_running()
     import pyarrow.csv
@@ -115,7 +115,8 @@ def main(folder: Path, number: int) -> None:
     path = folder / f"driver-{number}.json"
     path.with_suffix(".new").write_text(json.dumps(end, indent=1))
     path.with_suffix(".new").rename(path)
+    return {"Completed": 0, "Refused": 2}.get(end["state"], 1)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -251,19 +251,20 @@ def _sessions(folder: Path) -> tuple[Session, ...]:
     for entry in events:
         if entry["what"] == "driver started" and entry["driver"] in ends:
             number, end = entry["driver"], ends[entry["driver"]]
-            said = _text(folder / f"driver-{number}.json")
-            found.append(
-                Session(
-                    number,
-                    entry["time"],
-                    end["time"],
-                    entry["wall"],
-                    end["code"],
-                    end["hung"],
-                    json.loads(said) if said else None,
-                )
-            )
+            said = _said(folder, number, entry.get("how"), end["code"])
+            found.append(Session(number, entry["time"], end["time"], entry["wall"], end["code"], end["hung"], said))
     return tuple(found)
+
+
+_EXIT_CODES = {0: "Completed", 1: "Failed", 2: "Refused", 130: "Canceled"}
+
+
+def _said(folder: Path, number: int, how: str | None, code: int) -> dict[str, Any] | None:
+    """What the driver said of its end: the command line by its exit code, and by what it printed."""
+    if how == "cli" and code in _EXIT_CODES:
+        return {"state": _EXIT_CODES[code], "error": _text(folder / f"driver-{number}.txt")}
+    text = _text(folder / f"driver-{number}.json")
+    return json.loads(text) if text else None
 
 
 def _with_canary(plan: Plan, folder: Path) -> Iterator[str]:

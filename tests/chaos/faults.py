@@ -19,14 +19,20 @@ from tests.chaos.scene import Scene
 
 __all__ = ["DO", "free_disk"]
 
+VICTIM_SECONDS = 2.0
+"""So long a fault waits for something to hit: processes are replaced all the time."""
+
 Deed = Callable[[Scene, Fault], list[int]]
 """Does a fault; gives back the processes it has hit, none where there was nothing to hit."""
 
 
-def _hit(pids: Sequence[int], fault: Fault, number: int) -> list[int]:
-    """One of these gets a signal; and goes on after ``hold`` seconds where it was stopped."""
-    if not pids:
-        return []
+def _hit(victims: Callable[[], Sequence[int]], fault: Fault, number: int) -> list[int]:
+    """One of these gets a signal, when there is one; and goes on after ``hold`` seconds where it was stopped."""
+    end = time.monotonic() + VICTIM_SECONDS
+    while not (pids := victims()):
+        if time.monotonic() > end:
+            return []
+        time.sleep(0.05)
     pid = sorted(pids)[fault.choice % len(pids)]
     try:
         os.kill(pid, number)
@@ -44,63 +50,63 @@ def _popen(process: subprocess.Popen[bytes] | None) -> list[int]:
 
 
 def kill_child(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.children(), fault, signal.SIGKILL)
+    return _hit(scene.children, fault, signal.SIGKILL)
 
 
 def term_child(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.children(), fault, signal.SIGTERM)
+    return _hit(scene.children, fault, signal.SIGTERM)
 
 
 def stop_child(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.children(), fault, signal.SIGSTOP)
+    return _hit(scene.children, fault, signal.SIGSTOP)
 
 
 def kill_worker(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.dask_workers(), fault, signal.SIGKILL)
+    return _hit(scene.dask_workers, fault, signal.SIGKILL)
 
 
 def term_worker(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.dask_workers(), fault, signal.SIGTERM)
+    return _hit(scene.dask_workers, fault, signal.SIGTERM)
 
 
 def stop_worker(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.dask_workers(), fault, signal.SIGSTOP)
+    return _hit(scene.dask_workers, fault, signal.SIGSTOP)
 
 
 def kill_nanny(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.nannies(), fault, signal.SIGKILL)
+    return _hit(scene.nannies, fault, signal.SIGKILL)
 
 
 def term_nanny(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.nannies(), fault, signal.SIGTERM)
+    return _hit(scene.nannies, fault, signal.SIGTERM)
 
 
 def stop_nanny(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.nannies(), fault, signal.SIGSTOP)
+    return _hit(scene.nannies, fault, signal.SIGSTOP)
 
 
 def kill_scheduler(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(_popen(scene.scheduler), fault, signal.SIGKILL)
+    return _hit(lambda: _popen(scene.scheduler), fault, signal.SIGKILL)
 
 
 def term_scheduler(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(_popen(scene.scheduler), fault, signal.SIGTERM)
+    return _hit(lambda: _popen(scene.scheduler), fault, signal.SIGTERM)
 
 
 def stop_scheduler(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(_popen(scene.scheduler), fault, signal.SIGSTOP)
+    return _hit(lambda: _popen(scene.scheduler), fault, signal.SIGSTOP)
 
 
 def kill_driver(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(_popen(scene.driver), fault, signal.SIGKILL)
+    return _hit(lambda: _popen(scene.driver), fault, signal.SIGKILL)
 
 
 def term_driver(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(_popen(scene.driver), fault, signal.SIGTERM)
+    return _hit(lambda: _popen(scene.driver), fault, signal.SIGTERM)
 
 
 def stop_driver(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(_popen(scene.driver), fault, signal.SIGSTOP)
+    return _hit(lambda: _popen(scene.driver), fault, signal.SIGSTOP)
 
 
 def join_worker(scene: Scene, fault: Fault) -> list[int]:

@@ -135,8 +135,8 @@ def _has_to_be_resumed(scene: Scene) -> bool:
     """Was the last driver ended, by a fault that does that?"""
     if not any(name in _DEADLY for name in _hits(scene)):
         return False
-    end = scene.folder / f"driver-{scene.drivers}.json"
-    return not end.exists() or json.loads(end.read_text())["state"] != "Completed"
+    assert scene.driver is not None
+    return scene.driver.returncode != 0
 
 
 def _forget_what_had_not_begun(disk: Path) -> None:
@@ -162,10 +162,10 @@ def _hits(scene: Scene) -> list[str]:
 
 def _run_driver(scene: Scene, events: _Events, waiting: list[Fault]) -> None:
     """One driver from its start to its end, and the faults meanwhile."""
-    scene.start_driver()
+    how = scene.start_driver()
     assert scene.driver is not None
     number, began = scene.drivers, time.monotonic()
-    events.tell("driver started", driver=number, pid=scene.driver.pid)
+    events.tell("driver started", driver=number, pid=scene.driver.pid, how=how)
     over = threading.Event()
     doing = threading.Thread(target=_do_faults, args=(scene, events, waiting, began, over), daemon=True)
     doing.start()
@@ -178,8 +178,7 @@ def _run_driver(scene: Scene, events: _Events, waiting: list[Fault]) -> None:
         scene.driver.wait()
     over.set()
     doing.join()
-    said = (scene.folder / f"driver-{number}.json").exists()
-    events.tell("driver ended", driver=number, code=scene.driver.returncode, hung=hung, said=said)
+    events.tell("driver ended", driver=number, code=scene.driver.returncode, hung=hung)
 
 
 def _do_faults(scene: Scene, events: _Events, waiting: list[Fault], began: float, over: threading.Event) -> None:

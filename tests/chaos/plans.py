@@ -264,6 +264,9 @@ def _faults(rng: random.Random, cluster: str) -> tuple[Fault, ...]:
     return tuple(sorted(faults, key=_order))
 
 
+SILENT_SECONDS = 16.0
+"""A worker that is stopped for so long has its work handed out again, and comes back with results that nobody wants."""
+
 _COME_BACK = ("kill_worker", "term_worker")
 """A nanny starts them again."""
 
@@ -277,7 +280,10 @@ def _when(rng: random.Random, name: str) -> Fault:
     early = rng.random() < 0.15 and not name.startswith(("full_", "workers_"))
     share = None if early or name in _AT_ONCE else round(rng.uniform(0.05, 0.9), 3)
     delay = 0.0 if name in _AT_ONCE else round(rng.uniform(0.1, 2.5) if early else rng.uniform(0.0, 0.2), 3)
-    return Fault(name, share, delay, hold, rng.randrange(1000))
+    choice = rng.randrange(1000)
+    if name == "stop_worker" and choice % 5 == 0:
+        hold = round(hold + SILENT_SECONDS, 2)
+    return Fault(name, share, delay, hold, choice)
 
 
 def _order(fault: Fault) -> tuple[bool, float]:

@@ -115,20 +115,31 @@ class Scene:
             )
         )
 
-    def start_driver(self) -> None:
-        """Submit the step, or resume it where it was begun."""
+    def start_driver(self) -> str:
+        """Submit the step, or resume it where it was begun; how: ``python``, or ``cli``."""
         self.drivers += 1
-        number = str(self.drivers)
-        self.driver = self._start(f"driver-{number}", "tests.chaos.driver", str(self.folder), number)
+        number, run_folder = str(self.drivers), self.folder / "disk" / "run"
+        if self.plan.resume_by == "python" or not (run_folder / "run.json").exists():
+            self.driver = self._start(f"driver-{number}", "tests.chaos.driver", str(self.folder), number)
+            return "python"
+        target = "local" if self.plan.cluster == "local" else str(self.folder / "scheduler.json")
+        self.driver = self._start(
+            f"driver-{number}", "prs_dask", "resume", str(run_folder), "--compute-target", target,
+            "--storage-option", "account_key=${env:CHAOS_STORE_SECRET}", "--environment-variables", "CHAOS_SECRET",
+            *([] if self.plan.retry_failed else ["--no-retry-failed"]),
+            **dict(zip(("CHAOS_STORE_SECRET", "CHAOS_SECRET"), self.plan.canaries, strict=True)),
+        )  # fmt: skip
+        return "cli"
 
     def call_dask(self, *arguments: str) -> None:
         """Have another client of the cluster do something."""
         path = str(self.folder / "scheduler.json")
         self._start("client", "tests.chaos.dask_client", path, *arguments).wait(START_SECONDS)
 
-    def _start(self, log: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, log: str, module: str, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ,
+            **variables,
             VARIABLE: self.token,
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "ignore",

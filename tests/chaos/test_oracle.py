@@ -533,3 +533,12 @@ def test_mini_batches_that_were_run_again_are_counted(folder: Folder) -> None:
     assert runs_again(collect(folder.path)) == 0
     folder.trace(104, folder.call(0, 20.0), folder.call(1, 21.0))
     assert runs_again(collect(folder.path)) == 2
+
+
+def test_a_driver_of_the_command_line_speaks_by_its_exit_code_and_by_what_it_prints(folder: Folder) -> None:
+    (folder.path / "driver-1.json").unlink()
+    folder.change("events.jsonl", '"driver started"', '"driver started", "how": "cli"')
+    assert violations(folder) == []
+    folder.change("events.jsonl", '"code": 0', '"code": 2')
+    (folder.path / "driver-1.txt").write_text("run_folder: found nothing")
+    assert "ends_as_it_should: driver 1 was refused: run_folder: found nothing" in violations(folder)
