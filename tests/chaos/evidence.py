@@ -28,7 +28,7 @@ class Attempt:
     """A row of the table of attempts.
 
     ``part``: which items of its mini-batch, by their place in it, where that was bisected. ``started``: seconds
-    since the epoch.
+    since the epoch. ``ran``: it came as far as ``run()``.
     """
 
     mini_batch: int
@@ -38,6 +38,7 @@ class Attempt:
     total: int
     succeeded: int
     failed: int
+    ran: bool
     status: str
     category: str
 
@@ -211,6 +212,7 @@ def _attempts(path: Path) -> Iterator[Attempt]:
                 int(row["Total"]),
                 int(row["Succeeded"]),
                 int(row["Failed"]),
+                float(row["Run Method Seconds"]) > 0,
                 row["Status"],
                 row["Error Category"],
             )

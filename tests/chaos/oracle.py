@@ -477,7 +477,7 @@ def traces_agree(evidence: Evidence) -> Iterator[str]:
     told: Counter[tuple[int, int]] = Counter()
     sizes = evidence.plan.workload.mini_batches()
     for one in evidence.attempts:
-        if one.category != "load error" and 0 <= one.mini_batch < len(sizes):
+        if (one.ran or not one.category) and 0 <= one.mini_batch < len(sizes):
             items = sizes[one.mini_batch][slice(*one.part)] if one.part else sizes[one.mini_batch]
             told[items[0], len(items)] += 1
     if seen != told:

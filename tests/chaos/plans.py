@@ -281,7 +281,7 @@ def _when(rng: random.Random, name: str) -> Fault:
     share = None if early or name in _AT_ONCE else round(rng.uniform(0.05, 0.9), 3)
     delay = 0.0 if name in _AT_ONCE else round(rng.uniform(0.1, 2.5) if early else rng.uniform(0.0, 0.2), 3)
     choice = rng.randrange(1000)
-    if name == "stop_worker" and choice % 5 == 0:
+    if name == "stop_worker" and choice % 5 == 3:
         hold = round(hold + SILENT_SECONDS, 2)
     return Fault(name, share, delay, hold, choice)
 
