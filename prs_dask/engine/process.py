@@ -271,7 +271,7 @@ class LaneProcess:
     def why_it_ended(self, ended: Ended, subject: str, when: str = "") -> AttemptError:
         """The end of the process as an error: ``subject`` and ``when`` go into the sentence."""
         if ended.over:
-            limit = self._supervisor.memory_limit
+            limit = self._family.memory_limit
             text = (
                 f"{subject} used {_mebibytes(ended.memory)}{when}, more than the {_mebibytes(limit)} it may have "
                 "(memory_limit_per_process); it was killed with its children"

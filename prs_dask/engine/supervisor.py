@@ -288,8 +288,8 @@ class Supervisor:
         limit = self.settings.memory_limit
         if limit is None:
             limit = int((self._worker.memory_manager.memory_limit or 0) / max(1, lanes))
-        if limit != self.memory_limit:
-            self.memory_limit = limit
+        more, self.memory_limit = limit > self.memory_limit, limit
+        if more:  # a smaller share is for processes to come: those that run were promised theirs
             for lane in list(self._lanes):
                 lane.limit_memory(limit)
 

@@ -80,6 +80,7 @@ class ProcessFamily:
         self._telling = threading.Lock()
         self._kernel_kills = 0
         self._survivors = 0
+        self.memory_limit = 0
         self.pid = 0
         with theirs:
             self._reaper = subprocess.Popen(
@@ -154,6 +155,7 @@ class ProcessFamily:
 
     def limit_memory(self, limit: int) -> None:
         """So many bytes may the family use from now on, the next one too; 0: no limit."""
+        self.memory_limit = limit
         self._tell("memory", limit)
 
     def _tell(self, *message: object) -> None:

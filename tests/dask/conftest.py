@@ -60,6 +60,7 @@ class Job:
             (data / name).touch()
         script = folder / "score.py"
         script.write_text(SCRIPT.replace("{pause}", str(pause)).replace("{init}", str(init)))
+        arguments = settings.pop("arguments", None)
         config = ParallelRunConfig(
             entry_script=str(script),
             mini_batch_size=settings.pop("mini_batch_size", 1),
@@ -67,7 +68,9 @@ class Job:
             output_action="append_row",
             **settings,
         )
-        step = ParallelRunStep("attached", config, FileDataset.from_files(data), output=folder / "out")
+        step = ParallelRunStep(
+            "attached", config, FileDataset.from_files(data), output=folder / "out", arguments=arguments
+        )
         self.run: StepRun = step.submit(run_folder=folder / "run", compute_target=target)
 
     def wait(self, seconds: float = 60) -> list[Row]:

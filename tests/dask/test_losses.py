@@ -54,6 +54,17 @@ def test_all_workers_gone_for_twenty_seconds_cost_nothing_but_time(fleet, job):
     assert told == {"Succeeded": 300}
 
 
+def test_workers_that_do_not_come_back_end_the_step_run_in_time(fleet, job):
+    ours = fleet(first=1)
+    with ours.client():
+        submitted = job(ours.address, 300, pause=0.03, arguments=["--progress_update_timeout", "4"])
+        submitted.until(50)
+        ours.workers["first"].kill()
+        assert submitted.run.wait_for_completion(timeout_seconds=60, raise_on_error=False) == "Failed"
+    assert "there has been no worker for" in submitted.run.error
+    assert "--progress_update_timeout 4" in submitted.run.error
+
+
 def test_a_quick_mini_batch_is_not_charged_for_a_worker_that_somebody_kills(fleet, job):
     """Nobody can know that one of a few milliseconds was under way."""
     ours = fleet(first=1, second=1)

@@ -3,6 +3,7 @@
 None of it costs another mini-batch's rows, hangs the job or leaves a process.
 """
 
+import re
 import time
 
 import pytest
@@ -251,6 +252,29 @@ def run(mini_batch):
     assert done.items == [number for number in range(20) if number != 3]
     assert done.categories() == {"out of memory": 2}
     assert "memory_limit_per_process" in done.log("user/error.txt")
+
+
+def test_a_balloon_in_a_grandchild_counts_and_takes_nobody_else_along(job):
+    script = (
+        PLACES
+        + """
+import subprocess, sys
+GROW = "kept = []\\nwhile True: kept.append(b'x' * (16 << 20))"
+CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {GROW!r}])"
+def run(mini_batch):
+    number = number_of(mini_batch)
+    if number == 3:
+        subprocess.run([sys.executable, "-S", "-c", CHILD], start_new_session=True)
+    return [number]
+"""
+    )
+    done = job(script, 20, run_max_try=2, memory_limit_per_process="300MB")
+    assert done.items == [number for number in range(20) if number != 3]
+    assert done.categories() == {"out of memory": 2}
+    [failed] = done.run.failed_items()
+    used = int(re.search(r"used ([\d,]+) MiB, more than the 300 MiB", failed.message)[1].replace(",", ""))
+    assert 300 < used < 900
+    assert done.tries() == {number: 2 if number == 3 else 1 for number in range(20)}
 
 
 def test_a_script_that_closes_every_descriptor_there_is_fails_alone_and_is_told_why(job):
