@@ -5,6 +5,7 @@ A run that violates a rule keeps its folder, and the command that plays it again
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import sys
@@ -88,6 +89,18 @@ def play_seeds(seeds: Sequence[int], root: Path, jobs: int, cluster: str | None 
         pool.shutdown(cancel_futures=True)
 
 
+def _tell(result: Result, again: str, keep: bool) -> None:
+    """Its line, and all that was violated; a folder that nobody has to look at goes."""
+    print(result, flush=True)
+    for violation in result.violations:
+        print(f"    {violation}", flush=True)
+    if result.violations:
+        print(f"    again: python -m tests.chaos --seed {result.plan.seed}{again} --keep", flush=True)
+        print(f"    files: {result.folder}", flush=True)
+    elif not keep:
+        shutil.rmtree(result.folder)
+
+
 @click.command()
 @click.option("--seed", default=0, show_default=True, help="The first seed.")
 @click.option("--runs", default=1, show_default=True, help="How many seeds, one after the other.")
@@ -104,16 +117,10 @@ def main(seed: int, runs: int, jobs: int, cluster: str | None, keep: bool, folde
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what has been started is ended, then as with Ctrl-C
     done: list[Result] = []
-    for result in play_seeds(range(seed, seed + runs), root, jobs, cluster):
-        done.append(result)
-        print(result, flush=True)
-        for violation in result.violations:
-            print(f"    {violation}", flush=True)
-        if result.violations:
-            print(f"    again: python -m tests.chaos --seed {result.plan.seed}{again} --keep", flush=True)
-            print(f"    files: {result.folder}", flush=True)
-        elif not keep:
-            shutil.rmtree(result.folder)
+    with contextlib.suppress(KeyboardInterrupt):
+        for result in play_seeds(range(seed, seed + runs), root, jobs, cluster):
+            done.append(result)
+            _tell(result, again, keep)
     bad = [result for result in done if result.violations]
     faults = Counter(name for result in done for name in result.faults)
     print(
