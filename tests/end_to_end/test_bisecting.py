@@ -302,3 +302,20 @@ def test_after_a_kill_a_resume_goes_on_with_the_parts_that_are_left(command, wai
     after = read_journal(journal)
     assert (list(after.finished), list(after.failed), after.failed_items) == ([1], [0], 2)
     assert list(after.bisected[0].failed) == [3, 11]
+
+
+def test_from_yaml_and_from_the_command_line(command):
+    command.script(poison("exception"))
+    command.items(20)
+    (command.folder / "step.yml").write_text(
+        "name: bisected\nentry_script: script.py\ninputs: items\noutput: out 0\noutput_action: append_row\n"
+        "error_threshold: -1\nmini_batch_size: 20\nrun_max_try: 1\non_failed_mini_batch: bisect\n"
+    )
+    flags = ["--entry-script", "script.py", "--input", "items", "--output", "out 1", "--output-action", "append_row"]
+    flags += ["--error-threshold", "-1", "--mini-batch-size", "20", "--run-max-try", "1"]
+    for number, arguments in enumerate((["step.yml"], [*flags, "--on-failed-mini-batch", "bisect"])):
+        code, out, err = command("run", *arguments, "--run-folder", f"run {number}")
+        assert code == 0, err
+        assert "Items: 20 (17 succeeded, 3 failed)" in out + err
+        rows = (command.folder / f"out {number}" / "parallel_run_step.txt").read_text().split()
+        assert sorted(map(int, rows)) == [item for item in range(20) if item not in BAD]

@@ -257,6 +257,7 @@ class BisectingMachine(RuleBasedStateMachine):
         }
         assert counts.succeeded == len(done) == len(self.journal.finished)
         assert counts.failed == len(bad_ones) == self.journal.failed_mini_batches
+        assert counts.supplied == len(self.wholes)
         assert counts.succeeded_items == len(self.good)
         failed = sum(1 for _ in self.failed)
         assert counts.failed_items <= failed or self.hurt
