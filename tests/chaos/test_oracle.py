@@ -18,6 +18,7 @@ import pytest
 from tests.chaos.evidence import collect
 from tests.chaos.oracle import RULES, judge, runs_again
 from tests.chaos.plans import Fault, Plan, Settings, to_json
+from tests.chaos.rules_of_items import budgets
 from tests.chaos.workload import Poison, Workload, row_of
 
 BAD, HANGING = 3, 5
@@ -96,7 +97,7 @@ class Folder:
             text += f'{{"crc":"{zlib.crc32(rest.encode()):08x}",{rest}\n'
         (self.run / "journal.jsonl").write_text(text)
 
-    def row(self, item: int, attempt: int = 1, status: str = "Succeeded", category: str = "") -> list[Any]:
+    def row(self, item: int | str, attempt: int = 1, status: str = "Succeeded", category: str = "") -> list[Any]:
         good = status == "Succeeded"
         when = "2026-01-31T08:15:00.123Z"
         return [item, attempt, "0/process000", when, 1, int(good), int(not good), 1, 1, 1, status, category, "", ""]
@@ -542,3 +543,36 @@ def test_a_driver_of_the_command_line_speaks_by_its_exit_code_and_by_what_it_pri
     folder.change("events.jsonl", '"code": 0', '"code": 2')
     (folder.path / "driver-1.txt").write_text("run_folder: found nothing")
     assert "ends_as_it_should: driver 1 was refused: run_folder: found nothing" in violations(folder)
+
+
+def test_a_bisected_mini_batch_has_its_tries_each_part_one_and_each_single_item_all_of_them(folder: Folder) -> None:
+    plan = json.loads((folder.path / "plan.json").read_text())
+    plan["workload"] |= {"items": 32, "size": 4, "poisons": [{"item": 13, "harm": "raise", "flaky": False}]}
+    plan["settings"] |= {"bisect": True}
+    (folder.path / "plan.json").write_text(json.dumps(plan))
+    tries = [folder.row(name, 1, "Failed attempt", "exception") for name in ("3", "3[0:2]", "3[1:2]")]
+    whole_again, item_again = (
+        folder.row("3", 2, "Failed attempt", "exception"),
+        folder.row("3[1:2]", 2, "Failed", "exception"),
+    )
+    folder.table = [tries[0], whole_again, *tries[1:], item_again, folder.row("3[0:1]"), folder.row("3[2:4]")]
+    folder.write_table()
+    assert list(budgets(collect(folder.path))) == []
+
+    folder.table = [tries[0], folder.row("3", 2, "Failed", "exception")]
+    folder.write_table()
+    assert any("without being halved" in sentence for sentence in budgets(collect(folder.path)))
+
+    folder.table = [tries[1], folder.row("3[0:2]", 2, "Failed attempt", "exception")]
+    folder.write_table()
+    assert any("2 attempts and 0 losses, it has 1" in sentence for sentence in budgets(collect(folder.path)))
+
+
+def test_a_part_that_is_told_twice_is_caught(folder: Folder) -> None:
+    folder.journal(
+        {"kind": "header", "format": 1},
+        {"kind": "commit", "output": 48, "finished": "0-2", "parts": [[3, 0, 1, 1]], "failed": []},
+        {"kind": "commit", "output": 112, "finished": "4-7", "failed": [{"id": 3, "items": 1, "part": [0, 1, 1]}]},
+        {"kind": "end", "state": "Completed"},
+    )
+    assert "every_item_once: item 3 is told as finished 1, as failed 1 times" in violations(folder)

@@ -1,0 +1,136 @@
+"""Rules of the oracle: how the step run ended, and that all numbers agree. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from tests.chaos.accounts import (
+    faults_of,
+    half_done,
+    mini_batch_of,
+    state_of,
+    told_of,
+    uncounted,
+    with_gaps,
+    withheld_items,
+)
+from tests.chaos.evidence import Evidence, Session
+
+__all__ = ["counts", "ends_as_it_should", "failed_items_file"]
+
+
+def counts(evidence: Evidence) -> Iterator[str]:
+    """Summary, result file, journal, table and output say the same numbers."""
+    state = state_of(evidence)
+    if state not in ("Completed", "Failed", "Canceled"):
+        return
+    said = evidence.sessions[-1].said or {}
+    told = told_of(evidence)
+    succeeded, failed = told.standing(evidence)
+    withheld = told.finished.keys() & withheld_items(evidence)
+    expected = {
+        "succeeded_mini_batches": len(succeeded),
+        "failed_mini_batches": len(failed),
+        "items": len(told.finished) + len(told.failed) - uncounted(evidence).total(),
+        "succeeded_items": len(told.finished) - len(withheld),
+        "failed_items": len(told.failed) + len(withheld) - uncounted(evidence).total(),
+        "rows": len((evidence.output or b"").splitlines()),
+    }
+    if state == "Completed":
+        expected["mini_batches"] = len(evidence.plan.workload.mini_batches())
+    places = {"job_result.txt": evidence.counts, "summary()": said.get("summary", {})}
+    if "summary" not in said:  # the command line prints what job_result.txt holds
+        del places["summary()"]
+    if "full_disk" in faults_of(evidence, evidence.sessions[-1]):
+        del places["job_result.txt"]
+    for place, found in places.items():
+        wrong = {name: (found.get(name), value) for name, value in expected.items() if found.get(name) != value}
+        if wrong:
+            yield f"{place} says otherwise than journal and output (said, right): {wrong}"
+    attempts = (evidence.counts.get("attempts"), said.get("summary", {}).get("attempts"))
+    if len(places) == 2 and attempts[0] != attempts[1]:
+        yield f"attempts: {attempts[0]} in job_result.txt, {attempts[1]} in summary()"
+    yield from _table_counts(evidence, expected)
+
+
+def _table_counts(evidence: Evidence, expected: Mapping[str, int]) -> Iterator[str]:
+    """Where no row of the table was lost. What a resume opened again has another final row: the last one counts."""
+    if with_gaps(evidence):
+        return
+    last = {(one.mini_batch, one.part): one for one in evidence.attempts if one.final}
+    ended = {number for number, _ in last}
+    failed = {number for (number, _), one in last.items() if one.status == "Failed"}
+    for name, found in {
+        "succeeded_items": sum(one.succeeded for one in last.values()),
+        "failed_items": sum(one.failed for one in last.values()),
+        "failed_mini_batches": len(failed),
+        "succeeded_mini_batches": len(ended - failed - half_done(evidence)),
+        "attempts": len(evidence.attempts),
+    }.items():
+        right = evidence.counts.get("attempts") if name == "attempts" else expected[name]
+        if found != right:
+            yield f"the table tells {found} {name}, it should be {right}"
+
+
+def failed_items_file(evidence: Evidence) -> Iterator[str]:
+    """failed_items.jsonl names every item that has failed, once; what a resume opens again is not there any more."""
+    last = evidence.sessions[-1].number if evidence.sessions else 0
+    gaps = with_gaps(evidence)
+    if not evidence.result or last in gaps or (gaps and not evidence.plan.retry_failed):
+        return
+    told: Counter[int] = Counter()
+    for line in evidence.failed_items:
+        told[line["mini_batch"]] += 1 if line["item"] is not None else line["items"]
+    right = Counter(mini_batch_of(evidence, item) for item in told_of(evidence).failed) - uncounted(evidence)
+    if told != right:
+        wrong = {number: (told[number], right[number]) for number in told | right if told[number] != right[number]}
+        yield f"lines by mini-batch (found, right): {dict(list(wrong.items())[:5])}"
+
+
+def ends_as_it_should(evidence: Evidence) -> Iterator[str]:
+    """Completed only if the thresholds hold; Failed for a threshold that does not, or for a fault that does that."""
+    settings = evidence.plan.settings
+    for session in evidence.sessions:
+        yield from _session_ends(evidence, session)
+    state = state_of(evidence)
+    told = told_of(evidence)
+    _, failed = told.standing(evidence)
+    items = len(told.failed) + len(told.finished.keys() & withheld_items(evidence)) - uncounted(evidence).total()
+    broken = 0 <= settings.error_threshold < items
+    if settings.allowed_failed_count is not None and 0 <= settings.allowed_failed_count < len(failed):
+        broken = True
+    if state == "Completed" and broken:
+        yield f"Completed with {items} failed items in {len(failed)} mini-batches: {settings}"
+    if state == "Failed" and not broken and "allow" in ((evidence.sessions[-1].said or {}).get("error") or ""):
+        yield f"Failed for a threshold with {items} failed items in {len(failed)} mini-batches: {settings}"
+
+
+_CAUSES = {
+    "kill_scheduler": "scheduler",
+    "term_scheduler": "scheduler",
+    "full_disk": "space",
+    "read_only": "ead-only",
+}
+"""By fault, what the error of the driver that it ended has to name."""
+
+
+def _session_ends(evidence: Evidence, session: Session) -> Iterator[str]:
+    who = f"driver {session.number}"
+    faults = faults_of(evidence, session)
+    if session.hung:
+        yield f"{who} had not ended after {session.ended - session.started:.0f} s"
+    elif session.said is None:
+        if not {"kill_driver", "term_driver"} & set(faults):
+            yield f"{who} died with exit code {session.code}, nobody had killed it"
+    else:
+        state, error = session.said["state"], session.said["error"] or ""
+        causes = [_CAUSES[name] for name in faults if name in _CAUSES]
+        if state == "Completed":
+            return
+        if not error:
+            yield f"{who} ended as {state} without a cause"
+        elif state == "Refused" and not causes:
+            yield f"{who} was refused: {error}"
+        elif not (any(cause in error for cause in causes) or "allow" in error):
+            yield f"{who} ended as {state}, and neither a threshold nor a fault explains it: {error}"

@@ -1,0 +1,121 @@
+"""Rules of the oracle: what processes did, how long they lived, and what they have left. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from tests.chaos.accounts import excuses, killed_drivers, state_of
+from tests.chaos.evidence import Evidence, Run, Trace
+from tests.chaos.workload import HARMS
+
+__all__ = ["init_before_run", "no_secret", "nothing_is_left", "time_limits", "traces_agree"]
+
+LIMIT_SECONDS = 1.0
+"""A time limit is kept within this, and by how late the harness's own watch was around then."""
+
+EARLY_SECONDS = 0.05
+
+AROUND_SECONDS = 2.0
+
+
+def init_before_run(evidence: Evidence) -> Iterator[str]:
+    """Every process imports the script, calls init() once, and only then run(); nothing comes after shutdown()."""
+    for trace in evidence.traces:
+        order = "".join(_LETTERS[one] for one in trace.events)
+        head, rest = order[:3], order[3:]
+        if not "miy".startswith(head):
+            yield f"process {trace.pid} began with {trace.events[:4]}"
+        elif "s" in rest[:-1] or any(one in rest for one in "miy"):
+            yield f"process {trace.pid}: {trace.events[3:][-6:]}"
+
+
+_LETTERS = {"import": "m", "init": "i", "ready": "y", "run": "r", "done": "d", "raised": "d", "shutdown": "s"}
+
+
+def traces_agree(evidence: Evidence) -> Iterator[str]:
+    """What user code saw is what the table tells: no call of run() more, and none less, than attempts.
+
+    But for those that a fault ended just before they could tell that they had begun.
+    """
+    if any(fault["name"] not in _HARMLESS for fault in evidence.faults) or killed_drivers(evidence):
+        return
+    if state_of(evidence) != "Completed":
+        return  # what ran at the abort is not in the table
+    seen = Counter((run.first, run.items) for trace in evidence.traces for run in trace.runs)
+    told: Counter[tuple[int, int]] = Counter()
+    sizes = evidence.plan.workload.mini_batches()
+    for one in evidence.attempts:
+        if (one.ran or not one.category) and 0 <= one.mini_batch < len(sizes):
+            items = sizes[one.mini_batch][slice(*one.part)] if one.part else sizes[one.mini_batch]
+            told[items[0], len(items)] += 1
+    if seen - told or (told - seen).total() > excuses(evidence).total():
+        wrong = {first: (seen[first], told[first]) for first in seen | told if seen[first] != told[first]}
+        yield f"calls of run() by first item and number of items (seen, told): {dict(list(wrong.items())[:5])}"
+
+
+_HARMLESS = ("kill_child", "term_child", "stop_child", "join_worker", "read_only", "stop_nanny")
+"""Faults after which every call of run() is one attempt still."""
+
+
+def nothing_is_left(evidence: Evidence) -> Iterator[str]:
+    """No process, temporary folder, port, shared memory; no descriptor and no thread of the driver."""
+    for when, left in evidence.left.items():
+        for one in left:
+            yield f"{when}: {one}"
+    for session in evidence.sessions:
+        for one in (session.said or {}).get("left", ()):
+            yield f"driver {session.number}: {one}"
+
+
+def time_limits(evidence: Evidence) -> Iterator[str]:
+    """No call of run() lives longer than run_invocation_timeout and a second; none is ended before it for that."""
+    limit = evidence.plan.settings.run_seconds
+    for trace in evidence.traces:
+        for place, run in enumerate(trace.runs):
+            last = place == len(trace.runs) - 1
+            ended = run.ended if run.ended is not None else trace.death if last else None
+            if ended is None or _was_stopped(evidence, run.began, ended):
+                continue
+            took = ended - run.began
+            allowed = limit + LIMIT_SECONDS + _lateness(evidence, run.began, ended)
+            if took > allowed:
+                yield f"run() of item {run.first} took {took:.2f} s, limit {limit:g} s, allowed {allowed:.2f} s"
+            early = run.ended is None and took < limit - EARLY_SECONDS and _should_hang(evidence, run)
+            if early and not _was_hit(evidence, trace, run):
+                yield f"run() of item {run.first} was ended after {took:.2f} s, before its limit of {limit:g} s"
+
+
+def _should_hang(evidence: Evidence, run: Run) -> bool:
+    for poison in evidence.plan.workload.poisons:
+        if run.first <= poison.item < run.first + run.items:
+            return HARMS[poison.harm].hangs and (run.attempt == 1 or not poison.flaky)
+    return False
+
+
+def _was_stopped(evidence: Evidence, began: float, ended: float) -> bool:
+    """Who keeps the limit was stopped itself meanwhile: a worker."""
+    return any(
+        fault["name"] == "stop_worker" and fault["start"] < ended and fault["time"] > began for fault in evidence.faults
+    )
+
+
+def _was_hit(evidence: Evidence, trace: Trace, run: Run) -> bool:
+    """Did something else end it: a fault, or the end of the step run?"""
+    died = trace.death or 0.0
+    if any(fault["start"] - 0.5 <= died and run.began <= fault["time"] + 60 for fault in evidence.faults):
+        return True
+    return state_of(evidence) != "Completed"
+
+
+def _lateness(evidence: Evidence, began: float, ended: float) -> float:
+    """How loaded the machine was: the latest that the harness's own watch woke around then."""
+    return max(
+        (late for when, late in evidence.late if began - AROUND_SECONDS <= when <= ended + AROUND_SECONDS), default=0.0
+    )
+
+
+def no_secret(evidence: Evidence) -> Iterator[str]:
+    """No file holds a secret."""
+    for name in evidence.tells_canary:
+        yield f"{name} holds one"
