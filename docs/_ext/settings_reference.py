@@ -25,6 +25,8 @@ def facts(setting: Setting) -> list[tuple[str, str, bool]]:
         found.append(("Command line", f"{setting.flag} {setting.metavar}", True))
     if setting.may_be_parameter:
         found.append(("PipelineParameter", "may stand for it", False))
+    if setting.same_on_resume:
+        found.append(("Resume", "has to be the same", False))
     if setting.secret:
         found.append(("Secret", "its values are never shown or written", False))
     return found

@@ -12,13 +12,10 @@ from typing import Any
 
 from prs_dask.config import SETTINGS
 from prs_dask.errors import Fault
-from prs_dask.pipeline.run_record import script_arguments
+from prs_dask.pipeline.run_record import BY_CONTENT, script_arguments
 from prs_dask.redaction import HIDDEN, is_salted_hash
 
 __all__ = ["differences", "source_fault"]
-
-_BY_CONTENT = ("entry_script", "append_row_format")
-"""Settings that are compared by what becomes of them: ``script``, ``row_format``."""
 
 _FREE_OF_INPUTS = ("storage_options", "connection", "path_on_compute")
 """Keys are renewed and hosts move; the ``database`` of a connection is compared without its password."""
@@ -34,7 +31,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fault
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Fault]:
     for name, setting in SETTINGS.items():
-        if setting.same_on_resume and name not in _BY_CONTENT:
+        if setting.same_on_resume and name not in BY_CONTENT:
             yield from _fault(name, before["settings"].get(name, setting.default), now["settings"].get(name))
     for name, words in (("script", "entry_script"), ("row_format", "row format"), ("output", "output")):
         yield from _fault(words, before.get(name), now.get(name))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from prs_dask.pipeline.step import ParallelRunStep
 
 __all__ = [
+    "BY_CONTENT",
     "FORMAT",
     "arguments_record",
     "fingerprint",
@@ -38,6 +39,9 @@ __all__ = [
 
 FORMAT = 1
 """Of ``run.json``; what has another one is refused."""
+
+BY_CONTENT = ("entry_script", "append_row_format")
+"""Settings that are compared by what becomes of them: ``script``, ``row_format``."""
 
 _VARIABLE = re.compile(r"\$\{env:[^}]*\}")
 
@@ -107,7 +111,7 @@ def fingerprint(record: Mapping[str, Any], source_digest: str | None) -> dict[st
     same = {
         name: settings[name]
         for name, setting in SETTINGS.items()
-        if setting.same_on_resume and settings[name] != setting.default
+        if setting.same_on_resume and name not in BY_CONTENT and settings[name] != setting.default
     }
     told = [same, record["row_format"], record["script"], script_arguments(record)]
     text = json.dumps(told, sort_keys=True)
