@@ -126,8 +126,8 @@ def _session_ends(evidence: Evidence, session: Session) -> Iterator[str]:
     else:
         state, error = session.said["state"], session.said["error"] or ""
         causes = [_CAUSES[name] for name in faults if name in _CAUSES]
-        if state == "Completed":
-            return
+        if state == "Completed" or (state == "Canceled" and "term_driver" in faults):
+            return  # the command line takes SIGTERM for Ctrl-C
         if not error:
             yield f"{who} ended as {state} without a cause"
         elif state == "Refused" and not causes:

@@ -576,3 +576,13 @@ def test_a_part_that_is_told_twice_is_caught(folder: Folder) -> None:
         {"kind": "end", "state": "Completed"},
     )
     assert "every_item_once: item 3 is told as finished 1, as failed 1 times" in violations(folder)
+
+
+def test_a_command_that_gets_sigterm_may_cancel(folder: Folder) -> None:
+    (folder.path / "driver-1.json").unlink()
+    folder.change("events.jsonl", '"driver started"', '"driver started", "how": "cli"')
+    folder.change("events.jsonl", '"code": 0', '"code": 130')
+    (folder.path / "driver-1.txt").write_text("Canceled: as it was asked to")
+    assert any(sentence.startswith("ends_as_it_should: driver 1 ended as Canceled") for sentence in violations(folder))
+    folder.fault("term_driver")
+    assert not any(sentence.startswith("ends_as_it_should") for sentence in violations(folder))
