@@ -17,6 +17,7 @@ from tests.benchmarks.judging import many_workers
 from tests.benchmarks.many_files import small_files
 from tests.benchmarks.ours import SCRIPTS, run_step, two_workers
 from tests.benchmarks.peers import client_map, pool_imap, windowed_client_map
+from tests.benchmarks.protection import protection
 from tests.benchmarks.pulled_plug import pulled_plug
 from tests.benchmarks.workloads import Synthetic, list_schedule, lognormal_seconds, slow_stretch_seconds
 
@@ -232,6 +233,7 @@ FIGURES: dict[str, Callable[[float], Figure]] = {
         csv_scoring,
         first_row,
         stuck_process,
+        protection,
         many_workers,
         scan_quotes,
         plan_as_lines,
