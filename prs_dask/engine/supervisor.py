@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -258,6 +258,8 @@ class Supervisor:
                 self._lanes.append(lane)
         try:
             lane.work(permit)
+        except CancelledError:
+            raise  # the worker's event loop has ended in the middle of a call, and with it all that is here
         except Exception:
             # Dask would only log it, and the same would happen again with the next permit, for ever.
             if not self.stopping:

@@ -61,7 +61,7 @@ class PieceStore:
         """Remove what is left, and the folder."""
         for left_over in self.folder.glob("*.rows"):
             left_over.unlink(missing_ok=True)
-        if not any(self.folder.iterdir()):
+        if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def _path(self, key: PieceKey) -> Path:

@@ -178,7 +178,8 @@ class RunFiles:
                 self.output.keep_partial()
         for part in (self.manifest, self.order, self.pieces):
             if part is not None:
-                part.close()
+                with contextlib.suppress(OSError):  # a disk that is full or gone changes the end of nothing
+                    part.close()
         with contextlib.suppress(OSError):
             self.journal.end(end_state, utc_now())
             self.journal.sync()

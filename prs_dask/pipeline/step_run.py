@@ -295,6 +295,11 @@ class StepRun:
         finally:
             try:
                 self._end(verdict, cluster)
+            except BaseException as error:
+                self._tree.engine_error("driver", traceback.format_exc(), time.time())
+                if self._state == "Running":
+                    self.error = f"the step run could not be ended in order: {type(error).__name__}: {error}"
+                    self._state, self._result_text = "Failed", f"Failed: {self.error}\n"
             finally:
                 self._ended.set()
                 atexit.unregister(self._interpreter_ends)

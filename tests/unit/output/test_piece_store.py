@@ -41,3 +41,9 @@ def test_a_full_disk_leaves_no_torn_piece(tmp_path: Path, file_size_limit: Any) 
         store.add((1, "a"), b"x" * 4000)
     (path,) = tmp_path.iterdir()
     assert path.stat().st_size == 4000
+
+
+def test_a_folder_that_is_gone_is_closed_all_the_same(tmp_path: Path) -> None:
+    store = PieceStore(tmp_path / "pieces")
+    (tmp_path / "pieces").rmdir()
+    store.close()

@@ -1,0 +1,63 @@
+"""Dask's own chaos plugin, with its own validation of its state: every row once."""
+
+from __future__ import annotations
+
+import logging
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+from distributed.chaos import KillWorker
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(150),
+    # Sockets that Dask leaves to the garbage collector when the other end has died.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+VALIDATION = {
+    "distributed.scheduler.validate": True,
+    # A worker that dies again just when this time after its last death is over would be given up by Dask.
+    "distributed.deploy.lost-worker-timeout": "1 h",
+}
+
+
+@pytest.fixture
+def validated():
+    """A cluster whose scheduler and workers check their state after every step."""
+    with (
+        dask.config.set(VALIDATION),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=logging.CRITICAL,
+            validate=True,  # or each nanny would tell its worker not to
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        assert cluster.scheduler.validate
+        assert all(client.run(lambda dask_worker: dask_worker.state.validate).values())
+        yield cluster
+
+
+def test_a_job_on_a_cluster_that_validates_itself(job, no_leaks, validated):
+    job(validated.scheduler_address, 200).wait(90)
+
+
+@pytest.mark.parametrize("mode", ["sys.exit", "graceful", "segfault"])
+def test_rows_come_once_while_dask_kills_its_own_workers(job, no_leaks, validated, mode):
+    with Client(validated, set_as_default=False) as client:
+        submitted = job(validated.scheduler_address, 300, pause=0.02, run_max_try=20)
+        submitted.until(20)
+        before = {worker.pid for worker in validated.workers.values()}
+        client.register_plugin(KillWorker(delay="3 s", mode=mode), name="kill")
+        try:
+            submitted.until(150, 90)
+        finally:
+            client.unregister_worker_plugin("kill")
+        submitted.wait(90)
+        after = {worker.pid for worker in validated.workers.values()}
+    assert before != after, "no worker was killed"
