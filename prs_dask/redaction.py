@@ -29,6 +29,7 @@ __all__ = [
     "redact_settings",
     "redact_text",
     "salted_hash",
+    "without_hashes",
 ]
 
 HIDDEN = "***"
@@ -121,6 +122,15 @@ def salted_hash(value: Any, salt: bytes) -> str:
     """A text that is the same for the same value and salt, and does not give the value away."""
     data = json.dumps(value, sort_keys=True, default=repr).encode()
     return f"{_HASH}{hashlib.pbkdf2_hmac('sha256', data, salt, _ROUNDS, 16).hex()}"
+
+
+def without_hashes(value: Any) -> Any:
+    """JSON values as people want to read them: ``***`` where a hash stands."""
+    if isinstance(value, Mapping):
+        return {name: without_hashes(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [without_hashes(one) for one in value]
+    return HIDDEN if is_salted_hash(value) else value
 
 
 def redact_settings(settings: Any, salt: bytes) -> Any:

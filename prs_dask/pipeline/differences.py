@@ -13,7 +13,7 @@ from typing import Any
 from prs_dask.config import SETTINGS
 from prs_dask.errors import Fault
 from prs_dask.pipeline.run_record import BY_CONTENT, script_arguments
-from prs_dask.redaction import HIDDEN, is_salted_hash
+from prs_dask.redaction import without_hashes
 
 __all__ = ["differences", "source_fault"]
 
@@ -62,16 +62,8 @@ def _told(name: str, before: str, now: str) -> Fault:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(_without_hashes(value), ensure_ascii=False)
+    text = json.dumps(without_hashes(value), ensure_ascii=False)
     return text if len(text) <= 300 else f"{text[:297]}..."
-
-
-def _without_hashes(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_hashes(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_without_hashes(one) for one in value]
-    return HIDDEN if is_salted_hash(value) else value
 
 
 def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:

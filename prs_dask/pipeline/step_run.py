@@ -15,6 +15,7 @@ import contextlib
 import os
 import pickle
 import platform
+import shutil
 import sys
 import threading
 import time
@@ -43,7 +44,7 @@ from prs_dask.pipeline.resume_hint import resume_hint
 from prs_dask.pipeline.run_files import RunFiles
 from prs_dask.pipeline.side_inputs import Places
 from prs_dask.quantities import format_seconds
-from prs_dask.redaction import Redactor
+from prs_dask.redaction import Redactor, without_hashes
 
 if TYPE_CHECKING:
     from prs_dask.clusters import OpenCluster
@@ -95,6 +96,7 @@ class StepRun:
         self._config = config
         self._preparation = preparation
         self._arguments = arguments
+        self._shown_arguments = without_hashes(record["arguments"])
         self._compute_target = compute_target
         self._input_paths = input_paths
         self._places = places
@@ -320,7 +322,7 @@ class StepRun:
             f"step run {self.id}: prs_dask {__version__}, dask {version('dask')}, Python {platform.python_version()},"
             f" {platform.platform()}",
             f"settings: {config!r}",
-            f"arguments: {list(self._arguments)}",
+            f"arguments: {self._shown_arguments}",
             *(f"input {index}: {dataset!r}" for index, dataset in enumerate(self._step.inputs)),
             f"output: {self.output_dir}",
         ]
@@ -345,6 +347,8 @@ class StepRun:
         if not self._step.placed:
             return
         self._enter("bringing side inputs")
+        if self._earlier is not None:  # its driver may have been killed in the middle of this
+            shutil.rmtree(self.run_folder / "side_inputs", ignore_errors=True)
         try:
             self._places.bring()
         except OSError as error:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from prs_dask.redaction import Redactor, redact_settings, redact_text, salted_hash
+from prs_dask.redaction import Redactor, redact_settings, redact_text, salted_hash, without_hashes
 
 CANARY = "c4n4ry%2Fs3cr3t+value"
 
@@ -82,6 +82,11 @@ def test_settings_keep_names_and_lose_values() -> None:
 def test_a_hash_tells_whether_a_value_has_changed() -> None:
     assert salted_hash("a", b"1") == salted_hash("a", b"1")
     assert len({salted_hash("a", b"1"), salted_hash("b", b"1"), salted_hash("a", b"2")}) == 3
+
+
+def test_people_are_shown_no_hashes() -> None:
+    hashed = salted_hash("a", b"1")
+    assert without_hashes({"key": hashed, "more": [hashed, 1, "b"]}) == {"key": "***", "more": ["***", 1, "b"]}
 
 
 def test_known_secrets_are_hidden_wherever_they_stand() -> None:
