@@ -206,7 +206,9 @@ def test_a_permit_ends_after_its_slice_where_others_wait_or_the_worker_shall_res
     bench(test)
 
 
-def test_what_comes_right_behind_the_first_news_comes_with_them(bench):
+def test_what_comes_right_behind_the_first_news_comes_with_them(bench, monkeypatch):
+    monkeypatch.setattr(scheduler_plugin, "GATHER_SECONDS", 1.0)  # however busy the machine is
+
     async def test(b: Bench) -> None:
         permit = await b.begin(10)
         grant = await b.lane(permit, claim=True)
