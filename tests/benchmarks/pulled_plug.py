@@ -22,6 +22,7 @@ NAME = "parallel_run_step.txt"
 def pulled_plug(scale: float) -> dict[str, Any]:
     """``kill -9`` of the driver of 20,000 mini-batches, then ``prs-dask resume``; against the same job undisturbed."""
     count = int(20_000 * scale)
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         inputs = folder / "inputs"
@@ -29,10 +30,10 @@ def pulled_plug(scale: float) -> dict[str, Any]:
         for number in range(count):
             (inputs / f"{number:06d}").touch()
         begun = time.perf_counter()
-        subprocess.run(_command(folder / "whole", inputs), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(_command(folder / "whole", inputs), check=True, **quiet)
         undisturbed = time.perf_counter() - begun
         begun = time.perf_counter()
-        driver = subprocess.Popen(_command(folder / "killed", inputs), stdout=subprocess.DEVNULL, process_group=0)
+        driver = subprocess.Popen(_command(folder / "killed", inputs), **quiet, process_group=0)
         partial = folder / "killed" / "output" / f"{NAME}.partial"
         while not partial.exists() or partial.stat().st_size < 7 * count // 2:
             if driver.poll() is not None:
@@ -42,7 +43,7 @@ def pulled_plug(scale: float) -> dict[str, Any]:
         driver.wait()
         committed = partial.stat().st_size // 7
         resume = [sys.executable, "-m", "prs_dask", "resume", str(folder / "killed" / "run")]
-        subprocess.run(resume, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(resume, check=True, **quiet)
         seconds = time.perf_counter() - begun
         noted = Counter(
             line for notes in (folder / "killed" / "notes").iterdir() for line in notes.read_text().splitlines()
