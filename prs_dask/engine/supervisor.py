@@ -85,6 +85,7 @@ class Supervisor:
         self._beats: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._shipping = asyncio.Lock()
+        self._ending = threading.Lock()
         self._ended: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._silent_seconds = SILENT_SECONDS
@@ -154,23 +155,24 @@ class Supervisor:
 
     def _end_lanes(self) -> None:
         """Wait for tasks to leave their lanes (at an orderly end there is nothing to do any more), and
-        end the processes."""
-        until = time.monotonic() + BUSY_SECONDS
-        while self._busy and time.monotonic() < until:
-            time.sleep(0.01)
-        if self._lanes:
-            how = {"orderly": self.stopping == "orderly", "seconds": self.settings.limits.shutdown_seconds}
-            threads = [threading.Thread(target=lane.stop, kwargs=how, daemon=True) for lane in self._lanes]
-            threads += [threading.Thread(target=family.close, daemon=True) for family in self._abandoned]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(self.settings.limits.shutdown_seconds + 15)
-        for lane in self._lanes:
-            lane.close()
-        self._lanes.clear()
-        if self.fetch_ahead is not None:
-            self.fetch_ahead.close()
+        end the processes; a second call finds nothing left."""
+        with self._ending:
+            until = time.monotonic() + BUSY_SECONDS
+            while self._busy and time.monotonic() < until:
+                time.sleep(0.01)
+            if self._lanes:
+                how = {"orderly": self.stopping == "orderly", "seconds": self.settings.limits.shutdown_seconds}
+                threads = [threading.Thread(target=lane.stop, kwargs=how, daemon=True) for lane in self._lanes]
+                threads += [threading.Thread(target=family.close, daemon=True) for family in self._abandoned]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join(self.settings.limits.shutdown_seconds + 15)
+            for lane in self._lanes:
+                lane.close()
+            self._lanes.clear()
+            if self.fetch_ahead is not None:
+                self.fetch_ahead.close()
 
     async def close(self) -> None:
         """The plugin is taken away: leave nothing behind."""
@@ -179,9 +181,13 @@ class Supervisor:
         leaving = self._leaving if self._leaving is not asyncio.current_task() else None
         for task in (*self._beats, *self._tasks, *([leaving] if leaving else ())):
             task.cancel()
-        await self._lanes_ended()
+        # Dask cancels this where the worker ends meanwhile, or whoever had asked for it is gone; a thread goes on.
+        await asyncio.shield(self._loop.run_in_executor(None, self._leave_nothing))
+
+    def _leave_nothing(self) -> None:
+        self._end_lanes()
         if self._node_folder is not None:
-            await asyncio.to_thread(self._node_folder.close)
+            self._node_folder.close()
 
     # ---------------------------------------------------------------- calls
 

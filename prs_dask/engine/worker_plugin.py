@@ -42,8 +42,10 @@ class RunWorkerPlugin(WorkerPlugin):
     async def teardown(self, worker: Worker) -> None:
         supervisor = _supervisors.get(worker, {}).pop(self.run_id, None)
         if supervisor is not None:
-            await asyncio.wait([self._begun], timeout=BEGIN_SECONDS)  # or what it makes would be left behind
-            await supervisor.close()
+            try:
+                await asyncio.wait([self._begun], timeout=BEGIN_SECONDS)  # or what it makes would be left behind
+            finally:
+                await supervisor.close()
 
 
 async def _begin(supervisor: Supervisor) -> None:
