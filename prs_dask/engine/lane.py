@@ -513,8 +513,8 @@ class Lane:
         ended = process.wait()
         reading = process.page.read()
         current = next(iter(self._sent), None)
-        if self._retreating:
-            pass
+        if self._retreating or ended.unattended:
+            pass  # nobody's fault
         elif current is not None and reading.sequence == current and reading.phase in _AT_WORK:
             category = Category.OUT_OF_MEMORY if ended.out_of_memory else Category.PROCESS_DIED
             self._charge(process, reading, category, process.why_it_ended(ended, "its process"))

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from prs_dask.worker_process import reaper
@@ -43,6 +42,8 @@ class Ended(NamedTuple):
         Bytes that the family used when it was last looked at; 0 where it was not.
     over
         Was it killed because that was more than it may use?
+    unattended
+        Was it killed because the supervisor itself had been stopped for too long?
     by_kernel
         Was it killed by the kernel because memory was short?
     """
@@ -51,6 +52,7 @@ class Ended(NamedTuple):
     survivors: int
     memory: int = 0
     over: bool = False
+    unattended: bool = False
     by_kernel: bool = False
 
     @property
@@ -73,9 +75,14 @@ class ProcessFamily:
     """A reaper, and the one worker process it has at a time.
 
     Not thread-safe but for `kill`, `signal` and `limit_memory`, which only write.
+
+    Parameters
+    ----------
+    unattended_seconds
+        So long may the worker process run while this very process is stopped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unattended_seconds: float = reaper.UNATTENDED_SECONDS) -> None:
         self.control, theirs = socket.socketpair()
         self._telling = threading.Lock()
         self._kernel_kills = 0
@@ -84,7 +91,7 @@ class ProcessFamily:
         self.pid = 0
         with theirs:
             self._reaper = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(Path(reaper.__file__)), str(theirs.fileno())],
+                [sys.executable, "-I", "-S", reaper.__file__, str(theirs.fileno()), str(unattended_seconds)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -183,8 +190,9 @@ class ProcessFamily:
                 self.pid = 0
                 ended = Ended(*answer[1:])
                 self._survivors += ended.survivors
-                killed = ended.status >= 0 and os.WIFSIGNALED(ended.status) and not ended.over
-                by_kernel = killed and os.WTERMSIG(ended.status) == signal.SIGKILL
+                killed = ended.status >= 0 and os.WIFSIGNALED(ended.status)
+                by_others = killed and not (ended.over or ended.unattended)
+                by_kernel = by_others and os.WTERMSIG(ended.status) == signal.SIGKILL
                 return ended._replace(by_kernel=by_kernel and kernel_kills() > self._kernel_kills)
 
     def close(self) -> None:

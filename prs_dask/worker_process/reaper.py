@@ -7,7 +7,8 @@ killed when the worker process ends. When the supervisor itself dies, the contro
 and the reaper kills everything and leaves.
 
 It also watches the family's memory, since nothing keeps it from looking: neither the GIL of a Dask worker nor its
-event loop. The closer to the limit, the sooner it looks again.
+event loop. The closer to the limit, the sooner it looks again. And it sees to it that a supervisor that is stopped
+(SIGSTOP, Ctrl-Z), which can keep no limit and hear of no end, has no worker process running for long.
 
 Control socket, both directions: 4 bytes of length, then ``marshal`` of a tuple.
 
@@ -18,10 +19,11 @@ Control socket, both directions: 4 bytes of length, then ``marshal`` of a tuple.
                            ("memory", bytes)      what a family may use from now on; 0: no limit
     reaper -> supervisor   ("started", pid)
                            ("failed", text)       the start failed
-                           ("ended", status, survivors, memory, over)
+                           ("ended", status, survivors, memory, over, unattended)
                                                   wait status; the family is dead, but for ``survivors``
                                                   processes that the kernel cannot kill now. ``memory`` it used
-                                                  when it was last looked at, and was it killed for that?
+                                                  when it was last looked at, and was it killed for that, or
+                                                  because the supervisor was stopped?
 """
 
 from __future__ import annotations
@@ -55,6 +57,11 @@ BYTES_A_SECOND = 8 << 30
 
 COST_FACTOR = 20
 """Looking takes 5 % of the time at most, however large a family or machine is."""
+
+UNATTENDED_SECONDS = 45.0
+"""So long may a worker process run whose supervisor is stopped; it is looked at `LOOKS` times meanwhile."""
+
+LOOKS = 9
 
 _LENGTH = struct.Struct("<I")
 _MOST_DESCRIPTORS = 16
@@ -211,6 +218,44 @@ def _kilobytes(path: str, names: tuple[bytes, ...]) -> list[int]:
     return list(found.values())
 
 
+class SupervisorWatch:
+    """Tells when the supervisor has been stopped for too long; time in which nobody looked does not count.
+
+    Parameters
+    ----------
+    pid
+        The supervisor's.
+    seconds
+        How long is too long.
+    """
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        self.look_at = 0.0
+        self._pid = pid
+        self._stopped = 0
+        self._every = seconds / LOOKS
+
+    def look(self, now: float) -> bool:
+        """Is it too long? Looks where it is time for that, and counts anew when it has said so."""
+        if now < self.look_at:
+            return False
+        self.look_at = now + self._every
+        self._stopped = self._stopped + 1 if _state(self._pid) == b"T" else 0
+        if self._stopped < LOOKS:
+            return False
+        self._stopped = 0
+        return True
+
+
+def _state(pid: int) -> bytes:
+    """The kernel's letter: ``T`` is stopped by a signal; empty where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return b""
+
+
 def start(
     argv: list[bytes], environment: dict[bytes, bytes], folder: bytes, kept: list[int], descriptors: list[int]
 ) -> int:
@@ -249,7 +294,7 @@ def start(
     return pid
 
 
-def main(control_descriptor: int) -> None:
+def main(control_descriptor: int, unattended_seconds: float) -> None:
     """Serve the control socket until it closes."""
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -264,7 +309,7 @@ def main(control_descriptor: int) -> None:
     poll = select.poll()
     poll.register(control_descriptor, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
-    family = Family(control)
+    family = Family(control, SupervisorWatch(os.getppid(), unattended_seconds))
     try:
         while True:
             for descriptor, _ in poll.poll(family.look()):
@@ -289,21 +334,28 @@ class Family:
         The worker process's pid, 0 for none.
     """
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, supervisor: SupervisorWatch) -> None:
         self.leader = 0
         self._control = control
+        self._supervisor = supervisor
         self._limit = 0
         self._watch: MemoryWatch | None = None
 
     def look(self) -> float | None:
-        """Look at the memory where it is time for that; milliseconds until the next look."""
-        watch = self._watch
-        if watch is None or not self._limit or not self.leader:
+        """Look at memory and supervisor where it is time for that; milliseconds until the next look."""
+        if not self.leader:
             return None
-        if time.monotonic() >= watch.look_at and watch.look(self._limit):
-            self._end(over=True)
+        now = time.monotonic()
+        if self._supervisor.look(now):
+            self._end(unattended=True)
             return None
-        return max(0.0, watch.look_at - time.monotonic()) * 1000
+        look_at, watch = self._supervisor.look_at, self._watch
+        if watch is not None and self._limit:
+            if now >= watch.look_at and watch.look(self._limit):
+                self._end(over=True)
+                return None
+            look_at = min(look_at, watch.look_at)
+        return max(0.0, look_at - time.monotonic()) * 1000
 
     def check(self) -> None:
         """A child has ended: the worker process itself, or an adopted one."""
@@ -341,12 +393,12 @@ class Family:
             case ("memory", limit):
                 self._limit = limit
 
-    def _end(self, *, over: bool = False) -> None:
+    def _end(self, *, over: bool = False, unattended: bool = False) -> None:
         used = self._watch.used if self._watch is not None else 0
         status, survivors = kill_family(self.leader)
         self.leader, self._watch = 0, None
-        send(self._control, ("ended", status, survivors, used, over))
+        send(self._control, ("ended", status, survivors, used, over, unattended))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else UNATTENDED_SECONDS)

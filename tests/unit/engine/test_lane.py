@@ -425,6 +425,21 @@ def test_processes_that_cannot_be_killed_do_not_stop_the_lane(bench, monkeypatch
     assert len(supervisor.abandoned) == 1
 
 
+def test_what_ran_while_its_supervisor_was_stopped_is_not_charged(bench, monkeypatch):
+    real = ProcessFamily.wait
+
+    def wait(family, timeout):
+        ended = real(family, timeout)
+        return ended and ended._replace(unattended=True)
+
+    monkeypatch.setattr(ProcessFamily, "wait", wait)
+    workbench = bench()
+    workbench.work_to_the_end(workbench.grant(1, "a", "segfault", "b"))
+    supervisor = workbench.supervisor
+    assert {record.category for record in supervisor.records} <= {Category.SUCCEEDED}
+    assert sorted([*(record.mini_batch for record in supervisor.records), *supervisor.back]) == [0, 1, 2]
+
+
 SHUTDOWN = """
     import atexit, os, time
 

@@ -384,3 +384,30 @@ def test_a_killed_reaper_is_noticed_and_the_process_dies(start: Start):
     ended = started.family.wait(PATIENCE)
     assert ended == Ended(-1, 0)
     assert describe_status(-1) == "is gone, nobody knows how"
+
+
+def test_a_supervisor_that_is_stopped_for_too_long_has_no_worker_process(tmp_path, no_leaks):
+    script = """
+        import os, sys
+        from prs_dask.worker_process.family import ProcessFamily
+
+        family = ProcessFamily(unattended_seconds=0.9)
+        null = os.open(os.devnull, os.O_WRONLY)
+        print(family.start([sys.executable, "-c", "import time; time.sleep(60)"], {}, "/", null, null, []), flush=True)
+        print(family.wait(60).unattended, flush=True)
+        print(family.start([sys.executable, "-c", "import time; time.sleep(60)"], {}, "/", null, null, []), flush=True)
+        print(family.wait(2), flush=True)
+        family.close()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as supervisor:
+        worker_process = psutil.Process(int(supervisor.stdout.readline()))
+        supervisor.send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        worker_process.wait(PATIENCE)
+        assert time.monotonic() - begun > 0.5
+        supervisor.send_signal(signal.SIGCONT)
+        assert supervisor.stdout.readline() == "True\n"
+        assert psutil.pid_exists(int(supervisor.stdout.readline()))  # it goes on with another one
+        assert supervisor.stdout.readline() == "None\n"

@@ -66,8 +66,8 @@ def test_half_a_message_and_then_the_end_is_the_end():
 def test_it_tells_of_the_end_of_a_process_by_itself(control):
     ours, _ = control
     pid = start(ours, "raise SystemExit(6)")
-    (kind, status, survivors, _, over), _ = reaper.receive(ours)
-    assert (kind, os.waitstatus_to_exitcode(status), survivors, over) == ("ended", 6, 0, False)
+    (kind, status, survivors, _, over, unattended), _ = reaper.receive(ours)
+    assert (kind, os.waitstatus_to_exitcode(status), survivors, over, unattended) == ("ended", 6, 0, False, False)
     assert not psutil.pid_exists(pid)
 
 
@@ -145,3 +145,16 @@ class TestMemory:
         watch = reaper.MemoryWatch()
         assert not watch.look(1)
         assert watch.used == 0
+
+
+def test_only_looks_at_a_stopped_supervisor_count(monkeypatch):
+    states = [b"T"] * 5 + [b"S"] + [b"T"] * 8
+    monkeypatch.setattr(reaper, "_state", lambda pid: states.pop(0))
+    watch = reaper.SupervisorWatch(1, seconds=45.0)
+    assert not any(watch.look(now) for now in (100.0, 101.0, 104.9))  # one look, 5 s apart at least
+    assert len(states) == 13
+    assert not any(watch.look(now) for now in range(200, 2000, 150))  # nobody looked in between: that counts for 5 s
+    assert not watch.look(3000)
+    states.append(b"T")
+    assert watch.look(3100)
+    assert not watch.look(3101)
