@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -250,18 +250,24 @@ _AT_ONCE = frozenset({"read_only"})
 def _faults(rng: random.Random, cluster: str) -> tuple[Fault, ...]:
     possible = [name for name, kind in FAULTS.items() if cluster in kind.clusters]
     faults: list[Fault] = []
-    spare = 1  # workers that may go for good
     for name in rng.choices(possible, k=rng.choice((1, 2, 2, 3, 4))):
         kind = FAULTS[name]
         names = [fault.name for fault in faults]
         if (kind.once and name in names) or (kind.ends and sum(FAULTS[one].ends for one in names) == 2):
             continue
-        if cluster != "local" and kind.loses > spare and not (cluster == "nannies" and name in _COME_BACK):
-            name, kind = "join_worker", FAULTS["join_worker"]
-        if cluster != "local" and not (cluster == "nannies" and name in _COME_BACK):
-            spare += (name == "join_worker") - kind.loses
         faults.append(_when(rng, name))
-    return tuple(sorted(faults, key=_order))
+    return tuple(_sparing_a_worker(sorted(faults, key=_order), cluster))
+
+
+def _sparing_a_worker(faults: list[Fault], cluster: str) -> Iterator[Fault]:
+    """Where the last worker would go for good, one joins: without any the step run could only wait for its limit."""
+    spare = 1
+    for fault in faults:
+        if cluster != "local" and not (cluster == "nannies" and fault.name in _COME_BACK):
+            if FAULTS[fault.name].loses > spare:
+                fault = dataclasses.replace(fault, name="join_worker")
+            spare += (fault.name == "join_worker") - FAULTS[fault.name].loses
+        yield fault
 
 
 SILENT_SECONDS = 16.0

@@ -45,12 +45,12 @@ def test_where_no_disk_can_be_mounted_its_faults_are_left_out_and_no_others(seed
 
 @settings(deadline=None)
 @given(SEEDS)
-def test_a_cluster_without_nannies_keeps_a_worker(seed):
+def test_a_cluster_without_nannies_has_a_worker_at_any_time(seed):
     plan = draw(seed, cluster="bare")
     workers = plan.lanes
     for fault in plan.faults:
         workers += (fault.name == "join_worker") - FAULTS[fault.name].loses
-    assert workers >= 1
+        assert workers >= 1
 
 
 @settings(deadline=None)
