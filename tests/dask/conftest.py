@@ -120,7 +120,12 @@ class Fleet:
     def address(self) -> str:
         import json
 
-        return json.loads(self.scheduler_file.read_text())["address"]
+        end = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(ValueError):  # it is being written
+                return json.loads(self.scheduler_file.read_text())["address"]
+            assert time.monotonic() < end
+            time.sleep(0.02)
 
     def _start(self, module: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         with open(self.folder / f"{module}.log", "ab") as log:

@@ -50,12 +50,12 @@ def test_a_job_on_a_cluster_that_validates_itself(job, no_leaks, validated):
 @pytest.mark.parametrize("mode", ["sys.exit", "graceful", "segfault"])
 def test_rows_come_once_while_dask_kills_its_own_workers(job, no_leaks, validated, mode):
     with Client(validated, set_as_default=False) as client:
-        submitted = job(validated.scheduler_address, 300, pause=0.02, run_max_try=20)
+        submitted = job(validated.scheduler_address, 300, pause=0.04, run_max_try=20)
         submitted.until(20)
         before = {worker.pid for worker in validated.workers.values()}
         client.register_plugin(KillWorker(delay="3 s", mode=mode), name="kill")
         try:
-            submitted.until(150, 90)
+            submitted.until(200, 90)  # 3 s and more have passed by then: two lanes, 40 ms each
         finally:
             client.unregister_worker_plugin("kill")
         submitted.wait(90)

@@ -278,7 +278,12 @@ def test_after_a_kill_a_resume_goes_on_with_the_parts_that_are_left(command, wai
 
     wait(lambda: any(11 in names and len(names) < 5 for names in lines()), 30, "the second bad item's part")
     journal = folder / "run" / "journal.jsonl"
-    wait(lambda: len(read_journal(journal).bisected[0].finished) >= 7, 10, "seven good items in the journal")
+
+    def good() -> int:
+        bisected = read_journal(journal).bisected
+        return len(bisected[0].finished) if 0 in bisected else 0
+
+    wait(lambda: good() >= 7, 20, "seven good items in the journal")
     driver.kill()
     driver.wait()
     before = read_journal(journal)

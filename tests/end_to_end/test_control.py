@@ -274,12 +274,10 @@ def test_both_dask_workers_killed_in_the_middle_cost_no_row(submit, wait, no_lea
         error_threshold=0,
     )
     wait(lambda: run.summary().rows > 20, 20)
-    workers = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if any("forkserver" in word for word in process.cmdline()) and process.children()
+    reapers = [
+        process for process in psutil.Process().children(recursive=True) if "reaper.py" in " ".join(_words(process))
     ]
-    workers = [process for process in workers if any("reaper.py" in " ".join(c.cmdline()) for c in process.children())]
+    workers = {process.parent() for process in reapers}
     assert len(workers) == 2
     for process in workers:
         process.kill()
