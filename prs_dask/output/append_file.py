@@ -23,6 +23,7 @@ from typing import IO
 
 from prs_dask.errors import EngineError, Fault, OutputError
 from prs_dask.output.order_file import OrderFile, Place
+from prs_dask.output.write_at import write_at
 
 __all__ = ["AppendFile"]
 
@@ -134,11 +135,7 @@ class AppendFile:
     def append(self, rows: bytes | memoryview) -> int:
         """Write rows at the end; their offset. On disk after `sync` only."""
         start = self.length
-        view, offset = memoryview(rows), start
-        while view:
-            count = os.pwrite(self._descriptor, view, offset)
-            view, offset = view[count:], offset + count
-        self.length = offset
+        self.length = write_at(self._descriptor, rows, start)
         return start
 
     def append_file(self, path: Path) -> tuple[int, int]:

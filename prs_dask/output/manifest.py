@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from prs_dask.errors import EngineError, Fault, OutputError
 from prs_dask.mini_batches import MiniBatch
 from prs_dask.mini_batches.json_form import to_line
+from prs_dask.output.write_at import write_at
 
 __all__ = ["FORMAT", "ManifestState", "ManifestWriter", "Member", "read_manifest", "read_members"]
 
@@ -203,16 +204,12 @@ class ManifestWriter:
     def _write(self, lines: Sequence[str]) -> None:
         packer = zlib.compressobj(_LEVEL, wbits=_GZIP)
         data = packer.compress("\n".join([*lines, ""]).encode("ascii")) + packer.flush()
-        view, start = memoryview(data), self._length
         try:
-            while view:
-                count = os.pwrite(self._descriptor, view, start + len(data) - len(view))
-                view = view[count:]
+            self._length = write_at(self._descriptor, data, self._length)
         except OSError as error:
             with contextlib.suppress(OSError):  # a resume does the same
-                os.ftruncate(self._descriptor, start)
+                os.ftruncate(self._descriptor, self._length)
             raise _full(self.path, error) from error
-        self._length = start + len(data)
 
 
 def _full(path: Path, error: OSError) -> OutputError:

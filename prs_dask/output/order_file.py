@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from prs_dask.errors import EngineError, Fault, OutputError
+from prs_dask.output.write_at import write_at
 
 __all__ = ["RECORD_SIZE", "OrderFile", "Place"]
 
@@ -83,10 +84,7 @@ class OrderFile:
         """Add records; those without rows are left out. On disk after `sync` only."""
         places = zip(ids, parts, offsets, lengths, strict=False)
         records = b"".join([_RECORD.pack(*place) for place in places if place[3]])
-        view, offset = memoryview(records), self.count * RECORD_SIZE
-        while view:
-            written = os.pwrite(self._descriptor, view, offset)
-            view, offset = view[written:], offset + written
+        write_at(self._descriptor, records, self.count * RECORD_SIZE)
         self.count += len(records) // RECORD_SIZE
 
     def sync(self) -> None:
