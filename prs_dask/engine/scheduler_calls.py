@@ -82,7 +82,7 @@ class SchedulerCalls:
                 took = min(time.monotonic() - begun, TRY_SECONDS)
                 if self._client.status == "running":
                     silent += took
-                else:
+                elif not self._closed_here:  # who closes the Client ends this call before it may say so
                     lost += took
                 self._give_up(silent, lost, problem)
                 continue
@@ -98,9 +98,13 @@ class SchedulerCalls:
     def _one_try(self) -> float:
         return max(1.0, min(TRY_SECONDS, self._patience))
 
+    @property
+    def _closed_here(self) -> bool:
+        return self._client.scheduler is None or self._client.status in ("closing", "closed")
+
     def _usable_scheduler(self, lost: float = 0.0) -> Any:
         client = self._client
-        if client.scheduler is None or client.status in ("closing", "closed"):
+        if self._closed_here:
             if lost:  # it has closed itself, since it could not connect again
                 raise self._lost(lost, "")
             raise SchedulerGone(

@@ -76,6 +76,13 @@ def test_a_closed_client_is_told_from_a_lost_scheduler(status):
     assert seconds(lambda: calls("sync"), "Client of the scheduler at tcp://10.0.0.1:8786 was closed") < 0.1
 
 
+@pytest.mark.parametrize("status", ["closing", "closed"])
+def test_a_client_that_is_closed_during_a_call_was_not_lost(status):
+    client = Client(lambda: setattr(client, "status", status) or OSError("the call was cut off"))
+    seconds(lambda: SchedulerCalls(client, "run")("sync"), "Client of the scheduler at tcp://10.0.0.1:8786 was closed")
+    assert client.calls == 1
+
+
 def test_a_scheduler_that_was_started_anew_is_not_asked():
     client = Client(dict)
     calls = SchedulerCalls(client, "run")
