@@ -59,7 +59,8 @@ class Job:
         for name in self.names:
             (data / name).touch()
         script = folder / "score.py"
-        script.write_text(SCRIPT.replace("{pause}", str(pause)).replace("{init}", str(init)))
+        text = SCRIPT.replace("{pause}", str(pause)).replace("{init}", str(init))
+        script.write_text(text + settings.pop("more", ""))
         arguments = settings.pop("arguments", None)
         config = ParallelRunConfig(
             entry_script=str(script),
@@ -138,14 +139,16 @@ class Fleet:
                 stderr=log,
             )
 
-    def add(self, name: str, threads: int = 1, *, nanny: bool = False, preload: str | None = None) -> None:
+    def add(
+        self, name: str, threads: int = 1, *, nanny: bool = False, preload: str | None = None, **environment: str
+    ) -> None:
         """One more worker; its processes tell its name as WHERE."""
         self.workers[name] = self._start(
             "dask_worker", "--scheduler-file", str(self.scheduler_file), "--nanny" if nanny else "--no-nanny",
             "--name", name,
             "--nthreads", str(threads), "--no-dashboard", "--local-directory", str(self.folder / name),
             *(("--preload", preload) if preload is not None else ()),
-            WHERE=name,
+            WHERE=name, **environment,
         )  # fmt: skip
 
     @contextlib.contextmanager

@@ -112,16 +112,20 @@ def run(mini_batch):
     assert done.items == [number for number in range(30) if number != 5]
 
 
-def test_children_of_a_process_killed_at_its_limit_are_dead_before_the_next_attempt(job, tmp_path):
+@pytest.mark.parametrize("how", ["in a session of its own", "forked twice"])
+def test_children_of_a_process_killed_at_its_limit_are_dead_before_the_next_attempt(job, tmp_path, how):
     script = (
         PLACES
         + f"""
 import subprocess, sys, time
+TWICE = {how == "forked twice"}
 ALIVE = {str(tmp_path)!r} + "/alive"
 CHILD = f"import time, os\\nwhile True: open({{ALIVE!r}}, 'a').write('x'); time.sleep(0.01)"
 def run(mini_batch, context):
     if context.attempt == 1:
-        subprocess.Popen([sys.executable, "-S", "-c", CHILD], start_new_session=True)
+        if not TWICE or os.fork() == 0:
+            subprocess.Popen([sys.executable, "-S", "-c", CHILD], start_new_session=True)
+            if TWICE: os._exit(0)
         time.sleep(100)
     before = os.path.getsize(ALIVE)
     time.sleep(0.2)

@@ -162,6 +162,40 @@ def test_a_file_that_was_changed_or_refused_fails_its_own_mini_batch(
     assert "the store refuses access (HTTP 403" in errors + failed
 
 
+@pytest.mark.parametrize("kind", ["files", "table"])
+def test_a_store_that_does_not_answer_costs_its_mini_batch_the_limit_of_reading(
+    s3: Any, s3_shelf: Shelf, faulty_s3: Any, job: Any, tmp_path: Path, kind: str
+) -> None:
+    begun = tmp_path / "begun"
+    for number in range(10):
+        s3_shelf.put(f"{number:03d}", b"number\n%d" % number)
+    options = s3.through(faulty_s3.port)
+    if kind == "files":
+        script, inputs = CONTENTS, FileDataset.from_files(s3_shelf.url, storage_options=options)
+        script = script.replace("file.read()", "file.readlines()[1]")
+        rows = [f"{number:03d}={number}" for number in range(10) if number != 4]
+    else:
+        script = "def run(mini_batch): return mini_batch['number'].tolist()"
+        inputs = TabularDataset.from_delimited_files(
+            s3_shelf.url, storage_options=options, dtype={"number": "int64"}, support_multi_line=False
+        )
+        rows = [str(number) for number in range(10) if number != 4]
+    script += f"\ndef init(): open({str(begun)!r}, 'w').close()"
+    faulty_s3.fault = lambda method, path, _: "hang" if path.endswith("/004") and begun.exists() else None
+    done = job(
+        script,
+        inputs=inputs,
+        mini_batch_size=1,
+        run_max_try=2,
+        error_threshold=-1,
+        arguments=["--task_overhead_timeout", "3"],  # the first reading of a process imports the store's package
+    )
+    slow = [row for row in done.attempts if row["Error Category"]]
+    assert [row["Error Category"] for row in slow] == ["time limit"] * 2
+    assert all(3 <= float(row["Elapsed Seconds"]) < 4 for row in slow), slow
+    assert sorted(done.rows) == rows
+
+
 def test_a_changed_file_is_an_error_of_its_mini_batch_in_direct_mode_too(s3: Any, s3_shelf: Shelf, job: Any) -> None:
     urls = [s3_shelf.put(f"{number:03d}", b"x") for number in range(10)]
 
