@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, unpack
@@ -90,7 +92,8 @@ class Results:
         """
         if (listed := (submission.listed, submission.complete)) != self._listed:
             self._listed = listed
-            self._journal.inputs(submission.listed, submission.complete)
+            with self._may_fail(self._journal.path):
+                self._journal.inputs(submission.listed, submission.complete)
         batch: list[Committable] = []
         rows = 0
         for entry in entries:
@@ -100,7 +103,8 @@ class Results:
                 batch.append(committable)
                 rows += count
             elif kind == "piece" and self._pieces is not None:
-                self._pieces.add((entry["mini_batch"], str(entry["token"])), entry["data"])
+                with self._may_fail(self._pieces.folder):
+                    self._pieces.add((entry["mini_batch"], str(entry["token"])), entry["data"])
             elif kind == "header":
                 self._header = entry["data"]
         numbers = {
@@ -124,6 +128,13 @@ class Results:
             submission.forget(failure.id for failure in committable.failures if failure.part is None)
             parts = {part.mini_batch for part in committable.parts.values()}
             submission.forget(number for number in parts if number in self._committer)
+
+    @contextlib.contextmanager
+    def _may_fail(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._committer.disk_failed(error, path) from error
 
     def _record(self, entry: Mapping[str, Any]) -> None:
         recorder, kind = self._recorder, entry["kind"]

@@ -126,6 +126,8 @@ class StepRunDriver:
         self._stop = threading.Event()
         self._stop_state = ("", "")
         self._end_seconds = END_SECONDS + settings.limits.shutdown_seconds
+        self._hurried = False
+        self._last_row: int | None = None  # the last result when there was a verdict: behind it come logs only
         self._begun = time.monotonic()
         self._alive: concurrent.futures.Future[None] | None = None
 
@@ -136,7 +138,8 @@ class StepRunDriver:
         self._call.hurry()
 
     def hurry(self) -> None:
-        """Do not wait for workers at the end."""
+        """Do not wait for workers at the end, nor write what has come from them; to be stopped first."""
+        self._hurried = True
         self._end_seconds = 0.0
         self._call.hurry(0.0)
 
@@ -165,7 +168,10 @@ class StepRunDriver:
         return Verdict(*self._stop_state) if self._stop.is_set() else Verdict("Failed", cause)
 
     def _rounds(self) -> Verdict:
-        """Rounds until the verdict, then until the workers have said all there is to say."""
+        """Rounds until the verdict, then until the workers have said all there is to say.
+
+        The time for that is limited, but for what is completed: logs may come too late, rows may not.
+        """
         room, stop_sent, stopped_at = 1, False, 0.0
         while True:
             reply = self._round(room)
@@ -178,12 +184,26 @@ class StepRunDriver:
                 self._call("stop", orderly=reply["verdict"]["state"] == "Completed")
                 stop_sent, stopped_at = True, time.monotonic()
             if stop_sent:
-                verdict = reply["verdict"]
-                all_here = not reply["live"] and self._acknowledged == reply["last"] and not reply["more_logs"]
-                done = verdict is not None and all_here
-                if done or time.monotonic() > stopped_at + self._end_seconds:
-                    return Verdict(*self._stop_state) if verdict is None else Verdict(**verdict)
+                verdict = self._verdict(reply, late=time.monotonic() > stopped_at + self._end_seconds)
+                if verdict is not None:
+                    return verdict
                 time.sleep(0.01)
+
+    def _verdict(self, reply: dict[str, Any], *, late: bool) -> Verdict | None:
+        """How it has ended, when all is here or it is too late for what is not."""
+        told = Verdict(*self._stop_state)
+        if reply["verdict"] is None:
+            return told if late else None
+        verdict = Verdict(**reply["verdict"])
+        if self._last_row is None:
+            self._last_row = reply["last"]
+        if self._acknowledged == reply["last"] and not reply["live"] and not reply["more_logs"]:
+            return verdict
+        if not late:
+            return None
+        if verdict.state != "Completed" or self._acknowledged >= self._last_row:
+            return verdict
+        return told if self._hurried else None
 
     def _round(self, room: int) -> dict[str, Any]:
         supply = self._submission.take(room)

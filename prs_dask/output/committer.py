@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from pathlib import Path
 
 from prs_dask.errors import EngineError, Fault, OutputError
 from prs_dask.mini_batches import Part
@@ -328,9 +329,13 @@ class Committer:
             self._length,
         )
 
-    def _cut_back(self, error: OSError, journal_length: int) -> CommitFailed:
+    def disk_failed(self, error: OSError, path: Path) -> CommitFailed:
+        """Something outside of commits could not be written at this place: nothing is committed any more."""
+        return self._cut_back(error, self._journal.length, path)
+
+    def _cut_back(self, error: OSError, journal_length: int, path: Path | None = None) -> CommitFailed:
         """Rows and order records of a group that failed go, unless its journal line may be on disk."""
-        path = self._file.partial if self._file else self._journal.path
+        path = path or (self._file.partial if self._file else self._journal.path)
         notes = ""
         if self._journal.length <= journal_length:
             try:

@@ -429,6 +429,9 @@ class StepRun:
         """Give the file its name where all is well."""
         if self._situation.total == 0 and verdict.state == "Completed":
             verdict = Verdict("Failed", "the inputs hold no mini-batch: every file is empty")
+        missing = (self._situation.total or 0) - len(self._files.committer)
+        if missing > 0 and verdict.state == "Completed":
+            verdict = Verdict("Failed", f"internal error of prs_dask: {missing:,} mini-batches are not in the journal")
         output = self._files.output
         if output is None:
             return verdict

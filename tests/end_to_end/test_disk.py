@@ -32,6 +32,13 @@ def run(mini_batch):
     return [os.path.basename(path) for path in mini_batch]
 """
 
+HUGE = """
+import os
+def run(mini_batch):
+    name = os.path.basename(mini_batch[0])
+    return [name + " " + "x" * (3_000_000 if name == "0150" else 10)]
+"""
+
 COUNT = 300
 
 
@@ -117,6 +124,19 @@ def test_a_full_disk_ends_the_step_run_with_advice_and_it_goes_on_once_there_is_
     assert partial.stat().st_size == read_journal(Path(run.run_folder) / "journal.jsonl").output_length
     enlarge(small_disk)
     filler.unlink(missing_ok=True)
+    goes_on(step, run, cluster)
+
+
+def test_rows_of_huge_mini_batches_that_do_not_fit_while_they_come_in_end_the_step_run_with_advice(
+    made, cluster, small_disk
+):
+    step, run = made(HUGE, run_folder=small_disk / "run")
+    text = failed(run)
+    assert "No space left on device" in text
+    assert str(small_disk / "run/pieces") in text
+    assert "free some room, then resume" in text
+    assert "internal error" not in text
+    enlarge(small_disk)
     goes_on(step, run, cluster)
 
 
