@@ -12,14 +12,17 @@ import contextlib
 import os
 import statistics
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
+import psutil
 from distributed import Client
 
+from prs_dask.attempts.records import unpack
 from prs_dask.logs.tree import LogTree
 from prs_dask.output.journal import JournalWriter
 from prs_dask.output.manifest import ManifestWriter
+from prs_dask.pipeline.recording import TreeRecorder
 from tests.benchmarks.ours import run_step, two_workers
 from tests.benchmarks.workloads import Synthetic
 
@@ -29,34 +32,66 @@ PAIRS = 5
 
 
 def protection(scale: float) -> dict[str, Any]:
-    """How much longer it takes with all protection on than off: the median of pairs that were measured side by side."""
+    """How much more it takes with all protection on than off: medians of pairs that were measured side by side.
+
+    Where processes sleep, of time. Where they compute, of the processor's time too: what all processes of the step run
+    use beside `run()`, on less off, as a share of what `run()` uses. However much the machine does besides, it is that
+    which computing loses.
+    """
     figure: dict[str, Any] = {"mini_batches": int(600 * scale), "pairs": PAIRS}
     with two_workers() as client:
         for script in ("sleep.py", "compute.py"):
-            _seconds(client, script, 50)
+            _cost(client, script, 50)
             pairs = [_pair(client, script, int(600 * scale), on_first=bool(number % 2)) for number in range(PAIRS)]
-            more = [100 * (on / off - 1) for on, off in pairs]
             name = script.removesuffix(".py")
-            figure[f"{name}_percent_more"] = round(statistics.median(more), 1)
-            figure[f"{name}_all"] = [round(percent, 1) for percent in sorted(more)]
+            _tell(figure, f"{name}_percent_more", [on.seconds / off.seconds - 1 for on, off in pairs])
+            if script == "compute.py":
+                _tell(figure, "compute_percent_of_processor", [(on.beside - off.beside) / off.run for on, off in pairs])
     return figure
 
 
-def _pair(client: Client, script: str, count: int, *, on_first: bool) -> tuple[float, float]:
+def _tell(figure: dict[str, Any], name: str, shares: list[float]) -> None:
+    figure[name] = round(100 * statistics.median(shares), 1)
+    figure[f"{name}_all"] = [round(100 * share, 1) for share in sorted(shares)]
+
+
+class Cost(NamedTuple):
+    """Seconds of a step run; of the processor in ``run()``, and beside it in all processes that belong to it."""
+
+    seconds: float
+    run: float
+    beside: float
+
+
+def _pair(client: Client, script: str, count: int, *, on_first: bool) -> tuple[Cost, Cost]:
     if on_first:
-        on = _seconds(client, script, count)
+        on = _cost(client, script, count)
     with _unprotected(client):
-        off = _seconds(client, script, count)
+        off = _cost(client, script, count)
     if not on_first:
-        on = _seconds(client, script, count)
+        on = _cost(client, script, count)
     return on, off
 
 
-def _seconds(client: Client, script: str, count: int) -> float:
+def _cost(client: Client, script: str, count: int) -> Cost:
     inputs = Synthetic(paths=("/data",), seconds=(0.01,) * count)
-    summary, _ = run_step(script, inputs, client)
-    assert summary.rows == count
-    return summary.seconds
+    processes = [psutil.Process(), *map(psutil.Process, client.run(os.getpid).values())]
+    in_run: list[float] = []
+    attempts = TreeRecorder.attempts
+
+    def noted(self: TreeRecorder, node: int, process: int, records: bytes, *others: Any) -> None:
+        in_run.extend(record.cpu for record in unpack(records))
+        attempts(self, node, process, records, *others)
+
+    def used() -> float:
+        """By those that have ended too."""
+        return sum(sum(process.cpu_times()[:4]) for process in processes)
+
+    before = used()
+    with mock.patch.object(TreeRecorder, "attempts", noted):
+        summary, _ = run_step(script, inputs, client)
+    assert summary.rows == len(in_run) == count
+    return Cost(summary.seconds, sum(in_run), used() - before - sum(in_run))
 
 
 @contextlib.contextmanager
