@@ -1,7 +1,7 @@
 """The one output file while it grows.
 
 Until the step run has ended well it is called ``<name>.partial``; ``<name>.partial.owner`` beside
-it names the run folder it belongs to. The owner file is created first and removed last, and only
+it names the run folder it belongs to. The owner file is created first, whole, and removed last, and only
 one process can create it: it is what two step runs with the same output folder meet at.
 
     create   owner -> .partial (empty)
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,8 @@ from prs_dask.output.write_at import write_at
 __all__ = ["AppendFile"]
 
 _COPY = 1 << 20
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+"""What file systems that know none, or no more of them, answer."""
 
 
 class AppendFile:
@@ -45,6 +48,8 @@ class AppendFile:
         self.is_finished = False
         self._ordered = folder / f"{name}.partial.ordered"
         self._owner_file = folder / f"{name}.partial.owner"
+        digest = hashlib.blake2b(os.fsencode(owner), digest_size=8).hexdigest()
+        self._owner_draft = folder / f"{name}.partial.owner.{digest}"
         self._descriptor = -1
 
     @classmethod
@@ -113,6 +118,7 @@ class AppendFile:
         found = file._owner()
         if found != owner:
             raise OutputError([file._foreign(found)])
+        file._owner_draft.unlink(missing_ok=True)
         file._undo_half_finish()
         if file.is_finished:
             if not complete:
@@ -221,15 +227,30 @@ class AppendFile:
             raise OutputError([self._foreign("")])
 
     def _claim(self) -> None:
+        """Create the owner file whole: it gets its name by a hard link when it is on disk.
+
+        The name that it has until then is this step run's only: a resume removes what a kill has left there.
+        """
         try:
-            descriptor = os.open(self._owner_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            self._write_owner(self._owner_draft, os.O_TRUNC)
+            try:
+                os.link(self._owner_draft, self._owner_file)
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                self._write_owner(self._owner_file, os.O_EXCL)  # a kill just now leaves an owner without a name
         except FileExistsError:
             raise OutputError([self._foreign(self._owner())]) from None
+        finally:
+            self._owner_draft.unlink(missing_ok=True)
+
+    def _write_owner(self, path: Path, flag: int) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o644)
         try:
-            os.write(descriptor, os.fsencode(self.owner))
+            write_at(descriptor, os.fsencode(self.owner), 0)
             os.fsync(descriptor)
         except BaseException:
-            self._owner_file.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
@@ -252,7 +273,7 @@ class AppendFile:
             try:
                 os.link(ready, self.path)
             except OSError as error:
-                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+                if error.errno not in _NO_HARD_LINKS:
                     raise
                 if os.path.lexists(self.path):  # no hard links here: look first, then rename
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,48 @@ def test_a_partial_file_of_nobody_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="unknown step run"):
         AppendFile.create(tmp_path, NAME, "/runs/two")
     assert names(tmp_path) == {f"{NAME}.partial"}
+
+
+@pytest.mark.parametrize("killed_in", ["pwrite", "fsync", "link", "unlink"])
+def test_a_kill_while_the_owner_is_written_leaves_nothing_that_a_resume_stumbles_over(
+    tmp_path: Path, killed_in: str
+) -> None:
+    child = os.fork()
+    if not child:
+        try:
+            setattr(os, killed_in, lambda *_: os._exit(9))
+            AppendFile.create(tmp_path, NAME, "/runs/one")
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    file = AppendFile.resume(tmp_path, NAME, "/runs/one", 0)
+    assert names(tmp_path) == {f"{NAME}.partial", f"{NAME}.partial.owner"}
+    file.append(b"rows\n")
+    assert file.finish().read_bytes() == b"rows\n"
+    assert names(tmp_path) == {NAME}
+
+
+def test_where_there_are_no_hard_links_one_step_run_owns_the_file_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    file = AppendFile.create(tmp_path, NAME, "/runs/one")
+    assert names(tmp_path) == {f"{NAME}.partial", f"{NAME}.partial.owner"}
+    with pytest.raises(OutputError, match="step run in /runs/one"):
+        AppendFile(tmp_path, NAME, "/runs/two")._claim()
+    file.append(b"rows\n")
+    assert file.finish().read_bytes() == b"rows\n"
+    assert names(tmp_path) == {NAME}
+
+
+def test_of_two_that_claim_the_file_at_once_one_is_refused(tmp_path: Path) -> None:
+    AppendFile(tmp_path, NAME, "/runs/one")._claim()
+    with pytest.raises(OutputError, match="step run in /runs/one"):
+        AppendFile(tmp_path, NAME, "/runs/two")._claim()
+    assert names(tmp_path) == {f"{NAME}.partial.owner"}
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
