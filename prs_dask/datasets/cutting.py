@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeAlias
@@ -25,13 +26,14 @@ from prs_dask.datasets.leading_text import (
 )
 from prs_dask.datasets.path_keys import Group
 from prs_dask.datasets.read_ahead import ReadAhead, Span, all_of, at_edges, at_end, at_start
-from prs_dask.datasets.read_spec import Kind, ReadError, ReadSpec
+from prs_dask.datasets.read_spec import HeaderFile, ReadError, ReadSpec
 from prs_dask.datasets.record_starts import OpenQuote, RecordStarts
 from prs_dask.datasets.records_as_lines import are_records_lines
 from prs_dask.datasets.source_file import TextSource, as_file, open_text, version_of
 from prs_dask.datasets.store_listing import ListedPath, listed_version
 from prs_dask.datasets.text_file import can_be_cut, check_is_text, compression_of, decompressed, text_start, utf8_stream
 from prs_dask.mini_batches import FileMiniBatch, MiniBatch, PartMiniBatch, RowGroupMiniBatch, TextMiniBatch
+from prs_dask.stores import is_url
 
 __all__ = [
     "READ_FAULTS",
@@ -42,7 +44,7 @@ __all__ = [
     "cut_parquet",
     "cut_table_groups",
     "cut_text",
-    "start_of_the_header_file",
+    "find_header_file",
 ]
 
 FilesWithHeader: TypeAlias = Literal["each", "first", "none"]
@@ -75,41 +77,30 @@ def cut_file_groups(groups: Iterable[Group], input_index: int) -> Iterator[MiniB
         yield listed_files(input_index, group.paths, group.values)
 
 
-def cut_table_groups(
-    groups: Iterable[Group], input_index: int, kind: Kind, starts: Mapping[str, int]
-) -> Iterator[MiniBatch]:
+def cut_table_groups(groups: Iterable[Group], input_index: int, spec: ReadSpec) -> Iterator[MiniBatch]:
     """The files of each combination of partition keys, all of each; nothing of them is read before.
 
-    So no version is known but what a store has told.
-
-    Parameters
-    ----------
-    starts
-        Where the first row is, of files that begin otherwise than the dataset's others.
+    Versions are those that stores have told with the listing; local files are looked at.
     """
     for group in groups:
-        parts: tuple[TextMiniBatch | RowGroupMiniBatch, ...]
-        if kind == "parquet":
-            parts = tuple(
-                RowGroupMiniBatch(input_index, str(path), 0, _TO_THE_END, version=listed_version(path))
-                for path in group.paths
-            )
-        else:
-            parts = tuple(
-                TextMiniBatch(
-                    input_index,
-                    str(path),
-                    starts.get(path, _UNPLANNED),
-                    _TO_THE_END,
-                    version=listed_version(path),
-                )
-                for path in group.paths
-            )
+        parts = tuple(_whole_file(path, input_index, spec) for path in group.paths)
         yield PartMiniBatch(input_index, parts, group.values, group.types)
 
 
-def start_of_the_header_file(files: Iterable[str], spec: ReadSpec) -> dict[str, int]:
-    """Of the first file that is not empty, where its first row starts: the one file with a header.
+def _whole_file(path: str, input_index: int, spec: ReadSpec) -> TextMiniBatch | RowGroupMiniBatch:
+    version, name = listed_version(path), str(path)
+    if not is_url(path):
+        with suppress(OSError):
+            version = version_of(path, None)
+    if spec.kind == "parquet":
+        return RowGroupMiniBatch(input_index, name, 0, _TO_THE_END, version=version)
+    one = spec.header_file
+    start = one.start if one is not None and path == one.path else _UNPLANNED
+    return TextMiniBatch(input_index, name, start, _TO_THE_END, version=version)
+
+
+def find_header_file(files: Iterable[str], spec: ReadSpec) -> HeaderFile | None:
+    """The first file that is not empty: the one file with a header.
 
     Raises
     ------
@@ -120,12 +111,13 @@ def start_of_the_header_file(files: Iterable[str], spec: ReadSpec) -> dict[str, 
         try:
             if leading_text(path, spec) is not None:
                 with open_text(path, spec.storage) as text:
-                    return {path: next((start for start, _ in _cut_nowhere(path, text, 0, spec, True)), _NO_ROW)}
+                    ranges = _cut_nowhere(path, text, 0, spec, True)
+                    return HeaderFile(str(path), next((start for start, _ in ranges), _NO_ROW))
         except OpenQuote as error:
             raise open_quote(path, error.offset, spec) from None
         except READ_FAULTS as error:
             raise unreadable(path, error) from error
-    return {}
+    return None
 
 
 def cut_text(
@@ -136,7 +128,7 @@ def cut_text(
     Parameters
     ----------
     header
-        Which files begin with a header; ``"first"``: the first that is not empty.
+        Which files begin with a header; ``"first"``: ``spec.header_file``, if it is among these.
 
     Raises
     ------
@@ -144,23 +136,23 @@ def cut_text(
         A quote is never closed, or not in a header's line though lines are records; the one file with the header
         cannot be read; reading fails half-way.
     """
-    has_header = header != "none"
+    header_file = spec.header_file.path if spec.header_file is not None else None
     with ReadAhead(files, partial(_spans_of_text, block=size, spec=spec), spec.storage) as ahead:
         for path in ahead:
             cut = _cut_ranges if can_be_cut(path, spec.encoding) else _cut_nowhere
             begun, version, name = False, listed_version(path), str(path)
+            is_the_one = path == header_file
+            has_header = header == "each" or is_the_one
             try:
                 version = version_of(path, spec.storage)
                 with ahead.open(path) as text:
                     for start, stop in cut(path, text, size, spec, has_header):
                         yield TextMiniBatch(input_index, name, start, stop, version=version)
                         begun = True
-                if header == "first" and has_header:
-                    has_header = leading_text(path, spec) is None
             except OpenQuote as error:
                 raise open_quote(path, error.offset, spec) from None
             except (ReadError, *READ_FAULTS) as error:
-                if begun or (header == "first" and has_header):
+                if begun or is_the_one:
                     raise unreadable(path, error) from error
                 yield TextMiniBatch(input_index, name, _UNPLANNED, _TO_THE_END, version=version)
 

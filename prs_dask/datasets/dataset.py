@@ -54,6 +54,8 @@ class Dataset(ABC):
         Where ``as_mount`` or ``as_download`` asked for the data on the node; None otherwise.
     left_out
         Files that are no items: the ``MLTable`` file of an MLTable folder.
+    earlier
+        What `reader` found when the step run began that is resumed, see `read_as`; None otherwise.
     templates
         Options as a step file has them, with ``${env:NAME}`` in place of secrets, where it has.
     """
@@ -72,6 +74,7 @@ class Dataset(ABC):
     name: str | None = None
     path_on_compute: str | None = None
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
+    earlier: ReadSpec | None = field(default=None, repr=False, compare=False)
     templates: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -118,6 +121,14 @@ class Dataset(ABC):
             raise InputError(key_faults(partition_keys, None, self.paths, table=self.kind == "tabular"))
         return replace(self, group_by=tuple(partition_keys))
 
+    def read_as(self, reader: ReadSpec) -> Self:
+        """A copy that goes by what a reader has found before, where today's files may tell other things.
+
+        That is: the keys in the paths, and which file has the header. (Names and types of columns are the reader's
+        own affair.)
+        """
+        return replace(self, earlier=reader)
+
     @property
     def partition_keys(self) -> tuple[str, ...]:
         """The keys that the files' paths tell, in the order of the path; looks at the first 1000 files.
@@ -135,24 +146,20 @@ class Dataset(ABC):
     def _path_format(self, *, hive: bool) -> PathFormat | None:
         return find_path_format(self.paths, self.files(), self.partition_format, self.storage, hive=hive)
 
-    def _keys(self) -> PathFormat | None:
+    def keys_in_paths(self) -> PathFormat | None:
         """The keys that mini-batches and tables of this dataset have; InputError where ``group_by`` has others."""
+        if self.earlier is not None and self.earlier.path_format is not None:
+            return self.earlier.path_format
         found = self._path_format(hive=bool(self.group_by) or self.finds_hive_folders)
         if faults := key_faults(self.group_by, found, self.paths, table=self.kind == "tabular"):
             raise InputError(faults)
         return found
 
-    def groups(self, files: Iterable[str] | None = None) -> Iterator[Group]:
-        """The files of each combination of ``group_by``, in the order of the first of each; lists them all first.
-
-        Parameters
-        ----------
-        files
-            Those that are there; None: what `files` lists.
-        """
-        found = self._keys()
-        assert found is not None  # noqa: S101 - _keys has seen to it
-        return group_files(self.files() if files is None else files, found, self.group_by)
+    def groups(self) -> Iterator[Group]:
+        """The files of each combination of ``group_by``, in the order of the first of each; lists them all first."""
+        found = self.keys_in_paths()
+        assert found is not None  # noqa: S101 - keys_in_paths has seen to it
+        return group_files(self.files(), found, self.group_by)
 
     @property
     def secrets(self) -> list[Any]:
@@ -178,7 +185,7 @@ class Dataset(ABC):
             not fit ``partition_format``, or the paths tell no such keys as ``group_by``.
         """
         check_inputs(self.paths, self.include_hidden, self.storage)
-        self._keys()
+        self.keys_in_paths()
 
     @abstractmethod
     def reader(self) -> ReadSpec:

@@ -104,8 +104,14 @@ class FileDataset(Dataset):
             )
         return dataset
 
+    @property
+    def spec(self) -> ReadSpec:
+        """How the files are read, before anything is known of their paths."""
+        return ReadSpec("files", storage=self.storage, mode=self._mode_of_files())
+
     def reader(self) -> ReadSpec:
-        return ReadSpec("files", keys=self.group_by, storage=self.storage, mode=self._mode_of_files())
+        path_format = self.keys_in_paths() if self.group_by else None
+        return self.spec._replace(keys=self.group_by, path_format=path_format)
 
     def _mode_of_files(self) -> Literal["download", "direct"] | None:
         if not any(map(is_url, self.paths)):
@@ -119,7 +125,7 @@ class FileDataset(Dataset):
         return self.cut(self.files(), size, input_index)
 
     def cut(self, files: Iterable[str], mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
-        return cut_files(with_keys(files, self._keys()), mini_batch_size, input_index)
+        return cut_files(with_keys(files, self.keys_in_paths()), mini_batch_size, input_index)
 
     def cut_groups(self, groups: Iterable[Group], input_index: int = 0) -> Iterator[MiniBatch]:
         return cut_file_groups(groups, input_index)

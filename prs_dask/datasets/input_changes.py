@@ -2,7 +2,7 @@
 
 The files of the mini-batches that were listed (`InputComparison.take`) are brought together with a listing of
 today, in order, so that inputs that are equal need no memory. A file counts as changed where its version is another
-one, or, where none is known (local files that are read whole: looking at each would cost three times as much as
+one, or, where none is known (local files whose paths ``run()`` gets: looking at each would cost three times as much as
 listing them), where it was changed after its mini-batch was handed out.
 
 Files of mini-batches that are finished may be gone or changed: that is noted only.
@@ -14,11 +14,12 @@ import os
 import stat
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 from prs_dask.datasets.dataset import Dataset
 from prs_dask.datasets.pairing import Pairing
-from prs_dask.datasets.path_keys import Group
+from prs_dask.datasets.path_keys import Group, group_files
 from prs_dask.datasets.store_listing import listed_version
 from prs_dask.errors import Fault, InputError
 from prs_dask.mini_batches import FileMiniBatch, MiniBatch, PartMiniBatch, RowGroupMiniBatch, TextMiniBatch
@@ -68,7 +69,7 @@ class InputChanges:
     removed, changed
         Files of mini-batches that are still to be run.
     changed_whole
-        The same, of files that are read whole, so that what they hold now can be taken.
+        The same, of files that ``run()`` gets as paths, so that what they hold now can be taken.
     added
         Files that were not there.
     joined
@@ -150,8 +151,6 @@ class _Combination(NamedTuple):
     """The files of one combination of partition keys, as they were listed."""
 
     files: tuple[tuple[str, str], ...]
-    types: tuple[str, ...]
-    values: tuple[Any, ...]
     at: float
     done: bool
 
@@ -174,8 +173,6 @@ class InputComparison:
         self._new_groups: list[Group] = []
         self._files: Pairing[_File, str] = Pairing(self._files_now(), key=str)
         self._groups: Pairing[_Combination, Group] | None = None
-        if dataset.group_by:
-            self._groups = Pairing(self._groups_now(), key=lambda group: _exact(group.values))
 
     def _files_now(self) -> Iterator[str]:
         for path in self._dataset.paths:
@@ -184,8 +181,20 @@ class InputComparison:
             except InputError as error:
                 self.changes.problems += error.faults
 
-    def _groups_now(self) -> Iterator[Group]:
-        yield from self._dataset.groups(self._files_now())
+    def _pair_groups(self, first: Sequence[KeptMiniBatch]) -> Pairing[_Combination, Group]:
+        """Combinations are told by their values, so those of today get the types that they had before."""
+        return Pairing(self._groups_now(first), key=lambda group: _exact(group.values))
+
+    def _groups_now(self, first: Sequence[KeptMiniBatch]) -> Iterator[Group]:
+        found = self._dataset.keys_in_paths()
+        assert found is not None  # noqa: S101 - keys_in_paths has seen to it
+        before = _types_before(first, found.keys, self._dataset.group_by)
+        groups = group_files(self._files_now(), found, self._dataset.group_by, before)
+        for group in islice(groups, 1):
+            if not found.dtypes:
+                self.changes.retyped = _other_types(found.keys, before, group.types)
+            yield group
+        yield from groups
 
     def take(self, mini_batches: Sequence[KeptMiniBatch], done: Sequence[bool], at: float) -> None:
         """Mini-batches that were listed, in the order of their ids.
@@ -197,7 +206,9 @@ class InputComparison:
         at
             Seconds since the epoch, when they were handed out at the earliest.
         """
-        if self._groups is None and self._take_equal(mini_batches, done, at):
+        if self._dataset.group_by:
+            self._groups = self._groups or self._pair_groups(mini_batches)
+        elif self._take_equal(mini_batches, done, at):
             return
         for mini_batch, ended in zip(mini_batches, done, strict=True):
             if isinstance(mini_batch, TextMiniBatch | RowGroupMiniBatch):
@@ -257,7 +268,8 @@ class InputComparison:
         if not last_is_whole:
             self._open_done = False
         self._close_file()
-        if self._groups is not None:
+        if self._dataset.group_by:
+            self._groups = self._groups or self._pair_groups([])
             self._end_of_groups(self._groups, listed_to_the_end)
         else:
             self._end_of_files(listed_to_the_end)
@@ -283,13 +295,12 @@ class InputComparison:
     def _end_of_groups(self, groups: Pairing[_Combination, Group], listed_to_the_end: bool) -> None:
         for before, now in groups.search(listed_to_the_end):
             self._compare_groups(before, now)
-        gone = groups.only_before()
+        if self.changes.retyped:
+            return  # values of another type have no partners: that says nothing of their files
         self._new_groups = groups.only_now()
         if listed_to_the_end:
             self._new_groups += groups.rest()
-        if gone and self._new_groups and (names := _other_types(gone[0], self._new_groups[0])):
-            self.changes.retyped = f"{names}, by the files that were added"
-        for combination in gone:
+        for combination in groups.only_before():
             for path, _ in combination.files:
                 (self.changes.removed_since if combination.done else self.changes.removed).add(path)
         for group in self._new_groups:
@@ -306,17 +317,13 @@ class InputComparison:
         changes = self.changes
         if before.done:
             changes.changed_since.add(before.path)
-        elif before.version:
+        elif before.version or self._dataset.kind == "tabular":
             changes.changed.add(before.path)
         else:
             changes.changed_whole.add(before.path)
 
     def _compare_groups(self, before: _Combination, now: Group) -> None:
         changes = self.changes
-        if before.types and before.types != now.types:
-            changes.retyped = (
-                f"types {', '.join(before.types)} before, {', '.join(now.types)} by the files that were added"
-            )
         pairing = Pairing[_File, str](now.paths, key=str)
         pairs = [
             pair
@@ -348,9 +355,9 @@ class InputComparison:
 def _combination(mini_batch: FileMiniBatch | PartMiniBatch, at: float, done: bool) -> _Combination:
     if isinstance(mini_batch, PartMiniBatch):
         files = tuple((part.path, part.version) for part in mini_batch.parts)
-        return _Combination(files, mini_batch.key_types, mini_batch.values, at, done)
+        return _Combination(files, at, done)
     versions = mini_batch.versions or ("",) * len(mini_batch.paths)
-    return _Combination(tuple(zip(mini_batch.paths, versions, strict=True)), (), mini_batch.values, at, done)
+    return _Combination(tuple(zip(mini_batch.paths, versions, strict=True)), at, done)
 
 
 def _exact(values: Iterable[Any]) -> Hashable:
@@ -358,13 +365,29 @@ def _exact(values: Iterable[Any]) -> Hashable:
     return tuple([(type(value), value) for value in values])
 
 
-def _other_types(before: _Combination, now: Group) -> str:
-    """Where two combinations differ in the types of their values; empty where they do not."""
-    kinds = [[type(value).__name__ for value in one.values] for one in (before, now)]
+def _types_before(
+    mini_batches: Iterable[KeptMiniBatch], keys: Sequence[str], group_by: Sequence[str]
+) -> tuple[str | None, ...]:
+    """The types that the keys of paths had, as far as mini-batches tell them: those of a table do, others by values."""
+    types: dict[str, str] = {}
+    for one in mini_batches:
+        if isinstance(one, PartMiniBatch) and one.key_types:
+            return one.key_types
+        if isinstance(one, FileMiniBatch | PartMiniBatch):
+            for key, value in zip(group_by, one.values, strict=False):
+                if value is not None:
+                    types.setdefault(key, type(value).__name__)
+    return tuple(map(types.get, keys))
+
+
+def _other_types(keys: Sequence[str], before: Sequence[str | None], now: Sequence[str]) -> str:
+    """Which keys have other types than before, and why; empty where none has."""
     differing = [
-        f"{old} became {new}" for old, new in zip(*kinds, strict=True) if old != new and "NoneType" not in (old, new)
+        f"{key}: {old} became {new}"
+        for key, old, new in zip(keys, before, now, strict=True)
+        if old is not None and old != new
     ]
-    return ", ".join(differing)
+    return f"{', '.join(differing)}, by the files that were added" if differing else ""
 
 
 def _is_changed(path: str, version: str, at: float, now: str) -> bool:
@@ -378,7 +401,9 @@ def _is_changed(path: str, version: str, at: float, now: str) -> bool:
         return bool(version)
     if version:
         return not stat.S_ISREG(found.st_mode) or version != f"{found.st_size}-{found.st_mtime_ns}"
-    return max(found.st_mtime, found.st_ctime) > at - TICK_SECONDS
+    # Every write moves the time of change, and nobody can set it: a time of modification may lie ahead for good. Some
+    # file systems in user space keep no times of change, and tell 0.
+    return (found.st_ctime or found.st_mtime) > at - TICK_SECONDS
 
 
 def continued(mini_batches: Iterable[MiniBatch], last: TextMiniBatch | RowGroupMiniBatch) -> Iterator[MiniBatch]:

@@ -65,9 +65,20 @@ def form(text: KeyText) -> Form:
     return Form.TEXT
 
 
-def type_of_forms(forms: AbstractSet[Form]) -> str:
-    """The one type for a key whose texts have these forms: ``int``, ``float``, ``datetime`` or ``str``."""
+_FORM_OF_TYPE = {"int": Form.INT, "float": Form.FRACTION, "datetime": Form.DATETIME, "str": Form.TEXT}
+
+
+def type_of_forms(forms: AbstractSet[Form], before: str | None = None) -> str:
+    """The one type for a key whose texts have these forms: ``int``, ``float``, ``datetime`` or ``str``.
+
+    Parameters
+    ----------
+    before
+        The type of texts that were there before and count too, of which some may be gone; None: there were none.
+    """
     given = forms - {Form.MISSING}
+    if before in _FORM_OF_TYPE:
+        given |= {_FORM_OF_TYPE[before]}
     if not given:
         return "str"
     if given <= _INTS:

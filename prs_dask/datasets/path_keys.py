@@ -191,11 +191,19 @@ def with_keys(files: Iterable[str], path_format: PathFormat | None) -> Iterator[
         yield path
 
 
-def group_files(files: Iterable[str], path_format: PathFormat, keys: Sequence[str]) -> Iterator[Group]:
+def group_files(
+    files: Iterable[str], path_format: PathFormat, keys: Sequence[str], types_before: Sequence[str | None] = ()
+) -> Iterator[Group]:
     """The files of each combination of ``keys``, in the order of the first file of each.
 
     The listing is read to its end before the first group comes. Meanwhile the paths, and the versions
     that stores have told, are kept as bytes, one buffer for each group.
+
+    Parameters
+    ----------
+    types_before
+        Of all keys, as they were decided over a listing of which some files may be gone, None where that is not known:
+        those files count too. Empty: there was none.
 
     Raises
     ------
@@ -223,7 +231,9 @@ def group_files(files: Iterable[str], path_format: PathFormat, keys: Sequence[st
         version = listed_version(path)
         line = path if not version else f"{path}{_VERSION}{version}"
         paths += line.encode("utf-8", "surrogatepass") + _SEPARATOR
-    types = path_format.types if path_format.dtypes else tuple(map(type_of_forms, forms))
+    types = path_format.types
+    if not path_format.dtypes:
+        types = tuple(map(type_of_forms, forms, types_before or [None] * len(forms)))
     yield from _typed_groups(groups, types, places)
 
 

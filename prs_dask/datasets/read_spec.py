@@ -16,13 +16,26 @@ if TYPE_CHECKING:
     from prs_dask.datasets.path_format import PathFormat
     from prs_dask.stores import StorageOptions
 
-__all__ = ["Kind", "ReadError", "ReadSpec", "UnsafeCut"]
+__all__ = ["HeaderFile", "Kind", "ReadError", "ReadSpec", "UnsafeCut"]
 
 Kind: TypeAlias = Literal["files", "delimited", "json_lines", "parquet", "query", "frame"]
 
 
 class UnsafeCut(ReadError):
     """A file that cannot be cut safely as told: other mini-batches of it may be wrong too, so the step run ends."""
+
+
+class HeaderFile(NamedTuple):
+    """The one file of a dataset that begins with a header.
+
+    Parameters
+    ----------
+    start
+        Where its first row starts in its text (as UTF-8); beyond its end where it has none.
+    """
+
+    path: str
+    start: int
 
 
 class ReadSpec(NamedTuple):
@@ -42,6 +55,8 @@ class ReadSpec(NamedTuple):
         Whether a quoted field may hold line breaks.
     names
         Column names of all files; None: each file has its own header.
+    header_file
+        The file that the names come from and whose header is no row; None: not one file alone begins with a header.
     column_types
         For each column the type inferred from the dataset's head, as (name, type) with type one of
         ``bool``, ``int64``, ``uint64``, ``float64``, ``str``. Columns not listed get a mini-batch's own.
@@ -71,6 +86,7 @@ class ReadSpec(NamedTuple):
     encoding: str = "utf-8"
     multi_line: bool = True
     names: tuple[str, ...] | None = None
+    header_file: HeaderFile | None = None
     column_types: tuple[tuple[str, str], ...] = ()
     dtype: Mapping[str, Any] | Any = None
     include_path: bool = False

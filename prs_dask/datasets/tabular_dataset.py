@@ -12,11 +12,11 @@ from prs_dask.datasets.cutting import (
     cut_parquet,
     cut_table_groups,
     cut_text,
-    start_of_the_header_file,
+    find_header_file,
 )
 from prs_dask.datasets.dataset import Dataset, PathLike, Paths, absolute_paths
 from prs_dask.datasets.path_keys import Group, column_faults, with_keys
-from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.datasets.read_spec import HeaderFile, ReadSpec
 from prs_dask.datasets.table_head import column_types, first_file, names_for_all
 from prs_dask.datasets.text_options import delimited_spec, json_lines_spec
 from prs_dask.errors import Fault, InputError, SettingsError
@@ -271,24 +271,39 @@ class TabularDataset(Dataset):
 
     def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
         size = self.size_of(mini_batch_size)
+        header_file = self._header_file()
         if self.group_by:
-            return self.cut_groups(self.groups(), input_index)
-        return self._cut_files(self.files(), size, input_index, self.header)
+            return self._cut_groups(self.groups(), input_index, header_file)
+        return self._cut_files(self.files(), size, input_index, header_file)
 
     def cut(self, files: Iterable[str], mini_batch_size: int, input_index: int = 0) -> Iterator[MiniBatch]:
-        return self._cut_files(files, mini_batch_size, input_index, "none" if self.header == "first" else self.header)
+        return self._cut_files(files, mini_batch_size, input_index, self._earlier_header_file)
 
     def cut_groups(self, groups: Iterable[Group], input_index: int = 0) -> Iterator[MiniBatch]:
-        starts = start_of_the_header_file(self.files(), self.spec) if self.header == "first" else {}
-        return cut_table_groups(groups, input_index, self.spec.kind, starts)
+        return self._cut_groups(groups, input_index, self._earlier_header_file)
+
+    @property
+    def _earlier_header_file(self) -> HeaderFile | None:
+        return self.earlier.header_file if self.earlier is not None else None
+
+    def _header_file(self) -> HeaderFile | None:
+        """The one file with a header, if there is one: as it was when the step run began, else that of today."""
+        if self.header != "first":
+            return None
+        return self._earlier_header_file or find_header_file(self.files(), self.spec)
+
+    def _cut_groups(
+        self, groups: Iterable[Group], input_index: int, header_file: HeaderFile | None
+    ) -> Iterator[MiniBatch]:
+        return cut_table_groups(groups, input_index, self.spec._replace(header_file=header_file))
 
     def _cut_files(
-        self, files: Iterable[str], size: int, input_index: int, header: FilesWithHeader
+        self, files: Iterable[str], size: int, input_index: int, header_file: HeaderFile | None
     ) -> Iterator[MiniBatch]:
-        files = with_keys(files, self._keys())
+        files = with_keys(files, self.keys_in_paths())
         if self.spec.kind == "parquet":
             return cut_parquet(files, size, input_index, self.spec)
-        return cut_text(files, size, input_index, self.spec, header)
+        return cut_text(files, size, input_index, self.spec._replace(header_file=header_file), self.header)
 
     @property
     def finds_hive_folders(self) -> bool:  # type: ignore[override]
@@ -303,12 +318,13 @@ class TabularDataset(Dataset):
             The column names of all files are to be taken from the first one, and it cannot be read; a
             key of the paths has the name of a column.
         """
-        spec = self.spec._replace(path_format=self._keys(), keys=self.group_by)
+        spec = self.spec._replace(path_format=self.keys_in_paths(), keys=self.group_by)
         if self.spec.kind == "parquet":
             spec = spec._replace(first_file=first_file(self.files(), spec))
         else:
             names = names_for_all(self.files(), spec, self.header)
-            spec = spec._replace(names=names, column_types=column_types(self.files(), spec, self.header, names))
+            spec = spec._replace(names=names, header_file=self._header_file())
+            spec = spec._replace(column_types=column_types(self.files(), spec, self.header, names))
         if spec.path_format is not None and (faults := column_faults(spec, spec.path_format)):
             raise InputError(faults)
         return spec

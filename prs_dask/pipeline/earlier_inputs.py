@@ -67,18 +67,20 @@ class EarlierInputs:
         self.state = read_manifest(path)
         self.notes: list[str] = []
         self._path = path
-        self._inputs = inputs
         self._size = mini_batch_size
         self._ended = ended
-        self._comparisons = [InputComparison(one, _name(i, one)) if one.paths else None for i, one in enumerate(inputs)]
+        self.readers = self._readers(inputs)
+        self._inputs = [one.read_as(reader) for one, reader in zip(inputs, self.readers, strict=True)]
+        self._comparisons = [
+            InputComparison(one, _name(number, one)) if one.paths else None for number, one in enumerate(self._inputs)
+        ]
         self._last: KeptMiniBatch | None = None
         self._last_input = -1
         self._open = [0 for _ in inputs]
-        self.readers = self._readers()
 
-    def _readers(self) -> tuple[ReadSpec, ...]:
+    def _readers(self, inputs: Sequence[Dataset]) -> tuple[ReadSpec, ...]:
         try:
-            return tuple(reader_as_kept(*one) for one in zip(self._inputs, self.state.header["inputs"], strict=True))
+            return tuple(reader_as_kept(*one) for one in zip(inputs, self.state.header["inputs"], strict=True))
         except (KeyError, TypeError, ValueError) as error:
             raise self._damage(f"its first line: {error}") from error
 

@@ -13,6 +13,7 @@ import pytest
 
 from prs_dask import FileDataset, TabularDataset
 from prs_dask.datasets.kept_reader import kept_reader
+from prs_dask.datasets.reading import read
 from prs_dask.errors import OutputError, ResumeError
 from prs_dask.mini_batches.json_form import from_line
 from prs_dask.output.manifest import ManifestWriter, read_manifest, read_members
@@ -38,6 +39,11 @@ def listed(path: Path, inputs: list[Any], size: int, count: int | None = None, a
         writer.end()
     writer.close()
     return every
+
+
+def later() -> None:
+    """Let the time pass at which `listed` says that a manifest was written: what is written now is written after it."""
+    time.sleep(0.08)
 
 
 class Resume:
@@ -106,7 +112,8 @@ def test_nothing_has_changed_and_what_is_finished_is_not_there_again(files: Resu
 
 def test_removed_and_changed_files_are_refused_and_named(files: Resume, folder: Path) -> None:
     (folder / "1.txt").unlink()
-    write(folder / "4.txt", "other", when=time.time() + 10)
+    later()
+    write(folder / "4.txt", "other")
     message = files.refused()
     assert "removed: found 1 file: " in message
     assert "1.txt" in message
@@ -117,7 +124,8 @@ def test_removed_and_changed_files_are_refused_and_named(files: Resume, folder: 
 
 def test_of_finished_mini_batches_it_is_noted_only(files: Resume, folder: Path) -> None:
     (folder / "1.txt").unlink()
-    write(folder / "4.txt", "other", when=time.time() + 10)
+    later()
+    write(folder / "4.txt", "other")
     assert files.compared(done={0, 1}).notes == [
         f"inputs[0]: removed since its mini-batches were finished: 1 file: {str(folder / '1.txt')!r}",
         f"inputs[0]: changed since its mini-batches were finished: 1 file: {str(folder / '4.txt')!r}",
@@ -156,6 +164,34 @@ def test_a_local_file_counts_as_changed_where_its_times_are_later_than_its_listi
     assert resume.compared(accept=True).notes == [
         f"inputs[0]: changed, and taken as they are now: 1 file: {str(path)!r}"
     ]
+
+
+def test_a_file_whose_time_of_modification_lies_ahead_has_not_changed(tmp_path: Path, manifest: Path) -> None:
+    path = write(tmp_path / "data" / "a.txt", when=time.time() + 86_400)
+    inputs = [FileDataset.from_files(tmp_path / "data")]
+    every = listed(manifest, inputs, 1)
+    resume = Resume(manifest, inputs, 1)
+    assert resume.goes_on() == every
+    later()
+    path.write_text("other")
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    assert "changed: found 1 file" in resume.refused(), "no time of modification hides that it was written"
+
+
+def test_where_a_file_system_keeps_no_times_of_change_those_of_modification_count(
+    files: Resume, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder / "4.txt", "other", when=time.time() + 10)
+    stat = os.stat
+
+    def without_changes(*args: Any, **more: Any) -> os.stat_result:
+        found = stat(*args, **more)
+        return os.stat_result((*found[:9], 0), {"st_ctime": 0.0, "st_mtime": found.st_mtime})
+
+    monkeypatch.setattr("prs_dask.datasets.input_changes.os.stat", without_changes)
+    message = files.refused()
+    assert "changed: found 1 file" in message
+    assert "4.txt" in message
 
 
 def test_a_file_that_became_a_folder_is_removed_and_what_is_in_it_added(files: Resume, folder: Path) -> None:
@@ -302,6 +338,59 @@ def test_the_one_file_with_the_header_is_the_one_it_was(tmp_path: Path, manifest
     assert (found[-1].path, found[-1].start, found[-1].stop) == (str(tmp_path / "data" / "00.csv"), 0, 4)
 
 
+def test_the_one_file_with_the_header_may_hold_nothing_else(tmp_path: Path, manifest: Path) -> None:
+    write(tmp_path / "data" / "00.csv", "a,b\n")
+    write(tmp_path / "data" / "01.csv", "1,2\n3,4\n")
+    write(tmp_path / "data" / "02.csv", "5,6\n")
+    inputs = [TabularDataset.from_delimited_files(tmp_path / "data", header="only_first_file")]
+    every = listed(manifest, inputs, 100)
+    assert len(every) == 2
+    for count in (0, 1, None):
+        listed(manifest, inputs, 100, count)
+        for accept in (False, True):
+            assert Resume(manifest, inputs, 100).goes_on(accept=accept) == every
+
+
+def test_the_one_file_with_the_header_stays_the_one_though_it_is_gone_and_nothing_was_listed(
+    tmp_path: Path, manifest: Path
+) -> None:
+    write(tmp_path / "data" / "00.csv", "a,b\n")
+    write(tmp_path / "data" / "01.csv", "1,2\n3,4\n")
+    inputs = [TabularDataset.from_delimited_files(tmp_path / "data", header="only_first_file")]
+    every = listed(manifest, inputs, 100, count=0)
+    (tmp_path / "data" / "00.csv").unlink()
+    assert Resume(manifest, inputs, 100).goes_on() == every
+
+
+def without_header_file(path: Path) -> None:
+    """A manifest as it was written before the file with the header was kept."""
+    state, lines = read_manifest(path), [list(member) for member in read_members(path)]
+    header = {name: value for name, value in state.header.items() if name != "format"}
+    for one in header["inputs"]:
+        del one["header_file"]
+    path.unlink()
+    writer = ManifestWriter.create(path, header)
+    for first, at, mini_batches, complete in lines:
+        if mini_batches:
+            writer.append(first, [from_line(line) for line in mini_batches], at)
+        if complete:
+            writer.end()
+    writer.close()
+
+
+@pytest.mark.parametrize("keys", [[], ["K"]])
+def test_a_manifest_that_does_not_tell_the_file_with_the_header_goes_on(
+    tmp_path: Path, manifest: Path, keys: list[str]
+) -> None:
+    for key, text in ((2, "a,b\n1,2\n"), (3, "3,4\n"), (4, "5,6\n")):
+        write(tmp_path / "data" / f"K={key}" / "0.csv", text)
+    inputs = [TabularDataset.from_delimited_files(tmp_path / "data", header="only_first_file").grouped_by(keys)]
+    for count in (0, 1, 2, None):
+        every = listed(manifest, inputs, 100, count)
+        without_header_file(manifest)
+        assert Resume(manifest, inputs, 100).goes_on() == every
+
+
 def test_a_table_is_compared_by_size_and_time_exactly_and_changes_of_it_are_never_accepted(
     tmp_path: Path, manifest: Path
 ) -> None:
@@ -394,13 +483,152 @@ def test_new_combinations_go_on_behind_and_files_added_to_old_ones_are_refused(
     assert resume.goes_on(done={2}) == [*every[:2], None, found[3]]
 
 
+@pytest.fixture
+def one_header(tmp_path: Path) -> Path:
+    """Files of which only the first has a header, one for each key."""
+    for key, text in ((2, "a,b\n1,2\n"), (3, "3,4\n"), (4, "5,6\n")):
+        write(tmp_path / "data" / f"K={key}" / "0.csv", text)
+    return tmp_path / "data"
+
+
+def starts(mini_batches: list[Any]) -> list[list[int] | None]:
+    return [None if one is None else [part.start for part in one.parts] for one in mini_batches]
+
+
+def test_of_keys_the_one_file_with_the_header_is_the_one_it_was_though_it_is_gone(
+    one_header: Path, manifest: Path
+) -> None:
+    inputs = [TabularDataset.from_delimited_files(one_header, header="only_first_file").grouped_by(["K"])]
+    every = listed(manifest, inputs, 100, count=1)
+    assert starts(every) == [[4], [-1], [-1]]
+    (one_header / "K=2" / "0.csv").unlink()
+    resume = Resume(manifest, inputs, 100)
+    found = resume.goes_on(done={0})
+    assert found == [None, *every[1:]]
+    (reader,) = resume.compared(done={0}).readers
+    assert [read(one, reader).to_dict("split")["data"] for one in found[1:]] == [[[3, 4, 3]], [[5, 6, 4]]]
+
+
+def test_of_keys_an_added_file_that_sorts_before_the_one_with_the_header_keeps_its_first_row(
+    one_header: Path, manifest: Path
+) -> None:
+    inputs = [TabularDataset.from_delimited_files(one_header, header="only_first_file").grouped_by(["K"])]
+    every = listed(manifest, inputs, 100)
+    write(one_header / "K=1" / "0.csv", "7,8\n9,10\n")
+    found = Resume(manifest, inputs, 100).goes_on(accept=True)
+    assert (found[:3], found[3].values, starts(found)[3]) == (every, (1,), [-1])
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A key whose texts are numbers but for one."""
+    for key in ("1", "2", "x"):
+        csv(tmp_path / "data" / f"K={key}" / "0.csv", 3)
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("kind", ["files", "table"])
+def test_keys_keep_the_types_they_had_though_files_that_made_them_so_are_gone(
+    mixed: Path, manifest: Path, kind: str
+) -> None:
+    make = FileDataset.from_files if kind == "files" else TabularDataset.from_delimited_files
+    inputs = [make(mixed).grouped_by(["K"])]
+    every = listed(manifest, inputs, 1)
+    assert [one.values for one in every] == [("1",), ("2",), ("x",)]
+    (mixed / "K=x" / "0.csv").unlink()
+    resume = Resume(manifest, inputs, 1)
+    for accept in (False, True):
+        assert resume.compared(done={2}, accept=accept).notes == [
+            f"inputs[0]: removed since its mini-batches were finished: 1 file: {str(mixed / 'K=x' / '0.csv')!r}"
+        ]
+        assert resume.goes_on(done={2}, accept=accept) == [*every[:2], None]
+    message = resume.refused()
+    assert "removed: found 1 file" in message
+    assert "K=1" not in message, "no other reasons than there are"
+    csv(mixed / "K=3" / "0.csv", 3)
+    assert resume.goes_on(done={2}, accept=True)[3].values == ("3",)
+
+
+@pytest.mark.parametrize("kind", ["files", "table"])
+def test_keys_that_had_not_been_listed_have_the_types_of_those_that_had(mixed: Path, manifest: Path, kind: str) -> None:
+    make = FileDataset.from_files if kind == "files" else TabularDataset.from_delimited_files
+    inputs = [make(mixed).grouped_by(["K"])]
+    every = listed(manifest, inputs, 1, count=1)
+    (mixed / "K=x" / "0.csv").unlink()
+    csv(mixed / "K=3" / "0.csv", 3)
+    found = Resume(manifest, inputs, 1).goes_on()
+    assert found[:2] == every[:2]
+    assert [one.values for one in found] == [("1",), ("2",), ("3",)]
+
+
+@pytest.mark.parametrize("kind", ["files", "table"])
+def test_keys_stay_though_the_folders_that_had_one_of_them_are_gone(tmp_path: Path, manifest: Path, kind: str) -> None:
+    make = FileDataset.from_files if kind == "files" else TabularDataset.from_delimited_files
+    csv(tmp_path / "data" / "K=1" / "0.csv", 3)
+    csv(tmp_path / "data" / "K=1" / "L=2" / "0.csv", 3)
+    csv(tmp_path / "data" / "K=2" / "0.csv", 3)
+    inputs = [make(tmp_path / "data").grouped_by(["K"])]
+    every = listed(manifest, inputs, 1)
+    (tmp_path / "data" / "K=1" / "L=2" / "0.csv").unlink()
+    resume = Resume(manifest, inputs, 1)
+    assert resume.goes_on(done={0}) == [None, every[1]]
+    message = resume.refused()
+    assert "removed: found 1 file" in message
+    assert "partition keys" not in message
+
+
+def test_a_key_that_is_missing_in_the_first_files_has_the_type_of_the_next(tmp_path: Path, manifest: Path) -> None:
+    for folder in ("K=1/L=__HIVE_DEFAULT_PARTITION__", "K=2/L=5", "K=3/L=x"):
+        write(tmp_path / "data" / folder / "0")
+    inputs = [FileDataset.from_files(tmp_path / "data").grouped_by(["L"])]
+    every = listed(manifest, inputs, 1)
+    assert [one.values for one in every] == [(None,), ("5",), ("x",)]
+    (tmp_path / "data" / "K=3" / "L=x" / "0").unlink()
+    assert Resume(manifest, inputs, 1).goes_on(done={2}) == [*every[:2], None]
+
+
+def test_of_keys_a_table_is_compared_by_size_and_time_exactly_and_changes_of_it_are_never_accepted(
+    stores: Path, manifest: Path
+) -> None:
+    inputs = [TabularDataset.from_delimited_files(stores).grouped_by(["store"])]
+    every = listed(manifest, inputs, 1, at=LONG_AGO)
+    resume = Resume(manifest, inputs, 1)
+    path = stores / "store=2" / "1.csv"
+    path.chmod(0o600)
+    assert resume.goes_on() == every, "other rights change no rows"
+    csv(path, 4)
+    assert "changed: found 1 file" in resume.refused(accept=True)
+    assert "1.csv" in resume.refused(accept=True)
+    assert "accept_changes" not in resume.refused()
+    assert resume.goes_on(done={1}) == [every[0], None, every[2]]
+
+
+@pytest.mark.parametrize("kind", ["delimited", "parquet"])
+def test_of_keys_a_file_of_a_table_that_was_listed_without_its_version_is_never_accepted_when_it_was_written(
+    tmp_path: Path, manifest: Path, kind: str
+) -> None:
+    path = tmp_path / "data" / "store=1" / "0"
+    path.parent.mkdir(parents=True)
+    pd.DataFrame({"a": [1]}).to_parquet(path)
+    inputs = [getattr(TabularDataset, f"from_{kind}_files")(tmp_path / "data").grouped_by(["store"])]
+    (one,) = listed(manifest, inputs, 1)
+    manifest.unlink()
+    writer = ManifestWriter.create(manifest, {"inputs": [kept_reader(inputs[0].reader())]})
+    writer.append(0, [one._replace(parts=tuple(part._replace(version="") for part in one.parts))], at=LONG_AGO)
+    writer.end()
+    writer.close()
+    assert "changed: found 1 file" in Resume(manifest, inputs, 1).refused(accept=True)
+
+
 @pytest.mark.parametrize("kind", ["files", "table"])
 def test_keys_that_would_have_another_type_are_refused_with_the_reason(stores: Path, manifest: Path, kind: str) -> None:
     make = FileDataset.from_files if kind == "files" else TabularDataset.from_delimited_files
     inputs = [make(stores).grouped_by(["store"])]
     listed(manifest, inputs, 1)
     csv(stores / "store=main" / "0.csv", 3)
-    assert "int became str" in Resume(manifest, inputs, 1).refused(accept=True)
+    message = Resume(manifest, inputs, 1).refused(accept=True)
+    assert "one difference" in message
+    assert "store: int became str" in message
 
 
 # ---------------------------------------------------------------- no files
