@@ -11,27 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, unpack
+from prs_dask.logs.places import ATTEMPT_COLUMNS
 from prs_dask.logs.text import one_line, process_label, utc_text
 
-__all__ = ["COLUMNS", "FAILED", "FAILED_ATTEMPT", "HEADER", "SUCCEEDED", "Details", "format_attempts"]
+__all__ = ["FAILED", "FAILED_ATTEMPT", "HEADER", "SUCCEEDED", "Details", "format_attempts"]
 
-COLUMNS = (
-    "Mini-batch Id",
-    "Picked Count",
-    "Process",
-    "Process Start Time",
-    "Total",
-    "Succeeded",
-    "Failed",
-    "Elapsed Seconds",
-    "Process Seconds",
-    "Run Method Seconds",
-    "Status",
-    "Error Category",
-    "Error Message",
-    "Mini-batch Detail",
-)
-HEADER = (",".join(COLUMNS) + "\n").encode()
+HEADER = (",".join(ATTEMPT_COLUMNS) + "\n").encode()
 SUCCEEDED, FAILED, FAILED_ATTEMPT = "Succeeded", "Failed", "Failed attempt"
 
 Details = Callable[[int], str] | Mapping[int, str] | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from prs_dask.logs.log_files import LogFiles
+from prs_dask.logs.places import OVERVIEW
 from prs_dask.logs.summary import Progress, format_progress
 from prs_dask.logs.text import plain, utc_text
 
@@ -39,6 +40,6 @@ class Overview:
         moment = datetime.fromtimestamp(now, UTC)
         if f"{moment:%Y%m%d}" != self._day:
             self._day = f"{moment:%Y%m%d}"
-            self._name = f"job_progress_overview.{moment:%Y%m%d%H}.txt"
+            self._name = OVERVIEW.format(hour=f"{moment:%Y%m%d%H}")
         body = plain(text).rstrip("\n").replace("\n", "\n    ")
         self._files.append(self._name, f"{utc_text(now)} {body}\n".encode("utf-8", "backslashreplace"))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from prs_dask.attempts.records import AttemptError, Category, unpack
+from prs_dask.logs import places
 from prs_dask.logs.attempt_table import HEADER, Details, format_attempts
 from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.log_files import LogFiles
@@ -23,12 +24,6 @@ from prs_dask.redaction import Redactor
 
 __all__ = ["LogTree"]
 
-_STREAMS = {
-    "stdout": "user/stdout/{node}/{process}.stdout.txt",
-    "stderr": "user/stderr/{node}/{process}.stderr.txt",
-    "log": "user/entry_script_log/{node}/{process}.log.txt",
-}
-_TABLE = "sys/job_report/processed_mini-batches.csv"
 _ERRORS_EVERY = 2.0
 _FULL_TRACEBACKS = 1000
 """Of one distinct error; each further one is a line, for a million tracebacks help nobody."""
@@ -59,7 +54,7 @@ class LogTree:
 
     def add_stream(self, stream: str, node: int, process: int, data: bytes) -> None:
         """The next piece of what a process printed (``"stdout"``, ``"stderr"``) or logged (``"log"``)."""
-        self.files.append(_STREAMS[stream].format(node=node, process=process_name(process)), data)
+        self.files.append(places.STREAMS[stream].format(node=node, process=process_name(process)), data)
 
     def add_attempts(
         self,
@@ -87,7 +82,9 @@ class LogTree:
         """
         if not records:
             return
-        self.files.append(_TABLE, format_attempts(node, process, records, details, errors, self._redact, names), HEADER)
+        self.files.append(
+            places.ATTEMPTS, format_attempts(node, process, records, details, errors, self._redact, names), HEADER
+        )
         if not errors:
             return
         look_up = details.get if isinstance(details, Mapping) else details
@@ -141,7 +138,7 @@ class LogTree:
         else:
             entries = [{"item": self._redact(item), **entry} for item in items]
         lines = [json.dumps(one) + "\n" for one in entries]
-        self.files.append("user/failed_items.jsonl", "".join(lines).encode("ascii"))
+        self.files.append(places.FAILED_ITEMS, "".join(lines).encode("ascii"))
 
     def progress(self, progress: Progress, now: float) -> None:
         """Call as often as you like: the overview gets a line when one is due."""
@@ -149,16 +146,16 @@ class LogTree:
 
     def driver(self, text: str, now: float) -> None:
         """A line of ``driver_log.txt``."""
-        self._line("driver_log.txt", text, now)
+        self._line(places.DRIVER_LOG, text, now)
 
     def scheduler(self, text: str, now: float) -> None:
         """A line of ``sys/master_role.txt``: what the scheduler's side saw."""
-        self._line("sys/master_role.txt", text, now)
+        self._line(places.MASTER_ROLE, text, now)
 
     def engine_error(self, component: str, text: str, now: float) -> None:
         """A fault of the engine itself: ``sys/error/<component>.txt``."""
         name = "".join(c if c.isalnum() or c in "_-" else "_" for c in component)[:60] or "unknown"
-        self._line(f"sys/error/{name}.txt", text, now)
+        self._line(places.ENGINE_ERROR.format(component=name), text, now)
 
     def resumed(self, text: str, now: float, *, failed_again: bool) -> None:
         """A further part of the step run begins: what is there is added to, and what is no longer true goes.
@@ -169,16 +166,16 @@ class LogTree:
             What had failed for good is tried again, and is not listed as failed meanwhile.
         """
         self._overview.line(text, now)
-        self.files.set_aside("user/error.txt")
-        self.files.remove("job_result.txt")
+        self.files.set_aside(places.ERRORS)
+        self.files.remove(places.JOB_RESULT)
         if failed_again:
-            self.files.remove("user/failed_items.jsonl")
+            self.files.remove(places.FAILED_ITEMS)
 
     def tick(self, now: float) -> None:
         """Rewrite ``user/error.txt`` if it is due."""
         if self._errors_changed and now >= self._errors_due:
             self._errors_changed, self._errors_due = False, now + _ERRORS_EVERY
-            self.files.rewrite("user/error.txt", _encoded(self.errors.text()))
+            self.files.rewrite(places.ERRORS, _encoded(self.errors.text()))
 
     def finish(
         self,
@@ -210,21 +207,21 @@ class LogTree:
         )
         if self.files.failures:
             text += f"Logs: {self.files.failures:,} writes failed, first {one_line(self.files.first_failure)}\n"
-        self.files.rewrite("job_result.txt", _encoded(text))
+        self.files.rewrite(places.JOB_RESULT, _encoded(text))
         self._overview.line(text, now)
         self.files.close()
         return text
 
     def _open_first(self, summary: StepSummary) -> str:
         if self.errors.total:
-            return str(self.files.folder / "user/error.txt")
-        return "" if summary.state == "Completed" else str(self.files.folder / "driver_log.txt")
+            return str(self.files.folder / places.ERRORS)
+        return "" if summary.state == "Completed" else str(self.files.folder / places.DRIVER_LOG)
 
     def _add_error(
         self, node: int, process: int, error: AttemptError, when: float, what: str, category: str, detail: str
     ) -> None:
         lost = NO_NODE in (node, process)
-        log = "user/error/lost_workers.txt" if lost else f"user/error/{node}/{process_name(process)}.txt"
+        log = places.LOST_WORKERS if lost else places.PROCESS_ERRORS.format(node=node, process=process_name(process))
         message = self._redact(error.message)
         detail = self._redact(detail)
         example = f"{what}, {detail}" if detail else what

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack
-from prs_dask.logs.attempt_table import COLUMNS, HEADER, format_attempts
+from prs_dask.logs.attempt_table import HEADER, format_attempts
+from prs_dask.logs.places import ATTEMPT_COLUMNS
 
 
 def record(mini_batch: int = 7, category: int = 0, final: int = 1, started: float = 1_767_225_600.25) -> AttemptRecord:
@@ -73,5 +74,5 @@ def test_whatever_text_it_stays_one_row_of_all_columns(text: str, started: float
     data = HEADER + format_attempts(0, 0, records, {1: text}, {1: AttemptError(text, text)})
     lines = data.decode().split("\n")
     assert lines.pop() == ""
-    assert all(len(row) == len(COLUMNS) for row in csv.reader(lines))
+    assert all(len(row) == len(ATTEMPT_COLUMNS) for row in csv.reader(lines))
     assert len(lines) == 3

@@ -1,0 +1,67 @@
+"""Every path of the logs tree, and the columns of its tables: who writes, reads or tests one takes its name from here.
+
+Paths are relative to ``logs/``. ``{node}`` is a node's number, ``{process}`` a process' name (``process007``).
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ATTEMPTS",
+    "ATTEMPT_COLUMNS",
+    "DRIVER_LOG",
+    "ENGINE_ERROR",
+    "ERRORS",
+    "FAILED_ITEMS",
+    "JOB_RESULT",
+    "LOST_WORKERS",
+    "MASTER_ROLE",
+    "METRICS",
+    "NODE_SUMMARY",
+    "OVERVIEW",
+    "PROCESS_ERRORS",
+    "PROCESS_SUMMARY",
+    "PROGRESS",
+    "STREAMS",
+]
+
+DRIVER_LOG = "driver_log.txt"
+JOB_RESULT = "job_result.txt"
+OVERVIEW = "job_progress_overview.{hour}.txt"
+"""``{hour}`` is ``yyyymmddhh``, UTC: that in which the file begins."""
+
+MASTER_ROLE = "sys/master_role.txt"
+ENGINE_ERROR = "sys/error/{component}.txt"
+
+ATTEMPTS = "sys/job_report/processed_mini-batches.csv"
+ATTEMPT_COLUMNS = (
+    "Mini-batch Id",
+    "Picked Count",
+    "Process",
+    "Process Start Time",
+    "Total",
+    "Succeeded",
+    "Failed",
+    "Elapsed Seconds",
+    "Process Seconds",
+    "Run Method Seconds",
+    "Status",
+    "Error Category",
+    "Error Message",
+    "Mini-batch Detail",
+)
+PROCESS_SUMMARY = "sys/job_report/process_summary.csv"
+NODE_SUMMARY = "sys/job_report/node_summary.csv"
+PROGRESS = "sys/metrics/progress.csv"
+
+ERRORS = "user/error.txt"
+PROCESS_ERRORS = "user/error/{node}/{process}.txt"
+LOST_WORKERS = "user/error/lost_workers.txt"
+FAILED_ITEMS = "user/failed_items.jsonl"
+METRICS = "metrics.jsonl"
+
+STREAMS = {
+    "stdout": "user/stdout/{node}/{process}.stdout.txt",
+    "stderr": "user/stderr/{node}/{process}.stderr.txt",
+    "log": "user/entry_script_log/{node}/{process}.log.txt",
+}
+"""What worker processes append to, by the kind of the pieces in which it comes."""
