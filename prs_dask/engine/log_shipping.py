@@ -1,7 +1,8 @@
 """From spool files of worker processes to the driver's logs, in pieces.
 
-A worker process writes to files on its node, so that nothing is lost when it is killed, also
-what its own children print; the supervisor ships what is new about once a second, and frees what was shipped.
+A worker process writes to files on its node, so that nothing is lost when it is killed, also what its own children
+print; the supervisor ships what is new about once a second, and frees what was shipped. Before a piece is sent a note
+beside the file says so: who finds the files of a supervisor that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ PIECE_BYTES = 1 << 20
 BACKLOG_BYTES = 32 << 20
 """More than this unshipped is a flood: its middle is left out, with a line that says how much."""
 
+HEAD_BYTES = 1 << 20
 TAIL_BYTES = 4 << 20
+_LINE_BYTES = 64 << 10
+"""So far the end of a line is looked for where a flood is cut."""
+
 _PUNCH_HOLE_KEEP_SIZE = 0x03
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,6 +41,11 @@ class SpoolFile:
         ``"stdout"``, ``"stderr"`` or ``"log"``.
     node, process
         Whose it is.
+
+    Attributes
+    ----------
+    offset
+        What lies before it was shipped, or left out.
     """
 
     path: Path
@@ -44,24 +54,51 @@ class SpoolFile:
     process: int
     offset: int = 0
 
-    def next_piece(self) -> dict[str, Any] | None:
-        """What is new since the last piece, at most 1 MiB; None where nothing is."""
+    def next_piece(self, number: int = 0, until: int | None = None) -> dict[str, Any] | None:
+        """What is new since the last piece, at most 1 MiB; None where nothing is.
+
+        Parameters
+        ----------
+        number
+            Of the call that sends it; noted beside the file.
+        until
+            Where the piece ended when it was sent before.
+        """
         try:
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                note = b""
-                if size - self.offset > BACKLOG_BYTES:
-                    skipped = size - TAIL_BYTES - self.offset
-                    note = b"\n[prs_dask: %d bytes left out here]\n" % skipped
-                    self.offset += skipped
-                file.seek(self.offset)
-                data = file.read(PIECE_BYTES)
+                begin = self.offset
+                if until is None and size - begin > BACKLOG_BYTES:
+                    data, self.offset = _without_middle(file.fileno(), begin, size)
+                else:
+                    data = os.pread(file.fileno(), min(PIECE_BYTES, (until or size) - begin), begin)
+                    self.offset = begin + len(data)
         except FileNotFoundError:
             return None
         if not data:
             return None
-        self.offset += len(data)
-        return {"stream": self.stream, "node": self.node, "process": self.process, "data": note + data}
+        self._note.write_bytes(b"%d %d %d" % (number, begin, self.offset))
+        return {"stream": self.stream, "node": self.node, "process": self.process, "data": data}
+
+    def resume(self) -> tuple[int, int]:
+        """Take over from a supervisor that was killed: go back to the last piece that it sent, or was about to.
+
+        Returns
+        -------
+        tuple of int
+            The number of the call that sent it, 0 where nothing was sent, and where it ended.
+        """
+        try:
+            number, begin, end = map(int, self._note.read_bytes().split())
+        except (FileNotFoundError, ValueError):  # a note that was half written was never followed by a call
+            return 0, 0
+        self.offset = begin
+        return number, end
+
+    def remove(self) -> None:
+        """All of it was shipped, and nobody appends any more."""
+        for path in (self.path, self._note):
+            path.unlink(missing_ok=True)
 
     def free_shipped(self) -> None:
         """Give the disk space of shipped bytes back; offsets stay as they are."""
@@ -71,3 +108,19 @@ class SpoolFile:
                 _libc.fallocate(descriptor, _PUNCH_HOLE_KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(self.offset))
             finally:
                 os.close(descriptor)
+
+    @property
+    def _note(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.shipped")
+
+
+def _without_middle(file: int, begin: int, size: int) -> tuple[bytes, int]:
+    """The head of a flood with a line that says what is left out, and where its tail begins; both at ends of lines."""
+    head = os.pread(file, HEAD_BYTES, begin)
+    head = head[: head.rfind(b"\n", len(head) - _LINE_BYTES) + 1] or head
+    tail = size - TAIL_BYTES
+    first = os.pread(file, _LINE_BYTES, tail)
+    tail += first.find(b"\n") + 1
+    newline = b"" if head.endswith(b"\n") else b"\n"
+    left_out = tail - begin - len(head)
+    return head + newline + b"[prs_dask: %d bytes left out here]\n" % left_out, tail

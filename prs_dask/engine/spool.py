@@ -5,7 +5,7 @@
         source-<digest>/      the source, unpacked once a node
         cache/                files of stores, see `prs_dask.stores.cache`
         fetcher.*             see `prs_dask.engine.fetch_ahead`
-        worker-<pid>-<x>/     one supervisor: a folder a process, spool files of its output
+        worker-<pid>-<x>/     one supervisor: a folder a process, spool files of its output; it holds ``lock`` in it
 
 A folder whose lock nobody holds is abandoned: the next supervisor, or the driver at the end of
 a run, removes it, whatever killed its owners.
@@ -21,6 +21,7 @@ import shutil
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import IO
 
 from prs_dask.clusters.abandoned import PREFIX, is_ours, remove_if_abandoned, sweep
 
@@ -46,7 +47,6 @@ class NodeFolder:
     """A supervisor's share of the node's folder for one step run."""
 
     def __init__(self, run_id: str) -> None:
-        sweep_abandoned()
         while True:
             # A sweeper may remove the folder at any moment until its lock is held: then start over.
             with contextlib.suppress(FileNotFoundError):
@@ -58,7 +58,12 @@ class NodeFolder:
                 if os.fstat(self._lock.fileno()).st_nlink:
                     break
                 self._lock.close()
+        sweep_abandoned()  # now that this one has an owner: what it holds of supervisors that were killed is needed
         self.own = Path(tempfile.mkdtemp(prefix=f"worker-{os.getpid()}-", dir=self._folder))
+        self._own_lock = (self.own / "lock").open("ab")
+        fcntl.flock(self._own_lock, fcntl.LOCK_EX)
+        self._adopted: list[IO[bytes]] = []
+        self._suspects: set[Path] = set()
 
     @property
     def path(self) -> Path:
@@ -91,10 +96,33 @@ class NodeFolder:
         target = self._folder / f"source-{digest[:16]}"
         return target if target.exists() else None
 
+    def orphans(self) -> list[Path]:
+        """Folders of supervisors of this node that were killed, for whoever asks first.
+
+        One is told the second time that it is found without an owner: its worker processes have died by then.
+        """
+        found = []
+        for folder in self._folder.glob("worker-*"):
+            with contextlib.suppress(OSError):
+                lock = (folder / "lock").open("rb")
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    lock.close()
+                    continue
+                if folder in self._suspects:
+                    self._adopted.append(lock)
+                    found.append(folder)
+                else:
+                    self._suspects.add(folder)
+                    lock.close()
+        return found
+
     def close(self) -> None:
         """Remove what is this supervisor's, and all of it where it was the last."""
         shutil.rmtree(self.own, ignore_errors=True)
-        self._lock.close()
+        for lock in (self._own_lock, *self._adopted, self._lock):
+            lock.close()
         remove_if_abandoned(self._folder)
         with contextlib.suppress(OSError):
             self._folder.parent.rmdir()

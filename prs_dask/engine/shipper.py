@@ -1,0 +1,147 @@
+"""What a supervisor's worker processes write, on its way to the scheduler: files, and what is told of processes.
+
+Each call has a number: one that is repeated, because its answer was lost, doubles nothing. What a supervisor that was
+killed had not sent yet is sent by another one of its node, under the dead one's name and with its numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from prs_dask.engine.log_shipping import SpoolFile
+from prs_dask.engine.spool import NodeFolder
+
+__all__ = ["Shipper", "spool_files"]
+
+PIECES_A_ROUND = 8
+
+Call = Callable[..., Awaitable[dict[str, Any]]]
+
+
+def spool_files(folder: Path, name: str, node: int, process: int) -> list[SpoolFile]:
+    """The files of the process that has this name, below the folder of its supervisor."""
+    own = folder / name
+    return [
+        SpoolFile(own / "stdout.txt", "stdout", node, process),
+        SpoolFile(own / "stderr.txt", "stderr", node, process),
+        SpoolFile(own / "logs" / f"{name}.log.txt", "log", node, process),
+    ]
+
+
+class Shipper:
+    """See the module's docstring.
+
+    Parameters
+    ----------
+    call
+        Calls the scheduler plugin; repeated where the connection breaks.
+    folder
+        This supervisor's own.
+    number
+        Of the last call that was made under the folder's name.
+    """
+
+    def __init__(self, call: Call, folder: Path, number: int = 0) -> None:
+        self._call = call
+        self._sender = folder.name
+        self._number = number
+        self._files: list[SpoolFile] = []
+        self._closed: set[int] = set()
+        self._news: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._shipping = asyncio.Lock()
+
+    def watch(self, files: list[SpoolFile]) -> None:
+        """Ship what a process appends to these; from any thread."""
+        with self._lock:
+            self._files += files
+
+    def process_closed(self, process: int) -> None:
+        """A process has ended: ship the rest of its files and forget them; from any thread."""
+        with self._lock:
+            self._closed.add(process)
+
+    def tell(self, news: dict[str, Any]) -> None:
+        """Something that is known of a process; from any thread."""
+        with self._lock:
+            self._news.append({"data": b"", **news})
+
+    async def ship(self, *, last: bool = False) -> None:
+        """What is new, in pieces; the answer to each says when to go on.
+
+        Files take turns, and a process that writes more than `PIECES_A_ROUND` each round piles up a backlog, whose
+        middle is left out (see `SpoolFile`): a flood neither holds up others nor fills the logs.
+        """
+        async with self._shipping:  # a piece that was read is a piece sent, before the last round begins
+            with self._lock:
+                news, self._news = self._news, []
+                closed, self._closed = self._closed, set()
+                files = list(self._files)
+            if news:
+                await self._send(news)
+            await self._ship_files(files, closed, last)
+            with self._lock:
+                self._files = [file for file in self._files if file.process not in closed]
+
+    async def _ship_files(self, files: list[SpoolFile], closed: set[int], last: bool) -> None:
+        turn, turns, shipped = files, 0, set()
+        while turn:
+            again = []
+            for file in turn:
+                if await self.ship_piece(file):
+                    shipped.add(file.path)
+                    if last or file.process in closed or turns + 1 < PIECES_A_ROUND:
+                        again.append(file)
+            turn, turns = again, turns + 1
+        for file in files:
+            if file.process in closed:
+                await asyncio.to_thread(file.remove)
+            elif file.path in shipped:
+                await asyncio.to_thread(file.free_shipped)
+
+    async def ship_piece(self, file: SpoolFile, until: int | None = None) -> bool:
+        """The file's next piece, if there is one."""
+        number = self._number if until is not None else self._number + 1
+        piece = await asyncio.to_thread(file.next_piece, number, until)
+        if piece is not None:
+            await self._send([piece], again=until is not None)
+        return piece is not None
+
+    async def _send(self, pieces: list[dict[str, Any]], *, again: bool = False) -> None:
+        self._number += not again
+        await self._call("logs", sender=self._sender, number=self._number, pieces=pieces)
+
+    # ---------------------------------------------------------------- a dead supervisor's
+
+    @classmethod
+    async def adopt(cls, call: Call, folders: NodeFolder, node: int) -> None:
+        """Send what supervisors of this node that were killed have left behind."""
+        for folder in await asyncio.to_thread(folders.orphans):
+            with contextlib.suppress(OSError):  # the disk fails, or another has been faster
+                await cls._adopt(call, folder, node)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    @classmethod
+    async def _adopt(cls, call: Call, folder: Path, node: int) -> None:
+        files = [
+            file
+            for own in sorted(folder.glob("process*"))
+            if own.name[7:].isdecimal()
+            for file in spool_files(folder, own.name, node, int(own.name[7:]))
+        ]
+        sent = [(*file.resume(), file) for file in files]
+        number, _, latest = max(sent, key=lambda one: one[0], default=(0, 0, None))
+        shipper = cls(call, folder, number)
+        for _, end, file in sent:
+            if number and file is latest:
+                await shipper.ship_piece(file, end)  # the scheduler knows whether it had come
+            elif end:
+                file.offset = end
+        shipper.watch(files)
+        await shipper.ship(last=True)
