@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prs_dask.attempts.records import AttemptError
-from prs_dask.engine.log_shipping import SpoolFile
+from prs_dask.engine.shipper import spool_files
 from prs_dask.worker_process.family import Ended, ProcessFamily, describe_status
 from prs_dask.worker_process.frames import FRAME_HEADER, FrameKind, ProcessSetup, unpack_error
 from prs_dask.worker_process.launch import STACK_SIGNAL, command
@@ -89,14 +89,12 @@ class LaneProcess:
         self.page.write(-1, Phase.IMPORT, -1, begun)
         try:
             with contextlib.ExitStack() as stack:
+                files = spool_files(supervisor.folder, self.name, supervisor.node, self.number)
                 outputs = []
-                for stream in ("stdout", "stderr"):
-                    path = self._folder / f"{stream}.txt"
-                    outputs.append(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+                for file in files[:2]:
+                    outputs.append(os.open(file.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
                     stack.callback(os.close, outputs[-1])
-                    supervisor.watch(SpoolFile(path, stream, supervisor.node, self.number))
-                log = self._folder / "logs" / f"{self.name}.log.txt"
-                supervisor.watch(SpoolFile(log, "log", supervisor.node, self.number))
+                supervisor.shipper.watch(files)
                 self._family.limit_memory(supervisor.memory_limit)
                 kept = [self._theirs.fileno(), self._page_descriptor, self._stack_descriptor]
                 self.pid = self._family.start(
@@ -314,7 +312,7 @@ class LaneProcess:
         self.socket.close()
         self.page.close()
         os.close(self._stack_descriptor)
-        self._supervisor.process_closed(self.number)
+        self._supervisor.shipper.process_closed(self.number)
 
 
 def _mebibytes(size: int) -> str:

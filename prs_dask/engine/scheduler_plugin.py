@@ -16,6 +16,7 @@ import contextlib
 import time
 import traceback
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -128,8 +129,9 @@ class RunPlugin(SchedulerPlugin):
         self._last_result = 0
         self._result_bytes = 0
         self._replies: dict[LaneKey, tuple[int, asyncio.Task[Reply]]] = {}
-        self._logs: deque[Reply] = deque()
+        self._logs: deque[tuple[Reply, int]] = deque()
         self._log_bytes = 0
+        self._log_numbers: dict[str, int] = {}
         self._header_sent = False
         self._driver_heard = now
         self._closed = False
@@ -403,11 +405,16 @@ class RunPlugin(SchedulerPlugin):
         own = len(place.permits) if place is not None else 0
         return len(state.processing) > max(state.nthreads, own)
 
-    async def on_logs(self, worker: str, pieces: list[Reply]) -> Reply:
-        """Pieces of log files; the answer comes when there is room for more."""
-        for piece in pieces:
-            self._logs.append(piece)
-            self._log_bytes += len(piece["data"])
+    async def on_logs(self, worker: str, sender: str, number: int, pieces: list[Reply]) -> Reply:
+        """Pieces of log files, and news of processes; the answer comes when there is room for more.
+
+        A call that is repeated, by another supervisor of the node too, has the number of the first, and adds nothing.
+        """
+        if number > self._log_numbers.get(sender, 0):
+            self._log_numbers[sender] = number
+            for piece in pieces:
+                self._logs.append((piece, size := _size(piece)))
+                self._log_bytes += size
         while self._log_bytes > MOST_LOG_BYTES and not self._closed:
             await asyncio.sleep(0.05)
         return {}
@@ -437,7 +444,7 @@ class RunPlugin(SchedulerPlugin):
                     "pieced": list(accepted.pieced.items()),
                     "parts": [(number, *part) for number, part in accepted.parts.items()],
                 },
-                len(accepted.rows) + len(accepted.records),
+                len(accepted.rows) + len(accepted.records) + sum(map(_length, accepted.errors.values())),
             )
 
     def _put(self, entry: Reply, size: int) -> None:
@@ -541,9 +548,9 @@ class RunPlugin(SchedulerPlugin):
             self._put({"kind": "permit", "permit": permit.number, "worker": permit.worker}, 0)
         size = 0
         while self._logs and size < PIECE_BYTES:
-            piece = self._logs.popleft()
-            size += len(piece["data"])
-            self._put({"kind": "log", **piece}, len(piece["data"]))
+            piece, length = self._logs.popleft()
+            size += length
+            self._put({"kind": "log", **piece}, length)
         self._log_bytes -= size
         return self._last_result > ack or self._judge.verdict is not None
 
@@ -575,6 +582,15 @@ class RunPlugin(SchedulerPlugin):
         await self.close()
         self._scheduler.plugins.pop(self.name, None)
         return {}
+
+
+def _size(piece: Reply) -> int:
+    return len(piece["data"]) + _length(piece.get("error", ()))
+
+
+def _length(error: Sequence[Any]) -> int:
+    """Letters of what an error says; there may be a traceback of many."""
+    return sum(len(field) for field in error if isinstance(field, str))
 
 
 def _grant_reply(grant: Grant) -> Reply:

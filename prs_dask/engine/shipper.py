@@ -120,9 +120,9 @@ class Shipper:
     # ---------------------------------------------------------------- a dead supervisor's
 
     @classmethod
-    async def adopt(cls, call: Call, folders: NodeFolder, node: int) -> None:
+    async def adopt(cls, call: Call, folders: NodeFolder, node: int, *, last: bool = False) -> None:
         """Send what supervisors of this node that were killed have left behind."""
-        for folder in await asyncio.to_thread(folders.orphans):
+        for folder in await asyncio.to_thread(folders.orphans, at_once=last):
             with contextlib.suppress(OSError):  # the disk fails, or another has been faster
                 await cls._adopt(call, folder, node)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -19,6 +19,7 @@ import io
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -26,6 +27,10 @@ from typing import IO
 from prs_dask.clusters.abandoned import PREFIX, is_ours, remove_if_abandoned, sweep
 
 __all__ = ["NodeFolder", "sweep_abandoned"]
+
+
+DYING_SECONDS = 0.3
+"""So long the worker processes of a supervisor that was killed have to die, and to write."""
 
 
 def _root() -> Path:
@@ -96,12 +101,22 @@ class NodeFolder:
         target = self._folder / f"source-{digest[:16]}"
         return target if target.exists() else None
 
-    def orphans(self) -> list[Path]:
+    def orphans(self, *, at_once: bool = False) -> list[Path]:
         """Folders of supervisors of this node that were killed, for whoever asks first.
 
         One is told the second time that it is found without an owner: its worker processes have died by then.
+        With ``at_once`` that is waited for.
         """
-        found = []
+        found: list[Path] = []
+        seen = set(self._suspects)
+        if at_once:
+            self._find_orphans(found)
+            if self._suspects != seen:
+                time.sleep(DYING_SECONDS)
+        self._find_orphans(found)
+        return found
+
+    def _find_orphans(self, found: list[Path]) -> None:
         for folder in self._folder.glob("worker-*"):
             with contextlib.suppress(OSError):
                 lock = (folder / "lock").open("rb")
@@ -116,7 +131,6 @@ class NodeFolder:
                 else:
                     self._suspects.add(folder)
                     lock.close()
-        return found
 
     def close(self) -> None:
         """Remove what is this supervisor's, and all of it where it was the last."""

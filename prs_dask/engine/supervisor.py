@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.fetch_ahead import FetchAhead
 from prs_dask.engine.lane import Lane
-from prs_dask.engine.log_shipping import SpoolFile
 from prs_dask.engine.node_key import node_key
 from prs_dask.engine.outbox import sendable
 from prs_dask.engine.process_environment import inherited
 from prs_dask.engine.run_settings import OP, SILENT_SECONDS, WorkerSettings, plugin_name
+from prs_dask.engine.shipper import Shipper
 from prs_dask.engine.spool import NodeFolder
 from prs_dask.worker_process.family import ProcessFamily
 from prs_dask.worker_process.frames import FetcherSetup
@@ -37,7 +37,6 @@ __all__ = ["Supervisor"]
 
 HEARTBEAT_SECONDS = 2.0
 SHIP_SECONDS = 1.0
-PIECES_A_ROUND = 8
 BUSY_SECONDS = 30.0
 """So long lanes have to come to their end before their processes are ended."""
 CALL_TRIES = 5
@@ -54,12 +53,15 @@ class Supervisor:
         Empty while the step run goes on; then ``"orderly"`` or ``"kill"``.
     node
         Number of this node; ``folder``: this supervisor's own; ``source``: the unpacked source.
+    shipper
+        Takes what the processes write to the scheduler.
     cache_folder, fetch_ahead
         The node's cache of files of stores, and who fetches them ahead; None where no input needs them.
     """
 
     settings: WorkerSettings
     folder: Path
+    shipper: Shipper
 
     def __init__(self, worker: Worker, run_id: str) -> None:
         self.run_id = run_id
@@ -79,12 +81,8 @@ class Supervisor:
         self._free: list[Lane] = []
         self._busy = 0
         self._lock = threading.Lock()
-        self._files: list[SpoolFile] = []
-        self._closed_processes: set[int] = set()
-        self._texts: list[dict[str, Any]] = []
         self._beats: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._shipping = asyncio.Lock()
         self._ending = threading.Lock()
         self._ended: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -110,6 +108,7 @@ class Supervisor:
     async def _prepare(self) -> None:
         self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id)
         self.folder = folder.own
+        self.shipper = Shipper(self.acall, folder.own)
         self._prepare_cache(folder)
         digest = self.settings.source_digest
         if digest is None:
@@ -142,7 +141,7 @@ class Supervisor:
 
     async def _end(self) -> None:
         await self._lanes_ended()
-        await self._ship_all(last=True)  # waits for the round that may be under way: a piece read is a piece sent
+        await self._ship_once(last=True)
         for task in self._beats:
             task.cancel()
         await self.acall("stopped")
@@ -324,54 +323,20 @@ class Supervisor:
                 # Our work was handed out again: what the lanes report is void. Start anew.
                 await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads)
 
-    def watch(self, file: SpoolFile) -> None:
-        """Ship what a process appends to this file."""
-        with self._lock:
-            self._files.append(file)
-
-    def process_closed(self, process: int) -> None:
-        """A process has ended: ship the rest of its files and forget them."""
-        with self._lock:
-            self._closed_processes.add(process)
-
     def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
         """Write what went wrong outside of mini-batches into the user's error log."""
-        with self._lock:
-            self._texts.append({"stream": "process_error", "node": self.node, "process": process, "time": time.time(),
-                                "doing": doing, "error": tuple(sendable(error)), "data": b""})  # fmt: skip
+        self.tell_of_process(process, "process_error", doing=doing, error=tuple(sendable(error)))
+
+    def tell_of_process(self, process: int, stream: str, **news: Any) -> None:
+        """Something that the logs are to know of a process."""
+        self.shipper.tell({"stream": stream, "node": self.node, "process": process, "time": time.time(), **news})
 
     async def _ship(self) -> None:
         while True:
             await asyncio.sleep(SHIP_SECONDS)
-            await self._ship_all()
+            await self._ship_once()
 
-    async def _ship_all(self, *, last: bool = False) -> None:
-        """What is new in all files, in pieces; the answer to each says when to go on.
-
-        A process that writes more than `PIECES_A_ROUND` each round piles up a backlog, whose
-        middle is left out (see `SpoolFile`): a flood neither holds up others nor fills the logs.
-        """
-        async with self._shipping:
-            await self._ship_round(last=last)
-
-    async def _ship_round(self, *, last: bool) -> None:
-        with self._lock:
-            texts, self._texts = self._texts, []
-            closed, self._closed_processes = self._closed_processes, set()
-            files = list(self._files)
-        if texts:
-            await self.acall("logs", pieces=texts)
-        for file in files:
-            shipped = 0
-            while last or file.process in closed or shipped < PIECES_A_ROUND:
-                piece = await asyncio.to_thread(file.next_piece)
-                if piece is None:
-                    break
-                shipped += 1
-                await self.acall("logs", pieces=[piece])
-            if file.process in closed:
-                file.path.unlink(missing_ok=True)
-            elif shipped:
-                file.free_shipped()
-        with self._lock:
-            self._files = [file for file in self._files if file.process not in closed]
+    async def _ship_once(self, *, last: bool = False) -> None:
+        await self.shipper.ship(last=last)
+        if self._node_folder is not None:
+            await Shipper.adopt(self.acall, self._node_folder, self.node, last=last)

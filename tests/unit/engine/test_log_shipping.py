@@ -69,17 +69,29 @@ def test_shipped_bytes_give_their_disk_space_back_and_offsets_stay(spool):
     assert drain(spool) == b"and on"
 
 
-def test_a_flood_keeps_its_head_and_tail_and_tells_how_much_is_missing(spool, monkeypatch):
+@pytest.fixture
+def small(monkeypatch):
     monkeypatch.setattr(log_shipping, "BACKLOG_BYTES", 1000)
+    monkeypatch.setattr(log_shipping, "HEAD_BYTES", 200)
     monkeypatch.setattr(log_shipping, "TAIL_BYTES", 100)
-    append(spool, b"h" * 900)
-    assert drain(spool) == b"h" * 900
-    append(spool, b"m" * 4900 + b"t" * 100)
+
+
+def test_a_flood_within_a_moment_keeps_its_head_and_tail_in_whole_lines_and_tells_how_much_is_missing(spool, small):
+    lines = b"".join(b"line %04d\n" % number for number in range(500))
+    append(spool, lines)
     shipped = drain(spool)
-    match = re.fullmatch(rb"\n\[prs_dask: (\d+) bytes left out here\]\n(m*)(t*)", shipped)
+    match = re.fullmatch(rb"((?:line \d{4}\n)+)\[prs_dask: (\d+) bytes left out here\]\n((?:line \d{4}\n)+)", shipped)
     assert match is not None
-    assert int(match[1]) + len(match[2]) + len(match[3]) == 5000
-    assert len(match[3]) == 100
+    assert lines.startswith(match[1])
+    assert lines.endswith(match[3])
+    assert len(match[1]) + int(match[2]) + len(match[3]) == len(lines)
+    assert len(match[1]) == 200
+    assert 90 <= len(match[3]) <= 100
+
+
+def test_a_flood_without_lines_is_cut_anywhere(spool, small):
+    append(spool, b"h" * 200 + b"m" * 4700 + b"t" * 100)
+    assert drain(spool) == b"h" * 200 + b"\n[prs_dask: 4700 bytes left out here]\n" + b"t" * 100
 
 
 def test_exactly_the_backlog_is_no_flood(spool, monkeypatch):

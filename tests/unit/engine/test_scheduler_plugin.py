@@ -390,7 +390,7 @@ def test_logs_that_wait_for_room_wait_no_longer_than_the_step_run_goes_on(bench,
     async def test(b: Bench) -> None:
         await b.begin()
         piece = {"stream": "stdout", "node": 0, "process": 0, "data": b"x" * 100}
-        waiting = asyncio.create_task(b.call("logs", worker=WORKER, pieces=[piece]))
+        waiting = asyncio.create_task(send(b, 1, piece))
         await asyncio.sleep(0.1)
         assert not waiting.done()
         await b.call("remove")
@@ -424,13 +424,30 @@ def test_after_a_stop_a_worker_that_comes_is_sent_away(bench):
     bench(test)
 
 
+def send(b: Bench, number: int, piece: dict[str, Any], sender: str = "worker-1-x") -> Coroutine[Any, Any, Any]:
+    return b.call("logs", worker=WORKER, sender=sender, number=number, pieces=[piece])
+
+
+def test_a_call_with_logs_that_is_repeated_adds_nothing_whoever_repeats_it(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        piece = {"stream": "stdout", "node": 0, "process": 0}
+        for number, data in [(1, b"a"), (1, b"a"), (2, b"b"), (1, b"a"), (2, b"b"), (3, b"c")]:
+            await send(b, number, {**piece, "data": data})
+        await send(b, 1, {**piece, "data": b"d"}, sender="worker-2-y")
+        entries = await b.sync(wait=0.1)
+        assert [entry["data"] for entry in entries if entry["kind"] == "log"] == [b"a", b"b", b"c", b"d"]
+
+    bench(test)
+
+
 def test_logs_wait_for_room_and_leave_in_order(bench, monkeypatch):
     monkeypatch.setattr(scheduler_plugin, "MOST_LOG_BYTES", 10)
 
     async def test(b: Bench) -> None:
         await b.begin()
         pieces = [{"stream": "stdout", "node": 0, "process": 0, "data": bytes([65 + n]) * 20} for n in range(3)]
-        calls = [asyncio.create_task(b.call("logs", worker=WORKER, pieces=[piece])) for piece in pieces]
+        calls = [asyncio.create_task(send(b, number, piece)) for number, piece in enumerate(pieces, 1)]
         await asyncio.sleep(0.05)
         assert not any(call.done() for call in calls)
         entries = await b.sync(wait=0.1)
@@ -445,7 +462,7 @@ def test_the_driver_is_told_of_logs_that_did_not_fit_into_an_answer(bench):
         await b.begin()
         for number in range(3):
             piece = {"stream": "stdout", "node": 0, "process": 0, "data": b"%d" % number * scheduler_plugin.PIECE_BYTES}
-            await b.call("logs", worker=WORKER, pieces=[piece])
+            await send(b, number + 1, piece)
         await b.call("stopped", worker=WORKER)
         await b.call("stop", orderly=True, state="Completed")
         begun, more = [], True

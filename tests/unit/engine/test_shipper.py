@@ -1,0 +1,190 @@
+"""What worker processes write reaches the scheduler once, also where its answer is lost or the supervisor is killed."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from prs_dask.engine import log_shipping, shipper
+from prs_dask.engine.shipper import Shipper, spool_files
+from prs_dask.engine.spool import NodeFolder
+
+
+class Scheduler:
+    """As much of the plugin as takes pieces: a call that has come before adds nothing."""
+
+    def __init__(self):
+        self.numbers = {}
+        self.calls = []
+        self.streams = {}
+        self.told = []
+
+    async def __call__(self, call, sender, number, pieces):
+        assert call == "logs"
+        self.calls.append((sender, number))
+        if number > self.numbers.get(sender, 0):
+            assert number == self.numbers.get(sender, 0) + 1
+            self.numbers[sender] = number
+            for piece in pieces:
+                key = (piece["stream"], piece["process"])
+                self.streams[key] = self.streams.get(key, b"") + piece["data"]
+                self.told += [piece] if piece["stream"] == "process" else []
+        return {}
+
+
+@pytest.fixture
+def scheduler():
+    return Scheduler()
+
+
+def write(folder, process, **streams):
+    """Append to the files of a process as it would."""
+    name = f"process{process:03d}"
+    files = spool_files(folder, name, 0, process)
+    for file in files:
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        with file.path.open("ab") as stream:
+            stream.write(streams.get(file.stream, b""))
+    return files
+
+
+def test_all_files_and_news_come_once_and_in_order(scheduler, tmp_path):
+    async def main():
+        ours = Shipper(scheduler, tmp_path)
+        ours.watch(write(tmp_path, 1, stdout=b"a", stderr=b"e"))
+        ours.watch(write(tmp_path, 2, log=b"l"))
+        ours.tell({"stream": "process", "process": 1, "event": "ready"})
+        await ours.ship()
+        write(tmp_path, 1, stdout=b"b")
+        await ours.ship()
+        await ours.ship(last=True)
+
+    asyncio.run(main())
+    streams = {key: data for key, data in scheduler.streams.items() if data}
+    assert streams == {("stdout", 1): b"ab", ("stderr", 1): b"e", ("log", 2): b"l"}
+    assert [news["event"] for news in scheduler.told] == ["ready"]
+    assert [number for _, number in scheduler.calls] == list(range(1, len(scheduler.calls) + 1))
+
+
+def test_the_files_of_a_process_that_has_ended_are_shipped_to_their_end_and_removed(scheduler, tmp_path, monkeypatch):
+    monkeypatch.setattr(log_shipping, "PIECE_BYTES", 10)
+    monkeypatch.setattr(shipper, "PIECES_A_ROUND", 2)
+
+    async def main():
+        ours = Shipper(scheduler, tmp_path)
+        ours.watch(write(tmp_path, 1, stdout=bytes(range(100))))
+        ours.watch(write(tmp_path, 2, stdout=bytes(range(100))))
+        ours.process_closed(1)
+        await ours.ship()
+
+    asyncio.run(main())
+    assert scheduler.streams["stdout", 1] == bytes(range(100))
+    assert scheduler.streams["stdout", 2] == bytes(range(20))
+    assert not list((tmp_path / "process001").rglob("*.txt*"))
+
+
+def test_a_flood_does_not_hold_up_the_others(scheduler, tmp_path, monkeypatch):
+    monkeypatch.setattr(log_shipping, "PIECE_BYTES", 10)
+    order = []
+
+    async def noting(call, sender, number, pieces):
+        order.append(pieces[0]["process"])
+        return {}
+
+    async def main():
+        ours = Shipper(noting, tmp_path)
+        ours.watch(write(tmp_path, 1, stdout=b"x" * 50))
+        ours.watch(write(tmp_path, 2, stdout=b"y" * 5))
+        await ours.ship()
+
+    asyncio.run(main())
+    assert order == [1, 2, 1, 1, 1, 1]
+
+
+class Killed(BaseException):
+    """Where a supervisor is killed."""
+
+
+@pytest.mark.parametrize("came", [True, False], ids=["the call had come", "it had not"])
+@pytest.mark.parametrize("after", range(7))
+def test_whenever_a_supervisor_is_killed_another_sends_the_rest_once(
+    scheduler, tmp_path, monkeypatch, no_leaks, after, came
+):
+    """Killed in its so many-th call, before or after the scheduler has it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(log_shipping, "PIECE_BYTES", 10)
+    other = NodeFolder("run")
+    dead = NodeFolder("run")
+    files = write(dead.own, 1, stdout=b"0123456789abcdefghijXYZ", stderr=b"e" * 15)
+    files += write(dead.own, 12, log=b"l" * 25)
+
+    async def until_killed(call, **arguments):
+        if scheduler.numbers.get(dead.own.name, 0) == after:
+            if came:
+                await scheduler(call, **arguments)
+            raise Killed
+        return await scheduler(call, **arguments)
+
+    async def main():
+        ours = Shipper(until_killed, dead.own)
+        ours.watch(files)
+        with pytest.raises(Killed):
+            await ours.ship()
+        dead._own_lock.close()  # what the kernel does
+        write(dead.own, 1, stdout=b" last words")
+        await Shipper.adopt(scheduler, other, 0)
+        assert dead.own.exists()  # its processes may still write
+        await Shipper.adopt(scheduler, other, 0)
+
+    asyncio.run(main())
+    assert scheduler.streams == {
+        ("stdout", 1): b"0123456789abcdefghijXYZ last words",
+        ("stderr", 1): b"e" * 15,
+        ("log", 12): b"l" * 25,
+    }
+    assert not dead.own.exists()
+    dead._lock.close()
+    other.close()
+
+
+def hold(folder):
+    node = NodeFolder("run")
+    folder.send(str(node.own))
+    signal.pause()
+
+
+def test_a_living_supervisors_folder_is_no_orphan_and_a_killed_ones_is_found_by_one_alone(
+    tmp_path, monkeypatch, no_leaks
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first, second = NodeFolder("run"), NodeFolder("run")
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=hold, args=(theirs,))
+    process.start()
+    held = ours.recv()
+    assert first.orphans(at_once=True) == []
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    found = [str(path) for folder in (first, second) for path in folder.orphans(at_once=True)]
+    assert found == [held]
+    for end in (ours, theirs):
+        end.close()
+    process.close()
+    first.close()
+    second.close()
+
+
+def test_the_next_supervisor_of_a_node_finds_what_all_before_it_have_left(scheduler, tmp_path, monkeypatch, no_leaks):
+    """Where a node has one worker, nobody holds its folder between its death and its successor."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = NodeFolder("run")
+    write(dead.own, 3, stdout=b"so far")
+    dead._own_lock.close()
+    dead._lock.close()
+    after = NodeFolder("run")
+    asyncio.run(Shipper.adopt(scheduler, after, 0, last=True))
+    assert scheduler.streams["stdout", 3] == b"so far"
+    after.close()
