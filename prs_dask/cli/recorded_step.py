@@ -46,7 +46,7 @@ def recorded_step(earlier: Earlier, flags: Mapping[str, Any]) -> Iterator[Parall
         Something was never written down and has to be given again, or only the program that made the step can
         go on with it; everything at once.
     """
-    from prs_dask.pipeline.resume_hint import only_in_python
+    from prs_dask.logs.resume_hint import only_in_python
     from prs_dask.pipeline.step import ParallelRunStep
 
     record = earlier.record

@@ -13,9 +13,9 @@ import click
 
 from prs_dask.cli.terminal_text import tell
 from prs_dask.errors import Fault, SettingsError
+from prs_dask.logs.resume_hint import resume_hint
 from prs_dask.output.journal import read_journal
 from prs_dask.output.journal_lock import holder
-from prs_dask.pipeline.resume_hint import resume_hint
 from prs_dask.quantities import format_count
 
 __all__ = ["status"]

@@ -5,7 +5,10 @@
 ``overview``       job_progress_overview.<yyyymmddhh>.txt
 ``attempt_table``  sys/job_report/processed_mini-batches.csv, in bulk
 ``error_groups``   user/error.txt: every distinct error once
+``attempt_reader`` reads that table again
 ``summary``        what a step run has come to, as values and as text
+``job_result``     job_result.txt and .json: how it ended
+``resume_hint``    how to go on with it
 ``text``           control characters shown, times in UTC
 ``run_folder``     prs_runs/<step name>-<UTC time>-<short id>/
 

@@ -13,6 +13,7 @@ __all__ = [
     "ERRORS",
     "FAILED_ITEMS",
     "JOB_RESULT",
+    "JOB_RESULT_JSON",
     "LOST_WORKERS",
     "MASTER_ROLE",
     "METRICS",
@@ -26,6 +27,7 @@ __all__ = [
 
 DRIVER_LOG = "driver_log.txt"
 JOB_RESULT = "job_result.txt"
+JOB_RESULT_JSON = "job_result.json"
 OVERVIEW = "job_progress_overview.{hour}.txt"
 """``{hour}`` is ``yyyymmddhh``, UTC: that in which the file begins."""
 

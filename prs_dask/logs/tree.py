@@ -16,9 +16,10 @@ from prs_dask.attempts.records import AttemptError, Category, unpack
 from prs_dask.logs import places
 from prs_dask.logs.attempt_table import HEADER, Details, format_attempts
 from prs_dask.logs.error_groups import ErrorGroups
+from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.overview import Overview
-from prs_dask.logs.summary import Progress, StepSummary, format_job_result
+from prs_dask.logs.summary import Progress, StepSummary
 from prs_dask.logs.text import NO_NODE, one_line, plain, process_name, shortened, utc_text
 from prs_dask.redaction import Redactor
 
@@ -168,6 +169,7 @@ class LogTree:
         self._overview.line(text, now)
         self.files.set_aside(places.ERRORS)
         self.files.remove(places.JOB_RESULT)
+        self.files.remove(places.JOB_RESULT_JSON)
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
 
@@ -196,18 +198,13 @@ class LogTree:
         """
         self._errors_due = now
         self.tick(now)
-        text = self._redact(
-            format_job_result(
-                summary,
-                cause=cause,
-                output=output,
-                open_first=open_first or self._open_first(summary),
-                resume=resume,
-            )
-        )
+        told = (cause, output, open_first or self._open_first(summary), resume)
+        result = JobResult(summary, *map(self._redact, told))
+        text = result.text()
         if self.files.failures:
             text += f"Logs: {self.files.failures:,} writes failed, first {one_line(self.files.first_failure)}\n"
         self.files.rewrite(places.JOB_RESULT, _encoded(text))
+        self.files.rewrite(places.JOB_RESULT_JSON, _encoded(result.to_json()))
         self._overview.line(text, now)
         self.files.close()
         return text

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prs_dask.attempts.bisecting import PartlyDone
+from prs_dask.attempts.judge import Counts
 from prs_dask.errors import Fault, OutputError
 from prs_dask.mini_batches import Part
 from prs_dask.output.id_ranges import IdSet, decode_ranges
@@ -111,6 +112,8 @@ class JournalState:
         ``"Completed"``, ``"Failed"`` or ``"Canceled"``; None while it runs or where it was killed.
     resumed
         How often it was resumed.
+    part_begun, ended
+        When its last part began and ended, as text; empty where it was never resumed, or has not ended.
     valid_bytes
         So many bytes of the file are whole lines; the rest is to be cut off.
     """
@@ -128,6 +131,8 @@ class JournalState:
     process_numbers: dict[int, int] = field(default_factory=dict)
     end_state: str | None = None
     resumed: int = 0
+    part_begun: str = ""
+    ended: str = ""
     valid_bytes: int = 0
 
     @property
@@ -152,14 +157,29 @@ class JournalState:
             case "commit":
                 self._apply_commit(entry)
             case "end":
-                self.end_state = entry["state"]
+                self.end_state, self.ended = entry["state"], entry.get("at", "")
             case "resumed":
-                self.end_state = None
+                self.end_state, self.ended = None, ""
+                self.part_begun = entry.get("at", "")
                 self.resumed += 1
                 if entry["retry_failed"]:
                     self.open_failed()
             case kind:
                 raise ValueError(f"unknown kind of line {kind!r}")
+
+    def counted(self) -> Counts:
+        """What all parts together have come to."""
+        succeeded, failed = len(self.finished), self.failed_mini_batches
+        items, missing = self.counts.get("items", 0), self.counts.get("failed_items", 0)
+        return Counts(
+            supplied=succeeded + failed,
+            succeeded=succeeded,
+            failed=failed,
+            items=items + self.failed_items,
+            succeeded_items=items - missing,
+            failed_items=missing + self.failed_items,
+            attempts=self.counts.get("attempts", 0),
+        )
 
     def open_failed(self) -> None:
         """What had failed is to be tried again; of a bisected mini-batch only its failed items are."""

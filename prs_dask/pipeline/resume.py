@@ -106,18 +106,7 @@ class Earlier:
     @property
     def counts(self) -> Counts:
         """What all parts together have come to."""
-        journal = self.journal
-        succeeded, failed = len(journal.finished), journal.failed_mini_batches
-        items, missing = journal.counts.get("items", 0), journal.counts.get("failed_items", 0)
-        return Counts(
-            supplied=succeeded + failed,
-            succeeded=succeeded,
-            failed=failed,
-            items=items + journal.failed_items,
-            succeeded_items=items - missing,
-            failed_items=missing + journal.failed_items,
-            attempts=journal.counts.get("attempts", 0),
-        )
+        return self.journal.counted()
 
     @property
     def rows(self) -> int:

@@ -34,13 +34,13 @@ from prs_dask.engine.spool import sweep_abandoned
 from prs_dask.engine.step_run import Situation, StepRunDriver
 from prs_dask.engine.submission import Submission
 from prs_dask.errors import PrsError, StepRunFailed
+from prs_dask.logs.resume_hint import resume_hint
 from prs_dask.logs.run_folder import RunFolder
 from prs_dask.logs.summary import Progress, StepSummary, format_progress
 from prs_dask.logs.tree import LogTree
 from prs_dask.output.journal import Failure, JournalState, iter_failures
 from prs_dask.pipeline.preparation import Preparation
 from prs_dask.pipeline.recording import TreeRecorder
-from prs_dask.pipeline.resume_hint import resume_hint
 from prs_dask.pipeline.run_files import RunFiles
 from prs_dask.pipeline.side_inputs import Places
 from prs_dask.quantities import format_seconds

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, TabularDataset
+from prs_dask.logs.resume_hint import only_in_python, resume_hint
 from prs_dask.pipeline.differences import differences
 from prs_dask.pipeline.preparation import prepare
-from prs_dask.pipeline.resume_hint import only_in_python, resume_hint
 from prs_dask.pipeline.run_record import fingerprint, run_record
 from prs_dask.redaction import is_salted_hash
 
