@@ -505,7 +505,7 @@ class Lane:
         message = f"{doing} took longer than {option}={limit:g} s; its process was killed"
         if ended.survivors:
             message += f"; {ended.survivors} of its processes could not be killed yet"
-        self._charge(process, reading, Category.TIME_LIMIT, AttemptError("TimeLimit", message, stacks))
+        self._charge(process, reading, Category.TIME_LIMIT, process.killed("TimeLimit", message, stacks))
         self._process_over(process)
 
     def _process_died(self, process: LaneProcess) -> None:

@@ -17,6 +17,7 @@ from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.shipper import spool_files
 from prs_dask.worker_process.family import Ended, ProcessFamily, describe_status
 from prs_dask.worker_process.frames import FRAME_HEADER, FrameKind, ProcessSetup, unpack_error
+from prs_dask.worker_process.killed_stacks import where_in_stacks
 from prs_dask.worker_process.launch import STACK_SIGNAL, command
 from prs_dask.worker_process.phase import Phase, PhasePage, new_page_descriptor
 
@@ -28,6 +29,7 @@ __all__ = ["LaneProcess", "StartProblem"]
 BUFFER_BYTES = 1 << 20
 STACK_SECONDS = 0.25
 END_SECONDS = 0.5
+_ENGINE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class LaneProcess:
                 doing = "init()" if self.page.read().phase == Phase.INIT else "importing the entry script"
                 stacks = self.stacks()
                 message = f"{doing} took longer than {seconds:g} s (--init_timeout); the process was killed"
-                return StartProblem(AttemptError("TimeLimit", message, stacks), too_long=True)
+                return StartProblem(self.killed("TimeLimit", message, stacks), too_long=True)
             if not poll.poll(min(left, 0.25) * 1000):
                 continue
             frames, alive = self.receive()
@@ -280,7 +282,13 @@ class LaneProcess:
             text = f"{subject} was killed by SIGKILL by the kernel{when}, because memory was short{seen}"
             return AttemptError("OutOfMemory", text)
         text = f"{subject} {describe_status(ended.status)}{when}"
-        return AttemptError("ProcessDied", text, self.last_stack())
+        return self.killed("ProcessDied", text, self.last_stack())
+
+    def killed(self, kind: str, message: str, stacks: str) -> AttemptError:
+        """Its end as an error that names where in the user's code it was, where ``stacks`` say so."""
+        source = self._supervisor.source
+        where = where_in_stacks(stacks, None if source is None else str(source), _ENGINE)
+        return AttemptError(kind, message, stacks, where)
 
     def quit(self, seconds: float) -> AttemptError | None:
         """Let it call shutdown() and leave, for at most so long; what went wrong, None where nothing did."""
@@ -302,7 +310,7 @@ class LaneProcess:
                     problem = self.why_it_ended(self.wait(), "the process", " in shutdown()")
                 return problem
         message = f"{doing} took longer than {seconds:g} s (--shutdown_timeout); the process was killed"
-        return AttemptError("TimeLimit", message, self.stacks())
+        return self.killed("TimeLimit", message, self.stacks())
 
     def close(self) -> None:
         """End its family, and ship the last of its output."""

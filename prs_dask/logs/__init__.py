@@ -4,7 +4,8 @@
 ``log_files``      appends and rewrites that never fail the job; few open files
 ``overview``       job_progress_overview.<yyyymmddhh>.txt
 ``attempt_table``  sys/job_report/processed_mini-batches.csv, in bulk
-``error_groups``   user/error.txt: every distinct error once
+``error_groups``   user/error.txt and .json: every distinct error once
+``source_lines``   the line of the user's code that an error names
 ``attempt_reader`` reads that table again
 ``summary``        what a step run has come to, as values and as text
 ``job_result``     job_result.txt and .json: how it ended

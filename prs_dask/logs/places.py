@@ -11,6 +11,7 @@ __all__ = [
     "DRIVER_LOG",
     "ENGINE_ERROR",
     "ERRORS",
+    "ERRORS_JSON",
     "FAILED_ITEMS",
     "JOB_RESULT",
     "JOB_RESULT_JSON",
@@ -56,6 +57,7 @@ NODE_SUMMARY = "sys/job_report/node_summary.csv"
 PROGRESS = "sys/metrics/progress.csv"
 
 ERRORS = "user/error.txt"
+ERRORS_JSON = "user/error.json"
 PROCESS_ERRORS = "user/error/{node}/{process}.txt"
 LOST_WORKERS = "user/error/lost_workers.txt"
 FAILED_ITEMS = "user/failed_items.jsonl"

@@ -19,6 +19,8 @@ from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.overview import Overview
+from prs_dask.logs.run_folder import RunFolder
+from prs_dask.logs.source_lines import SourceLines
 from prs_dask.logs.summary import Progress, StepSummary
 from prs_dask.logs.text import NO_NODE, one_line, plain, process_name, shortened, utc_text
 from prs_dask.redaction import Redactor
@@ -47,8 +49,9 @@ class LogTree:
         self, folder: Path, redactor: Redactor | None = None, on_trouble: Callable[[str], None] | None = None
     ) -> None:
         self.files = LogFiles(folder, on_trouble)
-        self.errors = ErrorGroups()
         self._redact = (redactor or Redactor()).text
+        self._source_lines = SourceLines(RunFolder(folder.parent).source_zip)
+        self.errors = ErrorGroups(source_of=self._source_line)
         self._overview = Overview(self.files)
         self._errors_changed = False
         self._errors_due = 0.0
@@ -97,7 +100,8 @@ class LogTree:
             what = f"mini-batch {name}, attempt {record.attempt}"
             detail = look_up(record.mini_batch) if look_up is not None else None
             label = Category(record.category).label
-            self._add_error(node, process, error, record.started + record.elapsed, what, label, detail or "")
+            when = record.started + record.elapsed
+            self._add_error(node, process, error, when, what, label, detail or "", str(name))
 
     def add_process_error(self, node: int, process: int, error: AttemptError, when: float, doing: str) -> None:
         """What went wrong in a process outside of mini-batches; ``doing``: ``"loading the entry script"``,
@@ -167,17 +171,18 @@ class LogTree:
             What had failed for good is tried again, and is not listed as failed meanwhile.
         """
         self._overview.line(text, now)
-        self.files.set_aside(places.ERRORS)
+        self._go_on_with_errors()
         self.files.remove(places.JOB_RESULT)
         self.files.remove(places.JOB_RESULT_JSON)
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
 
     def tick(self, now: float) -> None:
-        """Rewrite ``user/error.txt`` if it is due."""
+        """Rewrite ``user/error.txt`` and ``error.json`` if they are due."""
         if self._errors_changed and now >= self._errors_due:
             self._errors_changed, self._errors_due = False, now + _ERRORS_EVERY
             self.files.rewrite(places.ERRORS, _encoded(self.errors.text()))
+            self.files.rewrite(places.ERRORS_JSON, _encoded(self.errors.to_json()))
 
     def finish(
         self,
@@ -215,14 +220,22 @@ class LogTree:
         return "" if summary.state == "Completed" else str(self.files.folder / places.DRIVER_LOG)
 
     def _add_error(
-        self, node: int, process: int, error: AttemptError, when: float, what: str, category: str, detail: str
+        self,
+        node: int,
+        process: int,
+        error: AttemptError,
+        when: float,
+        what: str,
+        category: str,
+        detail: str,
+        mini_batch: str = "",
     ) -> None:
         lost = NO_NODE in (node, process)
         log = places.LOST_WORKERS if lost else places.PROCESS_ERRORS.format(node=node, process=process_name(process))
         message = self._redact(error.message)
         detail = self._redact(detail)
         example = f"{what}, {detail}" if detail else what
-        count = self.errors.add(error._replace(message=message), example, log)
+        count = self.errors.add(error._replace(message=message), example, log, mini_batch=mini_batch, when=when)
         self._errors_changed = True
         head = f"{utc_text(when)} {what}{', ' * bool(category)}{category}: {one_line(error.type)}: {one_line(message)}"
         blocks = [f"{head} [{detail}]" if detail else head]
@@ -233,6 +246,18 @@ class LogTree:
             if error.process_output:
                 blocks += ["output of the subprocess:", self._redact(error.process_output).strip("\n")]
         self.files.append(log, _encoded(plain("\n".join(blocks)) + "\n\n"))
+
+    def _source_line(self, error: AttemptError) -> str:
+        return self._redact(self._source_lines.of(error))
+
+    def _go_on_with_errors(self) -> None:
+        """Those of earlier parts are counted on; where nobody can tell them, their text is kept under another name."""
+        try:
+            before = ErrorGroups.from_json((self.files.folder / places.ERRORS_JSON).read_bytes())
+        except (OSError, ValueError):
+            self.files.set_aside(places.ERRORS)
+        else:
+            self.errors = before.next_part(self._source_line)
 
     def _line(self, name: str, text: str, now: float) -> None:
         body = plain(self._redact(text)).strip("\n").replace("\n", "\n    ")

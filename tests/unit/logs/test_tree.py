@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack
+from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.summary import Progress, StepSummary
 from prs_dask.logs.tree import LogTree
 from prs_dask.redaction import Redactor
@@ -112,6 +114,40 @@ def test_a_million_tracebacks_of_one_error_become_lines(tree: LogTree) -> None:
     assert "(seen 1,100 times by now" in content
 
 
+def test_the_line_of_code_is_looked_up_in_the_source_as_it_was_sent(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "source.zip", "w") as archive:
+        archive.writestr("script.py", "import re\n\n    re.match(slow, 'canary-value')\n")
+    tree = LogTree(tmp_path / "logs", Redactor({"storage_options": {"secret": "canary-value"}}))
+    tree.add_process_error(0, 0, ERROR, NOW, "loading the entry script")
+    tree.tick(NOW)
+    assert "    3 | re.match(slow, '***')\n" in text(tree, "user/error.txt")
+
+
+def test_a_further_part_of_a_step_run_counts_on(tmp_path: Path) -> None:
+    tree = LogTree(tmp_path / "logs")
+    tree.add_process_error(0, 0, ERROR, NOW, "loading the entry script")
+    tree.finish(SUMMARY, NOW)
+    further = LogTree(tmp_path / "logs")
+    further.resumed("resumed", NOW + 1, failed_again=True)
+    assert not (tmp_path / "logs/job_result.json").exists()
+    further.add_process_error(0, 1, ERROR, NOW + 2, "loading the entry script")
+    further.tick(NOW + 3)
+    assert "[2 x, 1 of them since it was resumed] ValueError" in text(further, "user/error.txt")
+    assert ErrorGroups.from_json(text(further, "user/error.json")).text() == text(further, "user/error.txt")
+
+
+def test_where_earlier_errors_cannot_be_read_their_text_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "logs/user").mkdir(parents=True)
+    (tmp_path / "logs/user/error.txt").write_text("of before")
+    (tmp_path / "logs/user/error.json").write_text("torn")
+    tree = LogTree(tmp_path / "logs")
+    tree.resumed("resumed", NOW, failed_again=False)
+    tree.add_process_error(0, 0, ERROR, NOW, "loading the entry script")
+    tree.tick(NOW)
+    assert text(tree, "user/error.1.txt") == "of before"
+    assert "[1 x]" in text(tree, "user/error.txt")
+
+
 def test_failed_items_are_json_lines(tree: LogTree) -> None:
     tree.add_failed_items(4, ["a\n.png", "b\udc80"], 3, "exception", "why?sig=canary")
     tree.add_failed_items(5, None, 1, "time limit", "", count=10)
@@ -200,4 +236,4 @@ def test_logs_that_cannot_be_written_never_fail_the_job(tmp_path: Path) -> None:
     tree.driver("x", NOW)
     result = tree.finish(SUMMARY, NOW)
     assert len(told) == 1
-    assert "Logs: 7 writes failed, first " in result
+    assert "Logs: 8 writes failed, first " in result
