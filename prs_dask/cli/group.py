@@ -16,6 +16,7 @@ import click
 
 from prs_dask import __version__
 from prs_dask.cli.demo import demo
+from prs_dask.cli.errors import errors
 from prs_dask.cli.plan import plan
 from prs_dask.cli.resume import resume
 from prs_dask.cli.run import run
@@ -54,5 +55,5 @@ def main() -> None:
     """
 
 
-for _command in (run, plan, resume, status, demo):
+for _command in (run, plan, resume, status, errors, demo):
     main.add_command(_command)

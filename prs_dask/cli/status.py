@@ -6,17 +6,19 @@ The step run may be under way in another process, may have ended, or may have be
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from prs_dask.cli.terminal_text import tell
-from prs_dask.errors import Fault, SettingsError
-from prs_dask.logs.resume_hint import resume_hint
-from prs_dask.output.journal import read_journal
-from prs_dask.output.journal_lock import holder
-from prs_dask.quantities import format_count
+from prs_dask.cli.errors import group_contents
+from prs_dask.cli.terminal_text import tell, tell_error
+from prs_dask.quantities import format_count, format_rate, format_seconds
+
+if TYPE_CHECKING:
+    from prs_dask.report.run_reading import RunReading
 
 __all__ = ["status"]
 
@@ -26,59 +28,126 @@ _TAIL_BYTES = 64 * 1024
 
 @click.command()
 @click.argument("run_folder", type=click.Path(path_type=Path))
-def status(run_folder: Path) -> None:
-    """Show how the step run in RUN_FOLDER stands."""
-    record = _record(run_folder)
-    tell(f"step run: {record.get('name') or run_folder.resolve().name}")
-    tell(f"folder:   {run_folder.resolve()}")
-    driver = holder(run_folder)
-    result = run_folder / "logs" / "job_result.txt"
-    if result.is_file() and not driver:
-        tell()
-        tell(_tail(result).rstrip())
-        return
-    tell(f"state:    running; {driver} drives it" if driver else "state:    its driver was killed")
-    if (run_folder / "journal.jsonl").is_file():
-        state = read_journal(run_folder / "journal.jsonl")
-        counts = f"{format_count(len(state.finished))} mini-batches succeeded, {format_count(len(state.failed))} failed"
-        tell(f"finished: {counts}, {format_count(state.counts.get('rows', 0))} rows")
-    if not driver and "run_folder" in record:
-        tell(f"resume:   {resume_hint(record)}")
-    overviews = sorted((run_folder / "logs").glob("job_progress_overview.*.txt"))
-    tell()
-    for line in _tail(overviews[-1]).splitlines()[-LAST_LINES:] if overviews else ["no progress yet"]:
-        tell(line)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def status(run_folder: Path, as_json: bool) -> None:
+    """Show how the step run in RUN_FOLDER stands: under way, ended, or killed.
+
+    What is finished and what has failed, its most frequent error, the log to open first, and how to go on with it.
+
+    Ends with 0 whatever the state is.
+    """
+    from prs_dask.report.run_reading import read_run
+
+    now = time.time()
+    reading = read_run(run_folder, now)
+    if as_json:
+        tell(json.dumps(_content(reading), indent=2))
+    else:
+        for name, value in _facts(reading, now):
+            first, *others = value.split("\n")
+            tell(f"{name + ':':<10}{first}")
+            for line in others:
+                tell(f"{'':<10}{line}")
+        if not reading.has_ended:
+            tell()
+            for line in _overview(reading) or ["no progress yet"]:
+                tell(line)
+    for gap in reading.gaps:
+        tell_error(f"not read: {gap}")
 
 
-def _record(run_folder: Path) -> dict[str, Any]:
-    path = run_folder / "run.json"
-    if not run_folder.is_dir():
-        raise _no_run_folder(run_folder, "no such folder")
-    try:
-        content: Any = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise _no_run_folder(run_folder, "a folder without run.json") from None
-    except OSError as error:
-        raise _no_run_folder(run_folder, f"a run.json that cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise _no_run_folder(run_folder, "a run.json that is not valid JSON") from None
-    if not isinstance(content, dict):
-        raise _no_run_folder(run_folder, "a run.json that holds no settings")
-    return content
+def _facts(reading: RunReading, now: float) -> list[tuple[str, str]]:
+    """What there is to tell, each under its name; over several lines where it has them."""
+    from prs_dask.logs.error_groups import counted, group_lines
+
+    summary, errors = reading.summary, reading.errors
+    not_run = summary.mini_batches - summary.succeeded_mini_batches - summary.failed_mini_batches
+    left = f", {format_count(not_run)} not run" if not_run and reading.state != "Running" else ""
+    total = format_count(summary.mini_batches) + ("" if reading.listed_all else " or more")
+    facts = [
+        ("step run", reading.name),
+        ("folder", str(reading.folder.path)),
+        ("state", _state(reading, now)),
+        ("finished", f"{format_count(summary.succeeded_mini_batches)} of {total} mini-batches succeeded,"
+                     f" {format_count(summary.failed_mini_batches)} failed{left}"),
+        ("items", f"{format_count(summary.succeeded_items)} succeeded, {format_count(summary.failed_items)} failed"),
+    ]  # fmt: skip
+    if reading.output is not None or summary.rows:
+        where = f" in {reading.output}" if reading.output is not None else ""
+        facts.append(("rows", f"{format_count(summary.rows)}{where}"))
+    took = f"{format_seconds(summary.total_seconds)}{'' if reading.has_ended else ' so far'}"
+    rate = _rate(reading)
+    facts.append(("time", took if rate is None else f"{took}, {format_rate(rate)} mini-batches on average"))
+    worst = errors.worst() or next(iter(errors.most_frequent(1)), None)
+    if worst is not None:
+        lines = group_lines(worst, str(reading.folder.logs), resumed=errors.resumed, lines_of_message=5, indent="  ")
+        more = [f"all of them: prs-dask errors {reading.folder.path}"] if len(errors) > 1 else []
+        facts.append(("errors", "\n".join([f"{counted(errors)}; the first to look at:", *lines, *more])))
+    elif (log := reading.look_first()) is not None:
+        facts.append(("look at", str(log)))
+    if reading.resume:
+        facts.append(("resume", reading.resume))
+    return facts
 
 
-def _no_run_folder(folder: Path, found: str) -> SettingsError:
-    return SettingsError([Fault(str(folder), found, "the run folder of a step run", "prs-dask status prs_runs/<name>")])
+def _state(reading: RunReading, now: float) -> str:
+    if reading.driver:
+        return f"running; {reading.driver} drives it"
+    if not reading.has_ended:
+        ago = format_seconds(max(0.0, now - reading.last_sign))
+        return f"killed: its driver is gone without a word of how it ended; last sign of it {ago} ago"
+    # The error that the cause goes on with is told below.
+    return f"{reading.state}: {reading.cause.split(chr(10))[0]}" if reading.cause else reading.state
+
+
+def _rate(reading: RunReading) -> float | None:
+    """Mini-batches a second over all of it; None where parts of it have passed at other times."""
+    summary = reading.summary
+    ended = summary.succeeded_mini_batches + summary.failed_mini_batches
+    return ended / summary.seconds if ended and summary.seconds > 0 and not reading.journal.resumed else None
+
+
+def _content(reading: RunReading) -> dict[str, object]:
+    errors, first, overview = reading.errors, reading.look_first(), _overview(reading)
+    return {
+        "name": reading.name,
+        "run_folder": str(reading.folder.path),
+        "state": reading.state,
+        "driver": reading.driver,
+        "cause": reading.cause,
+        "begun": reading.begun,
+        "last_sign": reading.last_sign,
+        "resumed": reading.journal.resumed,
+        "summary": asdict(reading.summary),
+        "listed_all": reading.listed_all,
+        "rate": _rate(reading),
+        "progress": overview[-1] if overview else "",
+        "errors": {
+            "total": errors.total,
+            "distinct": len(errors),
+            "most_frequent": group_contents(reading, 5),
+        },
+        "output": None if reading.output is None else str(reading.output),
+        "look_first": None if first is None else str(first),
+        "resume": reading.resume,
+        "not_read": list(reading.gaps),
+    }
+
+
+def _overview(reading: RunReading) -> list[str]:
+    """The last lines of its newest overview."""
+    overviews = reading.overviews()
+    return _tail(overviews[-1]).splitlines()[-LAST_LINES:] if overviews else []
 
 
 def _tail(path: Path) -> str:
-    """The last 64 KB of a log, from the first whole line on."""
+    """The last 64 KB of a log, from the first whole line on; what cannot be read is empty."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _TAIL_BYTES))
             data = file.read(_TAIL_BYTES)
-    except OSError as error:
-        raise _no_run_folder(path, f"a log that cannot be read ({error.strerror})") from None
+    except OSError:
+        return ""
     text = data.decode("utf-8", "replace")
     return text.partition("\n")[2] if size > _TAIL_BYTES else text

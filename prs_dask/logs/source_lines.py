@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 from prs_dask.attempts.records import AttemptError
@@ -50,7 +51,7 @@ def _in_traceback(traceback: str, name: str, line: int) -> str:
     lines = traceback.split("\n")
     pattern = re.compile(rf'\s*File "(?:.*/)?{re.escape(name)}", line {line}(?:, in .*)?')
     found = ""
-    for head, code in zip(lines, lines[1:], strict=False):
+    for head, code in pairwise(lines):
         if pattern.fullmatch(head) and code.strip() and not code.lstrip().startswith('File "'):
             found = code.strip() if _indentation(code) > _indentation(head) else ""
     return found

@@ -258,6 +258,7 @@ class LogTree:
             self.files.set_aside(places.ERRORS)
         else:
             self.errors = before.next_part(self._source_line)
+            self._errors_changed = bool(before.total)
 
     def _line(self, name: str, text: str, now: float) -> None:
         body = plain(self._redact(text)).strip("\n").replace("\n", "\n    ")

@@ -18,14 +18,15 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prs_dask.errors import Fault, OutputError, SettingsError
 from prs_dask.logs import places
+from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.resume_hint import resume_hint
 from prs_dask.logs.run_folder import RUNS_FOLDER, RunFolder
@@ -34,6 +35,8 @@ from prs_dask.output.journal import Failure, JournalState, iter_failures, read_j
 from prs_dask.output.journal_lock import holder
 
 __all__ = ["KILLED", "RUNNING", "RunReading", "read_run"]
+
+T = TypeVar("T")
 
 RUNNING = "Running"
 KILLED = "Killed"
@@ -65,6 +68,8 @@ class RunReading:
         Is ``summary.mini_batches`` all there are? Otherwise the listing goes on, or broke off.
     last_sign
         When something was last written into it, in seconds since the epoch.
+    errors
+        The distinct errors of the user's code, of all its parts.
     gaps
         What could not be read, a sentence each.
     """
@@ -78,6 +83,7 @@ class RunReading:
     summary: StepSummary
     listed_all: bool
     last_sign: float
+    errors: ErrorGroups
     gaps: tuple[str, ...] = ()
 
     @property
@@ -112,6 +118,22 @@ class RunReading:
             return None
         path = Path(folder, settings["append_row_file_name"])
         return next((one for one in (path, path.with_name(f"{path.name}.partial")) if one.is_file()), None)
+
+    @property
+    def short_results(self) -> int:
+        """Items that count as failed without an error: ``run()`` returned fewer results than it was given items."""
+        return self.journal.counts.get("failed_items", 0)
+
+    def faults(self) -> list[Path]:
+        """Logs of faults of prs_dask itself."""
+        return sorted(self.folder.logs.glob(places.ENGINE_ERROR.format(component="*")))
+
+    def look_first(self) -> Path | None:
+        """The log that tells most about what went wrong; None where nothing did, as far as is known."""
+        if self.errors.worst() is not None:
+            return self.log(places.ERRORS)
+        candidates = [*self.faults(), *([] if self.state in (RUNNING, "Completed") else [self.log(places.DRIVER_LOG)])]
+        return next((path for path in candidates if path.is_file()), None)
 
     def log(self, name: str) -> Path:
         """Where a log is; ``name`` is one of `prs_dask.logs.places`."""
@@ -158,7 +180,8 @@ def read_run(path: str | os.PathLike[str], now: float | None = None) -> RunReadi
     else:
         summary, cause = _from_journal(state, record, journal, last_sign if state != RUNNING else now), ""
     known = journal.inputs is not None and journal.inputs.complete
-    return RunReading(folder, record, journal, state, driver, cause, summary, known, last_sign, tuple(gaps))
+    errors = _errors(folder, gaps)
+    return RunReading(folder, record, journal, state, driver, cause, summary, known, last_sign, errors, tuple(gaps))
 
 
 def _record(folder: RunFolder, gaps: list[str]) -> dict[str, Any]:
@@ -207,9 +230,17 @@ def _journal(folder: RunFolder, gaps: list[str]) -> JournalState:
 
 
 def _result(folder: RunFolder, gaps: list[str]) -> JobResult | None:
-    path = folder.logs / places.JOB_RESULT_JSON
+    return _parsed(folder.logs / places.JOB_RESULT_JSON, JobResult.from_json, gaps)
+
+
+def _errors(folder: RunFolder, gaps: list[str]) -> ErrorGroups:
+    return _parsed(folder.logs / places.ERRORS_JSON, ErrorGroups.from_json, gaps) or ErrorGroups()
+
+
+def _parsed(path: Path, parse: Callable[[bytes], T], gaps: list[str]) -> T | None:
+    """None where there is no such file, or where it tells nothing."""
     try:
-        return JobResult.from_json(path.read_bytes())
+        return parse(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -368,7 +368,7 @@ def test_what_had_failed_is_tried_again(failed: Killed) -> None:
     assert sorted(failed.output.read_text().split()) == [f"{number:04d}" for number in range(20)]
     logs = failed.run_folder / "logs"
     assert not (logs / "user/failed_items.jsonl").exists()
-    assert "not yet" in (logs / "user/error.1.txt").read_text()
+    assert "[4 x, 0 of them since it was resumed] ValueError" in (logs / "user/error.txt").read_text()
     assert "State: Completed" in (logs / "job_result.txt").read_text()
 
 

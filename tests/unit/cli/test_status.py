@@ -1,79 +1,137 @@
+"""What `prs-dask status` tells of a run folder, whatever its state."""
+
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from prs_dask.attempts.records import AttemptError
 from prs_dask.cli import main
-from prs_dask.output.journal import JournalWriter
 from prs_dask.output.journal_lock import JournalLock
 
+from .run_folders import NOW, begun, committed, ended, failing
 
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "run.json").write_text('{"name": "score"}')
-    return tmp_path
+ERROR = AttemptError("ValueError", "bad \x1b[2J image", "", "score.py:12 in run")
 
 
-def told(folder: Path, code: int = 0) -> str:
-    result = CliRunner().invoke(main, ["status", str(folder)])
+def told(folder: Path, *flags: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, ["status", str(folder), *flags])
     assert result.exit_code == code, result.output
     return result.stdout if code == 0 else result.stderr
 
 
-def test_an_ended_step_run_shows_its_result(run_folder: Path) -> None:
-    (run_folder / "logs" / "job_result.txt").write_text("Failed\ncause: \x1b[2Jred\n")
-    text = told(run_folder)
-    assert "step run: score" in text
-    assert text.endswith("Failed\ncause: \\x1b[2Jred\n")
+def content(folder: Path) -> Any:
+    return json.loads(told(folder, "--json"))
 
 
-def test_a_step_run_under_way_shows_its_last_lines_of_progress(run_folder: Path) -> None:
-    (run_folder / "logs" / "job_progress_overview.2026010100.txt").write_text("older\n")
-    newest = run_folder / "logs" / "job_progress_overview.2026010223.txt"
-    newest.write_text("".join(f"line {number}\n" for number in range(100_000)))
-    text = told(run_folder)
-    assert "state:    its driver was killed" in text
-    assert text.splitlines()[-5:] == [f"line {number}" for number in range(99_995, 100_000)]
+def test_one_that_failed_shows_cause_error_and_how_to_go_on(tmp_path: Path) -> None:
+    tree = begun(tmp_path)
+    committed(tmp_path)
+    failing(tree, ERROR, ERROR, ERROR._replace(type="KeyError"))
+    ended(tmp_path, tree, cause="12 failed items are too many\nmost frequent error ...")
+    assert told(tmp_path).splitlines() == [
+        "step run: score",
+        f"folder:   {tmp_path}",
+        "state:    Failed: 12 failed items are too many",
+        "finished: 7 of 20 mini-batches succeeded, 1 failed, 12 not run",
+        "items:    68 succeeded, 12 failed",
+        "rows:     68",
+        "time:     2.5 s, 5.3/s mini-batches on average",
+        "errors:   3 errors, 2 distinct; the first to look at:",
+        "          [2 x] ValueError at score.py:12 in run",
+        "            bad \\x1b[2J image",
+        "            for example: shutdown()",
+        f"            traceback: {tmp_path}/logs/user/error/0/process003.txt",
+        f"          all of them: prs-dask errors {tmp_path}",
+        f"resume:   prs-dask resume {tmp_path}",
+    ]
 
 
-def test_who_drives_it_is_told_and_an_older_result_is_not(run_folder: Path) -> None:
-    (run_folder / "logs" / "job_result.txt").write_text("Failed\n")
-    lock = JournalLock.take(run_folder)
+def test_one_under_way_tells_who_drives_it_and_how_far_it_is(tmp_path: Path) -> None:
+    tree = begun(tmp_path)
+    committed(tmp_path)
+    ended(tmp_path, tree)  # its first part
+    (tmp_path / "logs" / "job_progress_overview.2027010100.txt").write_text(
+        "".join(f"line {number}\n" for number in range(100_000))
+    )
+    lock = JournalLock.take(tmp_path)
     lock.sign()
-    text = told(run_folder)
-    assert f"state:    running; process {os.getpid()} on " in text
-    assert "Failed" not in text
+    lines = told(tmp_path).splitlines()
+    assert content(tmp_path)["progress"] == "line 99999"
     lock.release()
-    assert "Failed" in told(run_folder)
+    assert lines[2].startswith(f"state:    running; process {os.getpid()} on ")
+    assert "finished: 7 of 20 mini-batches succeeded, 0 failed" in lines
+    assert lines[-6:] == ["", *(f"line {number}" for number in range(99_995, 100_000))]
+    assert not any(line.startswith("resume:") for line in lines)
 
 
-def test_one_that_was_killed_tells_what_is_finished_and_how_to_go_on(run_folder: Path) -> None:
-    (run_folder / "run.json").write_text(f'{{"name": "score", "run_folder": "{run_folder}"}}')
-    journal = JournalWriter.create(run_folder / "journal.jsonl", run="r", created="now", fingerprint={}, plan={})
-    journal.commit(output=9, finished="0-1233", counts={"rows": 5000})
-    journal.close()
-    text = told(run_folder)
-    assert "finished: 1,234 mini-batches succeeded, 0 failed, 5,000 rows" in text
-    assert f"resume:   prs-dask resume {run_folder}" in text
+def test_one_that_was_killed_tells_when_it_was_last_heard_of(tmp_path: Path) -> None:
+    begun(tmp_path)
+    committed(tmp_path)
+    text = told(tmp_path)
+    assert "state:    killed: its driver is gone without a word of how it ended; last sign of it " in text
+    assert f"resume:   prs-dask resume {tmp_path}" in text
+    assert text.endswith("no progress yet\n")
 
 
-def test_a_step_run_that_has_just_begun_has_no_progress(run_folder: Path) -> None:
-    assert "no progress yet" in told(run_folder)
+def test_one_that_has_completed_has_nothing_to_look_at(tmp_path: Path) -> None:
+    tree = begun(tmp_path)
+    ended(tmp_path, tree, "Completed")
+    text = told(tmp_path)
+    assert "state:    Completed\n" in text
+    assert not any(word in text for word in ("look at", "resume:", "errors:"))
+
+
+def test_without_an_error_of_the_script_the_log_to_open_is_named(tmp_path: Path) -> None:
+    tree = begun(tmp_path)
+    tree.driver("starting workers", NOW)
+    ended(tmp_path, tree, cause="no worker")
+    assert f"look at:  {tmp_path}/logs/driver_log.txt" in told(tmp_path)
+    tree.engine_error("driver", "Traceback", NOW)
+    assert f"look at:  {tmp_path}/logs/sys/error/driver.txt" in told(tmp_path)
+
+
+def test_programs_get_all_of_it_as_json(tmp_path: Path) -> None:
+    tree = begun(tmp_path)
+    committed(tmp_path)
+    failing(tree, ERROR)
+    ended(tmp_path, tree, cause="why")
+    found = content(tmp_path)
+    assert (found["state"], found["cause"], found["driver"], found["listed_all"]) == ("Failed", "why", "", True)
+    assert (found["summary"]["mini_batches"], found["summary"]["failed_items"]) == (20, 12)
+    assert (found["begun"], round(found["rate"], 2), found["resumed"]) == (NOW, 5.33, 0)
+    assert found["resume"] == f"prs-dask resume {tmp_path}"
+    assert found["look_first"] == str(tmp_path / "logs/user/error.txt")
+    (group,) = found["errors"]["most_frequent"]
+    assert (group["type"], group["message"], group["log"]) == (
+        "ValueError",
+        "bad \x1b[2J image",
+        str(tmp_path / "logs/user/error/0/process003.txt"),
+    )
+
+
+def test_what_could_not_be_read_is_told(tmp_path: Path) -> None:
+    ended(tmp_path, begun(tmp_path))
+    (tmp_path / "logs/job_result.json").write_text("{")
+    result = CliRunner().invoke(main, ["status", str(tmp_path)])
+    assert (result.exit_code, "state:    Failed" in result.stdout) == (0, True)
+    assert f"not read: {tmp_path}/logs/job_result.json" in result.stderr
 
 
 def test_a_folder_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    assert "no such folder; allowed: the run folder of a step run" in told(tmp_path / "absent", 2)
+    assert "no such folder; allowed: the run folder of a step run" in told(tmp_path / "absent", code=2)
 
 
 def test_a_foreign_folder_is_told(tmp_path: Path) -> None:
-    assert "found a folder without run.json" in told(tmp_path, 2)
+    assert "found a folder without run.json" in told(tmp_path, code=2)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\xff", "[1]", "3"])
-def test_a_broken_run_json_is_told(content: str, run_folder: Path) -> None:
-    (run_folder / "run.json").write_text(content, encoding="latin-1")
-    assert "found a run.json that" in told(run_folder, 2)
+def test_a_broken_run_json_is_told(content: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(content, encoding="latin-1")
+    assert "found a run.json that" in told(tmp_path, code=2)

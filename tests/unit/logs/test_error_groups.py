@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prs_dask.attempts.records import AttemptError
 from prs_dask.logs.error_groups import ErrorGroups
 
-TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20) | st.just("one \udc80 alone")
 
 
 def error(type: str = "ValueError", message: str = "bad", where: str = "script.py:12 in run") -> AttemptError:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.summary import StepSummary
 
-TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20) | st.just("one \udc80 alone")
 RESULT = JobResult(StepSummary("Failed", 20, 7, 1, 80, 68, 12, 12, 68, 1.5, 2.5), "why")
 
 

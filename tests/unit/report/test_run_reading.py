@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from prs_dask.attempts.records import AttemptError
 from prs_dask.errors import SettingsError
 from prs_dask.logs.run_folder import RunFolder
 from prs_dask.logs.summary import StepSummary
@@ -111,6 +112,17 @@ def test_the_end_of_which_the_disk_left_no_line_in_the_journal_is_known(run: Run
     assert read_run(run.path).state == "Failed"
 
 
+def test_errors_are_read_and_a_torn_file_of_them_is_a_gap(run: RunFolder) -> None:
+    assert read_run(run.path).errors.total == 0
+    tree = LogTree(run.logs)
+    tree.add_process_error(0, 0, AttemptError("ValueError", "bad"), CREATED, "shutdown()")
+    tree.tick(CREATED)
+    assert [group.message for group in read_run(run.path).errors.most_frequent()] == ["bad"]
+    (run.logs / "user/error.json").write_text("{")
+    reading = read_run(run.path)
+    assert (reading.errors.total, len(reading.gaps)) == (0, 1)
+
+
 def test_one_that_was_killed_before_its_journal_is_read(run: RunFolder) -> None:
     run.journal.unlink()
     reading = read_run(run.path)
@@ -158,13 +170,10 @@ def refusal(path: Path) -> str:
 
 
 def test_what_is_no_run_folder_is_told_with_the_one_that_may_be_meant(run: RunFolder, tmp_path: Path) -> None:
-    assert refusal(tmp_path / "absent").endswith(
-        f"no such folder; allowed: the run folder of a step run; try: {tmp_path}"
-    )
-    assert f"found a folder without run.json; allowed: the run folder of a step run; try: {tmp_path}" in refusal(
-        run.logs
-    )
-    assert f"found a file; allowed: the run folder of a step run; try: {tmp_path}" in refusal(run.run_json)
+    advice = f"; allowed: the run folder of a step run; try: {tmp_path}"
+    assert refusal(tmp_path / "absent").endswith(f"found no such folder{advice}")
+    assert refusal(run.logs).endswith(f"found a folder without run.json{advice}")
+    assert refusal(run.run_json).endswith(f"found a file{advice}")
     assert refusal(tmp_path.parent).endswith(f"try: {tmp_path}")
 
 
