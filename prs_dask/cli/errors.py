@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,7 @@ def _lines(reading: RunReading, most: int | None) -> list[str]:
     from prs_dask.quantities import format_count
 
     found = reading.errors
+    folder = shlex.quote(str(reading.folder.path))
     so_far = "" if reading.has_ended else " so far"
     told = f"{counted(found)}{so_far}, most frequent first" if found.total else f"no errors of the entry script{so_far}"
     lines = [f"{reading.name}, {reading.state}: {told}"]
@@ -62,8 +64,10 @@ def _lines(reading: RunReading, most: int | None) -> list[str]:
     shown = found.most_frequent(most)
     for group in shown:
         lines += ["", *group_lines(group, str(reading.folder.logs), resumed=found.resumed)]
+        if group.mini_batch:
+            lines.append(f"    alone, under a debugger: prs-dask debug {folder} {shlex.quote(group.mini_batch)}")
     if more := len(found) - len(shown):
-        lines += ["", f"{format_count(more)} more: prs-dask errors --all {reading.folder.path}"]
+        lines += ["", f"{format_count(more)} more: prs-dask errors --all {folder}"]
     if found.others:
         lines += ["", f"{format_count(found.others)} errors were too rare and too many to be kept apart"]
     if reading.short_results:

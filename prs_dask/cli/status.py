@@ -6,6 +6,7 @@ The step run may be under way in another process, may have ended, or may have be
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -81,7 +82,7 @@ def _facts(reading: RunReading, now: float) -> list[tuple[str, str]]:
     worst = errors.worst() or next(iter(errors.most_frequent(1)), None)
     if worst is not None:
         lines = group_lines(worst, str(reading.folder.logs), resumed=errors.resumed, lines_of_message=5, indent="  ")
-        more = [f"all of them: prs-dask errors {reading.folder.path}"] if len(errors) > 1 else []
+        more = [f"all of them: prs-dask errors {shlex.quote(str(reading.folder.path))}"] if len(errors) > 1 else []
         facts.append(("errors", "\n".join([f"{counted(errors)}; the first to look at:", *lines, *more])))
     elif (log := reading.look_first()) is not None:
         facts.append(("look at", str(log)))
