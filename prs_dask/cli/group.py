@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from prs_dask import __version__
+from prs_dask.cli.debug import debug
 from prs_dask.cli.demo import demo
 from prs_dask.cli.errors import errors
 from prs_dask.cli.plan import plan
@@ -55,5 +56,5 @@ def main() -> None:
     """
 
 
-for _command in (run, plan, resume, status, errors, demo):
+for _command in (run, plan, resume, status, errors, debug, demo):
     main.add_command(_command)

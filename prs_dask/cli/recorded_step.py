@@ -20,7 +20,7 @@ from prs_dask.errors import Fault, SettingsError
 from prs_dask.redaction import is_salted_hash, salted_hash
 
 if TYPE_CHECKING:
-    from prs_dask.pipeline.resume import Earlier
+    from prs_dask.pipeline.recorded_run import RecordedRun
     from prs_dask.pipeline.step import ParallelRunStep
 
 __all__ = ["recorded_step"]
@@ -30,15 +30,17 @@ _NOT_OPTIONS = ("format", "path", "path_on_compute", "database", "table", "chang
 
 
 @contextmanager
-def recorded_step(earlier: Earlier, flags: Mapping[str, Any]) -> Iterator[ParallelRunStep]:
-    """The step, to be submitted within the context: a source that is gone is there for so long.
+def recorded_step(run: RecordedRun, flags: Mapping[str, Any], *, as_sent: bool = False) -> Iterator[ParallelRunStep]:
+    """The step, to be used within the context: a source that is gone is there for so long.
 
     Parameters
     ----------
-    earlier
+    run
         As it was read.
     flags
         The command's parameters.
+    as_sent
+        The source is the one that was sent, also where what lies there now has changed.
 
     Raises
     ------
@@ -49,17 +51,19 @@ def recorded_step(earlier: Earlier, flags: Mapping[str, Any]) -> Iterator[Parall
     from prs_dask.logs.resume_hint import only_in_python
     from prs_dask.pipeline.step import ParallelRunStep
 
-    record = earlier.record
+    record = run.record
     if found := only_in_python(record):
         allowed = "a step that files describe; the program that made this one can go on with it"
-        example = f"step.submit(resume={str(earlier.folder.path)!r})"
+        example = f"step.submit(resume={str(run.folder.path)!r})"
         raise SettingsError([Fault("run_folder", "; ".join(found), allowed, example)])
     faults: list[Fault] = []
     with TemporaryDirectory(prefix="prs-source-") as folder:
         settings = {**record["settings"], **settings_from_flags(flags)}
-        settings["environment_variables"] = _variables(record, settings, earlier.salt, faults)
+        settings["environment_variables"] = _variables(record, settings, run.salt, faults)
         _check_target(settings, faults)
-        _bring_source(settings, record, earlier.folder.source_zip, Path(folder))
+        archive = run.folder.source_zip
+        if archive.is_file() and (_is_changed(settings, archive) if as_sent else not _script(settings).exists()):
+            _bring_source(settings, record, archive, Path(folder))
         options = options_from_flags(flags["input_options"], flags["storage_options"])
         inputs = [_dataset(one, f"inputs[{number}]", options, faults) for number, one in enumerate(record["inputs"])]
         side_inputs = [_side_input(one, options, faults) for one in record.get("side_inputs", ())]
@@ -99,11 +103,27 @@ def _check_target(settings: Mapping[str, Any], faults: list[Fault]) -> None:
         faults.append(Fault("--compute-target", found, allowed, "--compute-target tcp://host:8786"))
 
 
+def _script(settings: Mapping[str, Any]) -> Path:
+    """Where the entry script lay."""
+    return Path(settings.get("source_directory") or "", settings["entry_script"])
+
+
+def _is_changed(settings: Mapping[str, Any], archive: Path) -> bool:
+    """Is the source that lies there another one than was sent?"""
+    from zipfile import BadZipFile
+
+    from prs_dask.pipeline.source import changed_files, pack_source
+
+    folder = settings.get("source_directory")
+    try:
+        now = pack_source(_script(settings), None if folder is None else Path(folder))
+        return bool(changed_files(archive.read_bytes(), now.data))
+    except (OSError, SettingsError, BadZipFile):
+        return True
+
+
 def _bring_source(settings: dict[str, Any], record: Mapping[str, Any], archive: Path, folder: Path) -> None:
-    """Where script or source directory are gone, the source that the run folder keeps takes their place."""
-    script = Path(settings.get("source_directory") or "", settings["entry_script"])
-    if script.exists() or not archive.is_file():
-        return
+    """The source that the run folder keeps takes the place of the one that was packed."""
     from prs_dask.pipeline.source import unpack_source
 
     unpack_source(archive.read_bytes(), folder)

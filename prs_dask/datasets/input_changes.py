@@ -26,7 +26,7 @@ from prs_dask.mini_batches import FileMiniBatch, MiniBatch, PartMiniBatch, RowGr
 from prs_dask.mini_batches.json_form import KeptMiniBatch
 from prs_dask.stores import is_url
 
-__all__ = ["InputChanges", "InputComparison", "Names"]
+__all__ = ["InputChanges", "InputComparison", "Names", "changed_files"]
 
 SHOWN = 20
 """Files that a message names."""
@@ -404,6 +404,26 @@ def _is_changed(path: str, version: str, at: float, now: str) -> bool:
     # Every write moves the time of change, and nobody can set it: a time of modification may lie ahead for good. Some
     # file systems in user space keep no times of change, and tell 0.
     return (found.st_ctime or found.st_mtime) > at - TICK_SECONDS
+
+
+def changed_files(mini_batch: KeptMiniBatch, at: float) -> list[str]:
+    """Local files of one mini-batch that are not what they were when it was listed, or gone.
+
+    Parameters
+    ----------
+    at
+        When it was handed out at the earliest, in seconds since the epoch.
+    """
+    if isinstance(mini_batch, TextMiniBatch | RowGroupMiniBatch):
+        files = [(mini_batch.path, mini_batch.version)]
+    elif isinstance(mini_batch, PartMiniBatch):
+        files = [(part.path, part.version) for part in mini_batch.parts]
+    elif isinstance(mini_batch, FileMiniBatch):
+        files = list(zip(mini_batch.paths, mini_batch.versions or ("",) * len(mini_batch.paths), strict=True))
+    else:
+        files = []
+    local = dict((path, version) for path, version in files if not is_url(path))
+    return [path for path, version in local.items() if not os.path.exists(path) or _is_changed(path, version, at, path)]
 
 
 def continued(mini_batches: Iterable[MiniBatch], last: TextMiniBatch | RowGroupMiniBatch) -> Iterator[MiniBatch]:

@@ -73,10 +73,12 @@ class _StandIns:
 _FINDER = _StandIns()
 
 
-def install() -> None:
-    """Let ``import azureml_user`` and ``import azureml.core`` work in this process."""
-    if _FINDER not in sys.meta_path:
-        sys.meta_path.append(_FINDER)
+def install() -> bool:
+    """Let ``import azureml_user`` and ``import azureml.core`` work in this process; False where they did already."""
+    if _FINDER in sys.meta_path:
+        return False
+    sys.meta_path.append(_FINDER)
+    return True
 
 
 def uninstall() -> None:

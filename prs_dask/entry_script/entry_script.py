@@ -62,14 +62,15 @@ _configured: Surroundings | None = None
 _temporary: Surroundings | None = None
 
 
-def configure(place: Surroundings | None) -> None:
-    """Say where this process is; None: outside of a job again.
+def configure(place: Surroundings | None) -> Surroundings | None:
+    """Say where this process is; None: outside of a job again. Returns what was said before.
 
     Loggers that were handed out before follow.
     """
     global _configured
-    _configured = place
+    before, _configured = _configured, place
     EntryScript._logger = None
+    return before
 
 
 def surroundings() -> Surroundings:

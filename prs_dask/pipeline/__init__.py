@@ -3,6 +3,8 @@
 ``step``           ParallelRunStep: checks everything, then makes a run
 ``preparation``    a step's settings as the values that engine and workers want
 ``step_run``       StepRun: watch, wait for, cancel; finishes output and logs
+``local_run``      mini-batches in this very process, for a debugger
+``recorded_run``   what a run folder tells, without a lock
 ``short_call``     parallel_run: one call that does all of it
 ``source``         the source directory as an archive
 ``recording``      news of the engine into the logs tree

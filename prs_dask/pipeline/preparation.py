@@ -13,7 +13,7 @@ from prs_dask.datasets import Dataset
 from prs_dask.output.row_format import RowFormat, row_format
 from prs_dask.pipeline.source import SETTINGS_FILE, SourceArchive, pack_source
 
-__all__ = ["Preparation", "prepare", "run_limits"]
+__all__ = ["Preparation", "names_of", "packed_object", "prepare", "rows_of", "run_limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +56,13 @@ def prepare(
         A file that a setting names cannot be used, or an input cannot be read.
     """
     script = config.script_path
-    rows = None
-    if config.output_action == "append_row":
-        beside = script.parent / SETTINGS_FILE if script is not None else None
-        rows = row_format(config.append_row_format, beside, options.append_row_dataframe_header)
+    rows = rows_of(config, options)
     source, script_object = None, None
     if script is not None:
         folder = config.source_directory
         source = pack_source(script, Path(folder) if folder is not None else None)
     else:
-        import cloudpickle
-
-        script_object = cloudpickle.dumps(config.entry_script)
+        script_object = packed_object(config)
     for dataset in inputs if reads_inputs else ():
         dataset.check()
     return Preparation(
@@ -76,8 +71,30 @@ def prepare(
         source,
         script_object,
         tuple(dataset.reader() for dataset in inputs if reads_inputs),
-        tuple(dataset.name or str(index) for index, dataset in enumerate(inputs)),
+        names_of(inputs),
     )
+
+
+def rows_of(config: ParallelRunConfig, options: EngineOptions) -> RowFormat | None:
+    """How results become rows; None with summary_only."""
+    if config.output_action != "append_row":
+        return None
+    script = config.script_path
+    beside = script.parent / SETTINGS_FILE if script is not None else None
+    return row_format(config.append_row_format, beside, options.append_row_dataframe_header)
+
+
+def packed_object(config: ParallelRunConfig) -> bytes:
+    """The entry script that is an object, as a worker process gets it."""
+    import cloudpickle
+
+    packed: bytes = cloudpickle.dumps(config.entry_script)
+    return packed
+
+
+def names_of(inputs: Sequence[Dataset]) -> tuple[str, ...]:
+    """As ``mini_batch_context.dataset`` tells them."""
+    return tuple(dataset.name or str(index) for index, dataset in enumerate(inputs))
 
 
 def run_limits(config: ParallelRunConfig, options: EngineOptions) -> RunLimits:

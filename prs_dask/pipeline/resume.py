@@ -24,7 +24,8 @@ from prs_dask.output.journal import JournalState, read_journal
 from prs_dask.output.journal_lock import JournalLock
 from prs_dask.pipeline.differences import differences, source_fault
 from prs_dask.pipeline.earlier_inputs import EarlierInputs
-from prs_dask.pipeline.run_record import FORMAT, fingerprint
+from prs_dask.pipeline.recorded_run import RecordedRun
+from prs_dask.pipeline.run_record import fingerprint
 from prs_dask.pipeline.source import SourceArchive, changed_files
 
 if TYPE_CHECKING:
@@ -35,17 +36,15 @@ __all__ = ["Earlier"]
 
 
 @dataclass(frozen=True)
-class Earlier:
+class Earlier(RecordedRun):
     """A step run as it was left, and the lock that keeps other drivers out.
 
     Parameters
     ----------
-    folder
-        Its run folder.
+    folder, record
+        See `RecordedRun`.
     lock
         Held.
-    record
-        What ``run.json`` holds.
     journal
         What is on disk for good. Where the driver was killed before it had begun one, its ``header`` is None.
     retry_failed, accept_changes
@@ -54,9 +53,7 @@ class Earlier:
         Had every mini-batch ended, before those that had failed were opened again?
     """
 
-    folder: RunFolder
     lock: JournalLock
-    record: Mapping[str, Any]
     journal: JournalState
     retry_failed: bool = True
     accept_changes: bool = False
@@ -73,12 +70,12 @@ class Earlier:
         OutputError
             It is no run folder, another driver works on it, or it is damaged.
         """
-        folder = RunFolder.of(run_folder)
-        folder.read_record()  # no lock is left behind in a folder that is none
-        lock = JournalLock.take(folder.path)
+        RunFolder.of(run_folder).read_record()  # no lock is left behind in a folder that is none
+        lock = JournalLock.take(RunFolder.of(run_folder).path)
         try:
-            record = folder.read_record()
-            _check_record(folder, record)
+            recorded = RecordedRun.read(run_folder)
+            folder, record = recorded.folder, recorded.record
+            _check_place(folder, record)
             journal = read_journal(folder.journal) if folder.journal.exists() else JournalState()
             _check_header(folder, record, journal)
         except BaseException:
@@ -87,16 +84,11 @@ class Earlier:
         was_complete = journal.is_complete
         if retry_failed and journal.end_state != "Completed":
             journal.open_failed()
-        return cls(folder, lock, record, journal, retry_failed, accept_changes, was_complete)
+        return cls(folder, record, lock, journal, retry_failed, accept_changes, was_complete)
 
     def without_retries(self) -> Earlier:
         """The same, where what had failed stays so: the output has its name already."""
         return replace(self, journal=read_journal(self.folder.journal), retry_failed=False)
-
-    @property
-    def salt(self) -> bytes:
-        """With which the record's secrets were hashed."""
-        return bytes.fromhex(self.record["salt"])
 
     @property
     def completed(self) -> bool:
@@ -177,22 +169,8 @@ class Earlier:
         return mini_batch in self.journal.finished or mini_batch in self.journal.failed
 
 
-def _check_record(folder: RunFolder, record: Mapping[str, Any]) -> None:
-    """The record is one of ours, and its folder lies where it did."""
-    kinds = {
-        "format": int,
-        "salt": str,
-        "run_id": str,
-        "run_folder": str,
-        "output": str,
-        "settings": dict,
-        "inputs": list,
-    }
-    bad = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
-    if bad or record["format"] != FORMAT:
-        found = f"no {', '.join(bad)}" if bad else f"format {record['format']}"
-        advice = "the version of prs_dask that wrote it"
-        raise OutputError([Fault(f"{folder.run_json}", found, f"what a step run of format {FORMAT} wrote", advice)])
+def _check_place(folder: RunFolder, record: Mapping[str, Any]) -> None:
+    """The folder lies where it did."""
     known = Path(record["run_folder"])
     if not known.is_dir() or not known.samefile(folder.path):
         found = f"{folder.path}, which was {known} when the step run began"

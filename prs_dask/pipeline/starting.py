@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prs_dask.datasets import Dataset
 from prs_dask.logs.run_folder import RunFolder
 from prs_dask.mini_batches import MiniBatch
 from prs_dask.output.journal_lock import JournalLock
-from prs_dask.pipeline.outputs import OutputFileDatasetConfig, output_path
+from prs_dask.pipeline.local_arguments import local_arguments
 from prs_dask.pipeline.preparation import prepare
 from prs_dask.pipeline.resume import Earlier
 from prs_dask.pipeline.run_files import RunFiles
@@ -26,7 +25,7 @@ from prs_dask.pipeline.step_run import StepRun
 if TYPE_CHECKING:
     from prs_dask.pipeline.step import ParallelRunStep
 
-__all__ = ["local_arguments", "resumed", "started"]
+__all__ = ["resumed", "started"]
 
 
 def started(step: ParallelRunStep, run_folder: str | os.PathLike[str] | None, compute_target: Any) -> StepRun:
@@ -124,16 +123,3 @@ def _step_run(step: ParallelRunStep, path: Path | None, compute_target: Any, ear
         lock.release()
         folder.discard()
         raise
-
-
-def local_arguments(step: ParallelRunStep, output_folder: Path, places: Places) -> tuple[str, ...]:
-    """The arguments as text; datasets and outputs as their local paths."""
-    texts: list[str] = []
-    for argument in step.script_arguments:
-        if isinstance(argument, OutputFileDatasetConfig):
-            texts.append(str(output_path(argument) or output_folder))
-        elif isinstance(argument, Dataset):
-            texts.append(places.of(argument))
-        else:
-            texts.append(os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument))
-    return tuple(texts)

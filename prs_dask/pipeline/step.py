@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prs_dask.mini_batches import MiniBatch
     from prs_dask.pipeline.plan import StepPlan
     from prs_dask.pipeline.step_run import StepRun
+    from prs_dask.worker_process.in_process import LocalResult
 
 __all__ = ["ParallelRunStep"]
 
@@ -205,6 +206,50 @@ class ParallelRunStep:
         )
 
     # ---------------------------------------------------------------- a run
+
+    def run_locally(
+        self,
+        n: int = 1,
+        *,
+        mini_batch: int | str | None = None,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> list[LocalResult]:
+        """Run the first mini-batches in this very process: for a debugger, or a first look at the rows.
+
+        ``init()`` is called once, ``run()`` for each, ``shutdown()`` at the end; `EntryScript` works, and logs to
+        stderr. ``breakpoint()`` and the breakpoints of an editor stop in the script where it lies. There is no
+        cluster, no limit of time or memory, and no second attempt.
+
+        Parameters
+        ----------
+        n
+            How many.
+        mini_batch
+            Instead of the first ones: this one, by its id, or some of its items, such as ``"7[3:5]"``.
+        folder
+            Where ``output_dir``, ``log_dir`` and ``working_dir`` are; it is kept. None: a temporary folder, which is
+            removed. Nothing is written elsewhere, but for what the script itself writes there.
+
+        Returns
+        -------
+        list of LocalResult
+            One for each mini-batch, with ``result`` as ``run()`` returned it, and its ``rows`` as they would stand in
+            the output.
+
+        Raises
+        ------
+        SettingsError
+            An input cannot be read, or there is no such mini-batch.
+        BaseException
+            Whatever the script raises, as it is; a note tells the mini-batch.
+
+        Examples
+        --------
+        >>> print(step.run_locally()[0])  # doctest: +SKIP
+        """
+        from prs_dask.pipeline.local_run import run_locally
+
+        return run_locally(self, n, mini_batch, folder)
 
     def submit(
         self,

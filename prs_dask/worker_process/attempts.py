@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic, process_time, time
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from prs_dask.worker_process.phase import PhasePage
     from prs_dask.worker_process.safeguards import StackDumps
 
-__all__ = ["Attempts", "Work", "send"]
+__all__ = ["Attempts", "Work", "context_of", "send"]
 
 Work = tuple[int, int, int, MiniBatch]
 """sequence, mini-batch id, attempt, mini-batch"""
@@ -134,7 +135,8 @@ class Attempts:
             if not items and type(mini_batch) is PartMiniBatch:
                 result = []  # its files hold no row: there is nothing to run over
             elif host.takes_context:
-                result = host.run_function(data, self._context(mini_batch, mini_batch_id, attempt))
+                context = context_of(mini_batch, mini_batch_id, attempt, self._readers, self._input_names)
+                result = host.run_function(data, context)
             else:
                 result = host.run_function(data)
             if type(result) is not list:  # a list, as nearly always, is spared two calls: 13 us where caches are cold
@@ -185,15 +187,19 @@ class Attempts:
         if self._cached is not None:
             self._cached.let_go()
 
-    def _context(self, mini_batch: MiniBatch, mini_batch_id: int, attempt: int) -> MiniBatchContext:
-        number = mini_batch.input
-        name = self._input_names[number] if number < len(self._input_names) else str(number)
-        values: tuple[Any, ...] = getattr(mini_batch, "values", ())  # not every kind can have keys
-        keys = dict(zip(self._readers[number].keys, values, strict=True)) if values else {}
-        if isinstance(mini_batch, BisectedMiniBatch):
-            whole, start, stop, _ = mini_batch.part
-            return MiniBatchContext(f"{whole}_{start}-{stop}", name, keys, attempt, (start, stop))
-        return MiniBatchContext(str(mini_batch_id), name, keys, attempt)
+
+def context_of(
+    mini_batch: MiniBatch, mini_batch_id: int, attempt: int, readers: Sequence[Any], input_names: Sequence[str]
+) -> MiniBatchContext:
+    """What a ``run()`` that takes two arguments is told."""
+    number = mini_batch.input
+    name = input_names[number] if number < len(input_names) else str(number)
+    values: tuple[Any, ...] = getattr(mini_batch, "values", ())  # not every kind can have keys
+    keys = dict(zip(readers[number].keys, values, strict=True)) if values else {}
+    if isinstance(mini_batch, BisectedMiniBatch):
+        whole, start, stop, _ = mini_batch.part
+        return MiniBatchContext(f"{whole}_{start}-{stop}", name, keys, attempt, (start, stop))
+    return MiniBatchContext(str(mini_batch_id), name, keys, attempt)
 
 
 def _leave_forked_child(how: BaseException | int) -> None:

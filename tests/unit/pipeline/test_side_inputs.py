@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SettingsError, TabularDataset
+from prs_dask.pipeline.local_arguments import local_arguments
 from prs_dask.pipeline.side_inputs import Places
-from prs_dask.pipeline.starting import local_arguments
 
 
 @pytest.fixture
