@@ -8,6 +8,8 @@ __all__ = ["ProgressMeter"]
 
 WINDOW_SECONDS = 30.0
 SAMPLE_SECONDS = 0.5
+LEAST_ENDED = 20
+"""Where fewer end within the window, it is longer: mini-batches of minutes have a rate, too."""
 
 
 class ProgressMeter:
@@ -21,12 +23,15 @@ class ProgressMeter:
 
     def add(self, now: float, ended: int) -> None:
         """``ended`` mini-batches in all have succeeded or failed for good by ``now`` (seconds)."""
-        if self._samples and now - self._samples[-1][0] < SAMPLE_SECONDS and len(self._samples) > 1:
-            self._samples[-1] = (self._samples[-1][0], ended)
+        samples = self._samples
+        if len(samples) > 1 and ended == samples[-1][1]:
             return
-        self._samples.append((now, ended))
-        while now - self._samples[0][0] > WINDOW_SECONDS and len(self._samples) > 2:
-            self._samples.popleft()
+        if len(samples) > 1 and now - samples[-1][0] < SAMPLE_SECONDS:
+            samples[-1] = (samples[-1][0], ended)
+            return
+        samples.append((now, ended))
+        while len(samples) > 2 and now - samples[0][0] > WINDOW_SECONDS and ended - samples[1][1] >= LEAST_ENDED:
+            samples.popleft()
 
     def rate(self, now: float) -> float:
         """Mini-batches a second, 0 before anything is known."""

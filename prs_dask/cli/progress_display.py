@@ -1,16 +1,46 @@
-"""How a step run's progress is shown: a bar on a terminal, a line every so often elsewhere."""
+"""How a step run's progress is shown: a bar on a terminal, a line every so often elsewhere, or JSON for programs."""
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Protocol, TextIO
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, TextIO
 
-from prs_dask.cli.terminal_text import printable, tell_error
+import click
+
+from prs_dask.cli.terminal_text import printable, tell, tell_error
 from prs_dask.quantities import format_count, format_rate, format_seconds
 
-__all__ = ["BarDisplay", "Display", "LineDisplay", "ProgressLike", "display_for", "progress_words"]
+__all__ = [
+    "BarDisplay",
+    "Display",
+    "JsonDisplay",
+    "LineDisplay",
+    "NoDisplay",
+    "ProgressLike",
+    "display_for",
+    "progress_flag",
+    "progress_words",
+    "tell_end",
+]
+
+KINDS = ("auto", "bar", "lines", "json", "off")
+
+progress_flag: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--progress",
+    "progress_kind",
+    type=click.Choice(KINDS),
+    default="auto",
+    show_default=True,
+    help="How progress is shown. auto: a bar on a terminal, else a line every 10 s. json: a JSON object a line on "
+    "stdout, every 10 s, at each change, and at the end.",
+)
 
 SECONDS_BETWEEN_LINES = 10.0
+LEAST_BAR, MOST_BAR = 6, 24
 
 
 class ProgressLike(Protocol):
@@ -33,6 +63,8 @@ class ProgressLike(Protocol):
     @property
     def failed_items(self) -> int: ...
     @property
+    def items(self) -> int: ...
+    @property
     def rate(self) -> float: ...
     @property
     def seconds_left(self) -> float | None: ...
@@ -45,31 +77,50 @@ class Display(Protocol):
 
     def update(self, progress: ProgressLike) -> None: ...
     def close(self) -> None: ...
+    def end(self, step_run: Any, state: str) -> None: ...
 
 
-def display_for(stream: TextIO | None = None) -> Display:
-    """A bar where the stream (default: stderr) is a terminal, else lines."""
-    return BarDisplay() if (stream or sys.stderr).isatty() else LineDisplay()
+def display_for(kind: str = "auto", stream: TextIO | None = None) -> Display:
+    """The display of a kind; ``auto`` is a bar where the stream (default: stderr) is a terminal, else lines."""
+    if kind == "auto":
+        kind = "bar" if (stream or sys.stderr).isatty() else "lines"
+    displays: Mapping[str, Callable[[], Display]] = {
+        "bar": BarDisplay,
+        "lines": LineDisplay,
+        "json": JsonDisplay,
+        "off": NoDisplay,
+    }
+    return displays[kind]()
 
 
-def progress_words(progress: ProgressLike) -> str:
-    """Counts, failures, rate and time left in one line."""
+def progress_words(progress: ProgressLike, most: int | None = None) -> str:
+    """Counts, failures, rate and time left in one line.
+
+    Parameters
+    ----------
+    most
+        Characters there is room for: where they are too many, the number of items is left out, then what runs.
+    """
     if not progress.created:
         return "no mini-batches yet"
     done = progress.succeeded + progress.failed
     known = progress.created if progress.total is None else progress.total
-    words = [
-        f"{format_count(done)} of {'at least ' if progress.total is None else ''}{format_count(known)} mini-batches"
-    ]
+    least = "at least " if progress.total is None else ""
+    words = {"done": f"{format_count(done)} of {least}{format_count(known)} mini-batches"}
+    if progress.items > done:
+        words["items"] = f"{format_count(progress.items)} items"
     if progress.failed or progress.failed_items:
-        words.append(f"{format_count(progress.failed)} failed ({format_count(progress.failed_items)} items)")
+        words["failed"] = f"{format_count(progress.failed)} failed ({format_count(progress.failed_items)} items)"
     if progress.running:
-        words.append(f"{format_count(progress.running)} running")
+        words["running"] = f"{format_count(progress.running)} running"
     if done:
-        words.append(format_rate(progress.rate))
+        words["rate"] = format_rate(progress.rate)
     if progress.seconds_left and progress.state == "Running":
-        words.append(f"about {format_seconds(progress.seconds_left)} left")
-    return ", ".join(words)
+        words["left"] = f"about {format_seconds(progress.seconds_left)} left"
+    for name in ("items", "running"):
+        if most is not None and len(", ".join(words.values())) > most:
+            words.pop(name, None)
+    return ", ".join(words.values())
 
 
 def _stage(progress: ProgressLike) -> str:
@@ -77,7 +128,45 @@ def _stage(progress: ProgressLike) -> str:
     return progress.stage if progress.state == "Running" and progress.stage else progress.state
 
 
-class LineDisplay:
+def tell_end(step_run: Any, state: str) -> None:
+    """The last lines: counts and output on stdout, the cause of a failure on stderr."""
+    summary = step_run.summary()
+    counts = [
+        f"{format_count(summary.succeeded_mini_batches)} of {format_count(summary.mini_batches)} mini-batches",
+        f"{format_count(summary.succeeded_items)} of {format_count(summary.items)} items succeeded",
+        f"{format_count(summary.rows)} rows",
+    ]
+    tell(f"{state} in {format_seconds(summary.total_seconds)}: {', '.join(counts)}")
+    output = step_run.output_file
+    if output is not None and state == "Completed":
+        tell(f"output: {output}")
+    elif output is not None and (partial := Path(f"{output}.partial")).exists():
+        tell(f"rows so far: {partial}")
+    logs = Path(step_run.run_folder) / "logs"
+    tell(f"logs:   {logs}")
+    if state == "Completed" and summary.failed_items:
+        failed = f"{format_count(summary.failed_mini_batches)} mini-batches, {format_count(summary.failed_items)} items"
+        tell_error(f"failed, as the thresholds allow: {failed}; why: {logs / 'user' / 'error.txt'}")
+    if state != "Completed":
+        if step_run.error:
+            tell_error(f"{state}: {step_run.error}")
+        tell_error(f"to go on with it: {step_run.resume_hint}")
+
+
+class NoDisplay:
+    """Shows nothing but the end."""
+
+    def update(self, progress: ProgressLike) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def end(self, step_run: Any, state: str) -> None:
+        tell_end(step_run, state)
+
+
+class LineDisplay(NoDisplay):
     """A line at each change of state or stage, and every ten seconds between."""
 
     def __init__(self) -> None:
@@ -89,22 +178,79 @@ class LineDisplay:
         if now == self._told and progress.elapsed - self._told_at < SECONDS_BETWEEN_LINES:
             return
         self._told, self._told_at = now, progress.elapsed
+        self._tell(progress)
+
+    def _tell(self, progress: ProgressLike) -> None:
         tell_error(f"[{format_seconds(progress.elapsed)}] {_stage(progress)}: {progress_words(progress)}")
 
-    def close(self) -> None:
-        pass
+
+class JsonDisplay(LineDisplay):
+    """The same as JSON, an object a line on stdout: ``"event": "progress"``, and at the end one ``"event": "end"``."""
+
+    def _tell(self, progress: ProgressLike) -> None:
+        values = {name: getattr(progress, name) for name in _FIELDS}
+        _tell_json("progress", values)
+
+    def end(self, step_run: Any, state: str) -> None:
+        summary, output = step_run.summary(), step_run.output_file
+        completed = state == "Completed"
+        values = {
+            **{name: getattr(summary, name) for name in _SUMMARY_FIELDS},
+            "state": state,
+            "cause": None if completed else step_run.error,
+            "run_folder": str(step_run.run_folder),
+            "logs": str(Path(step_run.run_folder) / "logs"),
+            "output": str(output) if completed and output is not None else None,
+            "resume": None if completed else step_run.resume_hint,
+        }
+        _tell_json("end", values)
 
 
-class BarDisplay:
+_FIELDS = (
+    "state",
+    "stage",
+    "total",
+    "created",
+    "succeeded",
+    "failed",
+    "running",
+    "items",
+    "failed_items",
+    "rate",
+    "seconds_left",
+    "elapsed",
+)
+_SUMMARY_FIELDS = (
+    "mini_batches",
+    "succeeded_mini_batches",
+    "failed_mini_batches",
+    "items",
+    "succeeded_items",
+    "failed_items",
+    "attempts",
+    "rows",
+    "seconds",
+    "total_seconds",
+)
+
+
+def _tell_json(event: str, values: Mapping[str, Any]) -> None:
+    """ASCII: what a terminal or a reader could obey is an escape."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    click.echo(json.dumps({"time": now, "event": event, **values}))
+
+
+class BarDisplay(NoDisplay):
     """A bar on stderr, redrawn in place, by rich."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
+        self._column = BarColumn(bar_width=MOST_BAR)
         self._bar = Progress(
             TextColumn("{task.fields[stage]}", markup=False),
-            BarColumn(bar_width=24),
+            self._column,
             TextColumn("{task.fields[words]}", markup=False),
             console=Console(stderr=True, markup=False, highlight=False),
             auto_refresh=False,
@@ -115,12 +261,16 @@ class BarDisplay:
         self._bar.start()
 
     def update(self, progress: ProgressLike) -> None:
+        stage = printable(_stage(progress))
+        room = self._bar.console.width - len(stage) - 2
+        words = printable(progress_words(progress, room - LEAST_BAR))
+        self._column.bar_width = max(LEAST_BAR, min(MOST_BAR, room - len(words)))
         self._bar.update(
             self._task,
             total=progress.total,
             completed=progress.succeeded + progress.failed,
-            stage=printable(_stage(progress)),
-            words=printable(progress_words(progress)),
+            stage=stage,
+            words=words,
         )
         self._bar.refresh()
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from prs_dask.cli.flags import StepCommand, setting_flag
+from prs_dask.cli.progress_display import display_for, progress_flag
 from prs_dask.config import SETTINGS
 
 __all__ = ["resume"]
@@ -36,9 +37,18 @@ def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
     help="A secret of the inputs' store that was never written down: 'account_key=${env:SALES_KEY}'.",
 )
 @click.option("--input-option", "input_options", multiple=True, metavar="NAME=VALUE", help="The same for a connection.")
+@progress_flag
 @_flags
 @click.pass_context
-def resume(ctx: click.Context, /, run_folder: Path, no_retry_failed: bool, accept_changes: bool, **flags: Any) -> None:
+def resume(
+    ctx: click.Context,
+    /,
+    run_folder: Path,
+    no_retry_failed: bool,
+    accept_changes: bool,
+    progress_kind: str,
+    **flags: Any,
+) -> None:
     """Go on with the step run in RUN_FOLDER: what is finished is not run again.
 
     The step is the one that run.json tells. Settings that do not decide over rows may be given anew. Everything
@@ -51,10 +61,9 @@ def resume(ctx: click.Context, /, run_folder: Path, no_retry_failed: bool, accep
     from prs_dask.cli.interrupts import Interrupts
 
     with Interrupts() as interrupts:
-        from prs_dask.cli.progress_display import display_for
         from prs_dask.cli.recorded_step import recorded_step
         from prs_dask.cli.terminal_text import tell
-        from prs_dask.cli.watching import EXIT_CODES, tell_end, watch
+        from prs_dask.cli.watching import EXIT_CODES, watch
         from prs_dask.clusters import cool_down, warm_up
         from prs_dask.pipeline.resume import Earlier
 
@@ -71,8 +80,9 @@ def resume(ctx: click.Context, /, run_folder: Path, no_retry_failed: bool, accep
                 step_run = step.submit(
                     resume=run_folder, retry_failed=not no_retry_failed, accept_changes=accept_changes
                 )
-            state = watch(step_run, interrupts, display_for())
-            tell_end(step_run, state)
+            display = display_for(progress_kind)
+            state = watch(step_run, interrupts, display)
+            display.end(step_run, state)
         finally:
             cool_down()
     ctx.exit(EXIT_CODES[state])

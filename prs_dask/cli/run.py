@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from prs_dask.cli.flags import StepCommand, step_flags
+from prs_dask.cli.progress_display import display_for, progress_flag
 
 __all__ = ["run"]
 
@@ -14,8 +15,9 @@ __all__ = ["run"]
 @click.command(cls=StepCommand)
 @step_flags
 @click.option("--run-folder", metavar="FOLDER", help="Where journal and logs go. Default: a new one in prs_runs.")
+@progress_flag
 @click.pass_context
-def run(ctx: click.Context, /, step_file: str | None, run_folder: str | None, **flags: Any) -> None:
+def run(ctx: click.Context, /, step_file: str | None, run_folder: str | None, progress_kind: str, **flags: Any) -> None:
     """Run a step: STEP_FILE (YAML), or flags, or both; flags win.
 
     Everything after -- goes to the entry script.
@@ -29,10 +31,9 @@ def run(ctx: click.Context, /, step_file: str | None, run_folder: str | None, **
     # From here on Ctrl-C is looked at where it is safe: Python ends with a code of its own where a
     # KeyboardInterrupt rises in the middle of some imports, whoever catches it.
     with Interrupts() as interrupts:
-        from prs_dask.cli.progress_display import display_for
         from prs_dask.cli.step_description import build_step, describe
         from prs_dask.cli.terminal_text import tell_error
-        from prs_dask.cli.watching import EXIT_CODES, tell_end, watch
+        from prs_dask.cli.watching import EXIT_CODES, watch
         from prs_dask.clusters import cool_down, warm_up
 
         description = describe(step_file, flags)
@@ -45,8 +46,9 @@ def run(ctx: click.Context, /, step_file: str | None, run_folder: str | None, **
                 tell_error("canceled")
                 ctx.exit(EXIT_CODES["Canceled"])
             step_run = step.submit(run_folder=run_folder)
-            state = watch(step_run, interrupts, display_for())
-            tell_end(step_run, state)
+            display = display_for(progress_kind)
+            state = watch(step_run, interrupts, display)
+            display.end(step_run, state)
         finally:
             cool_down()
     ctx.exit(EXIT_CODES[state])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from prs_dask.cli.interrupts import Interrupts
 from prs_dask.cli.progress_display import Display, ProgressLike
-from prs_dask.cli.terminal_text import tell, tell_error
-from prs_dask.quantities import format_count, format_seconds
+from prs_dask.cli.terminal_text import tell_error
 
-__all__ = ["EXIT_CODES", "StepRunLike", "tell_end", "watch"]
+__all__ = ["EXIT_CODES", "StepRunLike", "watch"]
 
 EXIT_CODES = {"Completed": 0, "Failed": 1, "Canceled": 130}
 
@@ -80,28 +79,3 @@ def _obey(step_run: StepRunLike, count: int) -> int:
         tell_error("ending at once")
         threading.Thread(target=step_run.kill, name="kill", daemon=True).start()
     return count
-
-
-def tell_end(step_run: Any, state: str) -> None:
-    """The last lines: counts and output on stdout, the cause of a failure on stderr."""
-    summary = step_run.summary()
-    counts = [
-        f"{format_count(summary.succeeded_mini_batches)} of {format_count(summary.mini_batches)} mini-batches",
-        f"{format_count(summary.succeeded_items)} of {format_count(summary.items)} items succeeded",
-        f"{format_count(summary.rows)} rows",
-    ]
-    tell(f"{state} in {format_seconds(summary.total_seconds)}: {', '.join(counts)}")
-    output = step_run.output_file
-    if output is not None and state == "Completed":
-        tell(f"output: {output}")
-    elif output is not None and (partial := Path(f"{output}.partial")).exists():
-        tell(f"rows so far: {partial}")
-    logs = Path(step_run.run_folder) / "logs"
-    tell(f"logs:   {logs}")
-    if state == "Completed" and summary.failed_items:
-        failed = f"{format_count(summary.failed_mini_batches)} mini-batches, {format_count(summary.failed_items)} items"
-        tell_error(f"failed, as the thresholds allow: {failed}; why: {logs / 'user' / 'error.txt'}")
-    if state != "Completed":
-        if step_run.error:
-            tell_error(f"{state}: {step_run.error}")
-        tell_error(f"to go on with it: {step_run.resume_hint}")

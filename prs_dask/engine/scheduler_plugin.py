@@ -29,6 +29,7 @@ from prs_dask.attempts.judge import Accepted, Grant, Judge, LaneKey
 from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.places import Places
 from prs_dask.attempts.records import AttemptError
+from prs_dask.engine import metrics
 from prs_dask.engine.node_key import node_key
 from prs_dask.engine.patient_clock import PatientClock
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
@@ -142,12 +143,19 @@ class RunPlugin(SchedulerPlugin):
         self._room = asyncio.Event()
         self._room.set()
         _install(scheduler)[settings.run_id] = self
+        if metrics.show(settings.run_id, self._measured) and (server := getattr(scheduler, "http_server", None)):
+            self._note(f"metrics for Prometheus: port {server.port} of the scheduler, /metrics")
         self._ticker = asyncio.create_task(self._tick())
 
     async def close(self) -> None:
         self._closed = True
         self._ticker.cancel()
+        metrics.show_no_more(self._settings.run_id)
         _runs.get(self._scheduler, {}).pop(self._settings.run_id, None)
+
+    def _measured(self) -> metrics.Measured:
+        places = self._judge.places
+        return metrics.Measured(self._judge.counts(), places.lanes, len(places.nodes_in_use))
 
     async def _tick(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from prs_dask.pipeline.step import ParallelRunStep
 
 if TYPE_CHECKING:
     from prs_dask.datasets import Dataset
+    from prs_dask.pipeline.progress_news import OnProgress
     from prs_dask.pipeline.step_run import StepRun
 
 __all__ = ["parallel_run"]
@@ -27,6 +28,7 @@ def parallel_run(
     run_folder: str | os.PathLike[str] | None = None,
     compute_target: Any = None,
     show_output: bool = False,
+    on_progress: OnProgress | None = None,
     raise_on_error: bool = True,
     **settings: Any,
 ) -> StepRun:
@@ -38,10 +40,10 @@ def parallel_run(
         Path of the script, or an object with ``run`` and optional ``init`` and ``shutdown``.
     inputs, output, name, arguments
         See `ParallelRunStep`.
-    run_folder, compute_target
+    run_folder, compute_target, on_progress
         See `ParallelRunStep.submit`.
     show_output
-        Print progress while it runs.
+        Show progress while it runs, see `StepRun.wait_for_completion`.
     raise_on_error
         Raise where the step run does not complete.
     settings
@@ -65,7 +67,7 @@ def parallel_run(
         entry_script=entry_script, **{"output_action": "append_row", **SHORT_CALL_DEFAULTS, **settings}
     )
     step = ParallelRunStep(name, config, inputs, output, arguments=arguments)
-    step_run = step.submit(run_folder=run_folder, compute_target=compute_target)
+    step_run = step.submit(run_folder=run_folder, compute_target=compute_target, on_progress=on_progress)
     try:
         step_run.wait_for_completion(show_output=show_output, raise_on_error=raise_on_error)
     except KeyboardInterrupt:

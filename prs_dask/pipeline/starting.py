@@ -23,21 +23,28 @@ from prs_dask.pipeline.side_inputs import Places
 from prs_dask.pipeline.step_run import StepRun
 
 if TYPE_CHECKING:
+    from prs_dask.pipeline.progress_news import OnProgress
     from prs_dask.pipeline.step import ParallelRunStep
 
 __all__ = ["resumed", "started"]
 
 
-def started(step: ParallelRunStep, run_folder: str | os.PathLike[str] | None, compute_target: Any) -> StepRun:
+def started(
+    step: ParallelRunStep,
+    run_folder: str | os.PathLike[str] | None,
+    compute_target: Any,
+    on_progress: OnProgress | None = None,
+) -> StepRun:
     """Start a new step run; nothing is left of it where it cannot be started. See `ParallelRunStep.submit`."""
     step.check()
-    return _step_run(step, Path(run_folder) if run_folder is not None else None, compute_target, None)
+    return _step_run(step, Path(run_folder) if run_folder is not None else None, compute_target, None, on_progress)
 
 
 def resumed(
     step: ParallelRunStep,
     run_folder: str | os.PathLike[str],
     compute_target: Any,
+    on_progress: OnProgress | None = None,
     *,
     retry_failed: bool = True,
     accept_changes: bool = False,
@@ -46,15 +53,21 @@ def resumed(
     earlier = Earlier.read(run_folder, retry_failed=retry_failed, accept_changes=accept_changes)
     try:
         if earlier.completed:
-            return StepRun.of_completed(step, earlier)
+            return StepRun.of_completed(step, earlier, on_progress)
         step.check(resumes=True)
-        return _step_run(step, None, compute_target, earlier)
+        return _step_run(step, None, compute_target, earlier, on_progress)
     except BaseException:
         earlier.lock.release()
         raise
 
 
-def _step_run(step: ParallelRunStep, path: Path | None, compute_target: Any, earlier: Earlier | None) -> StepRun:
+def _step_run(
+    step: ParallelRunStep,
+    path: Path | None,
+    compute_target: Any,
+    earlier: Earlier | None,
+    on_progress: OnProgress | None,
+) -> StepRun:
     config = step.config.resolve()
     target = compute_target if compute_target is not None else config.compute_target
     if target is not None and target not in ("local", "cuda"):  # Dask is imported for the others only
@@ -115,6 +128,7 @@ def _step_run(step: ParallelRunStep, path: Path | None, compute_target: Any, ear
             mini_batches=mini_batches,
             notes=notes,
             earlier=earlier,
+            on_progress=on_progress,
         )
     except BaseException:
         places.remove()

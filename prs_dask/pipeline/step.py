@@ -18,6 +18,7 @@ from prs_dask.pipeline.side_inputs import dataset_faults, side_input_faults
 if TYPE_CHECKING:
     from prs_dask.mini_batches import MiniBatch
     from prs_dask.pipeline.plan import StepPlan
+    from prs_dask.pipeline.progress_news import OnProgress
     from prs_dask.pipeline.step_run import StepRun
     from prs_dask.worker_process.in_process import LocalResult
 
@@ -259,6 +260,7 @@ class ParallelRunStep:
         resume: str | os.PathLike[str] | StepRun | None = None,
         retry_failed: bool = True,
         accept_changes: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> StepRun:
         """Start the step run, or go on with an earlier one, and return at once.
 
@@ -275,6 +277,9 @@ class ParallelRunStep:
             With ``resume``: whether mini-batches that had failed for good are tried again.
         accept_changes
             With ``resume``: go on though the source has changed, or files were added to the inputs.
+        on_progress
+            A function that is called with `StepRun.progress` at most twice a second, and once at the end. It has a
+            thread of its own; what it raises is told once, and fails nothing.
 
         Raises
         ------
@@ -287,13 +292,18 @@ class ParallelRunStep:
         """
         from prs_dask.pipeline.starting import resumed, started
 
+        if on_progress is not None and not callable(on_progress):
+            allowed = "a function of one argument, the progress"
+            raise SettingsError([Fault("on_progress", repr(on_progress), allowed, "on_progress=print")])
         if resume is None:
-            return started(self, run_folder, compute_target)
+            return started(self, run_folder, compute_target, on_progress)
         if run_folder is not None:
             allowed = "one of the two: a step run goes on in its own folder"
             raise SettingsError([Fault("run_folder", "both run_folder and resume", allowed, "run_folder=None")])
         folder = resume if isinstance(resume, (str, os.PathLike)) else resume.run_folder
-        return resumed(self, folder, compute_target, retry_failed=retry_failed, accept_changes=accept_changes)
+        return resumed(
+            self, folder, compute_target, on_progress, retry_failed=retry_failed, accept_changes=accept_changes
+        )
 
     @property
     def placed(self) -> tuple[object, ...]:

@@ -36,10 +36,14 @@ from prs_dask.engine.submission import Submission
 from prs_dask.errors import PrsError, StepRunFailed
 from prs_dask.logs.resume_hint import resume_hint
 from prs_dask.logs.run_folder import RunFolder
-from prs_dask.logs.summary import Progress, StepSummary, format_progress
+from prs_dask.logs.summary import Progress, StepSummary
+from prs_dask.logs.text import plain
 from prs_dask.logs.tree import LogTree
 from prs_dask.output.journal import Failure, JournalState, iter_failures
 from prs_dask.pipeline.preparation import Preparation
+from prs_dask.pipeline.progress_html import ShownRun, progress_html
+from prs_dask.pipeline.progress_news import OnProgress, ProgressNews
+from prs_dask.pipeline.progress_shown import shown_progress
 from prs_dask.pipeline.recording import TreeRecorder
 from prs_dask.pipeline.run_files import RunFiles
 from prs_dask.pipeline.side_inputs import Places
@@ -55,8 +59,9 @@ if TYPE_CHECKING:
 
 __all__ = ["StepRun"]
 
-SHOW_SECONDS = 10.0
 EXIT_SECONDS = 30.0
+NEWS_SECONDS = 5.0
+"""So long the end waits for the last call of ``on_progress``."""
 
 
 class StepRun:
@@ -91,6 +96,7 @@ class StepRun:
         mini_batches: Callable[[], Iterator[MiniBatch | None]],
         notes: Sequence[str] = (),
         earlier: Earlier | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self._prepare(step, record, run_folder, output_folder)
         self._config = config
@@ -111,6 +117,7 @@ class StepRun:
         self._tree = LogTree(run_folder.logs, self._redactor)
         self._thread = threading.Thread(target=self._main, name=f"prs-{self.id}", daemon=True)
         self._thread.start()
+        self._tell_progress(on_progress)
         atexit.register(self._interpreter_ends)
 
     def _prepare(
@@ -138,9 +145,10 @@ class StepRun:
         self._cancel = ("", "")
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._news: ProgressNews | None = None
 
     @classmethod
-    def of_completed(cls, step: ParallelRunStep, earlier: Earlier) -> StepRun:
+    def of_completed(cls, step: ParallelRunStep, earlier: Earlier, on_progress: OnProgress | None = None) -> StepRun:
         """A step run that an earlier driver has completed; nothing is changed."""
         run = cls.__new__(cls)
         run._prepare(step, earlier.record, earlier.folder, Path(earlier.record["output"]))
@@ -150,7 +158,16 @@ class StepRun:
         run._result_text = f"{run.run_folder}: completed already; nothing is left to do\n"
         run._ended.set()
         earlier.lock.release()
+        run._tell_progress(on_progress)
         return run
+
+    def _tell_progress(self, on_progress: OnProgress | None) -> None:
+        if on_progress is not None:
+            self._news = ProgressNews(on_progress, self.progress, self._ended, self._complain)
+
+    def _complain(self, text: str) -> None:
+        """Something of the user's does not work that the step run can do without."""
+        print(f"prs_dask: {plain(text)}", file=sys.stderr, flush=True)
 
     # ---------------------------------------------------------------- what users ask
 
@@ -166,7 +183,8 @@ class StepRun:
         Parameters
         ----------
         show_output
-            Print a line of progress every 10 s and at each change, and the result.
+            Show how far it is: in a notebook a card that changes in place, else a line of the overview every 10 s
+            and at each change; and the result.
         timeout_seconds
             Longest wait; the step run goes on afterwards.
         raise_on_error
@@ -185,18 +203,21 @@ class StepRun:
             It has not ended yet.
         """
         until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        told, next_line = ("", ""), 0.0
-        while not self._ended.wait(0.1 if show_output else _left(until, 3600.0)):
-            if until is not None and time.monotonic() >= until:
-                raise TimeoutError(f"the step run has not ended after {timeout_seconds:g} s; it goes on")
-            if show_output:
-                progress = self.progress()
-                now = time.monotonic()
-                if (progress.state, progress.stage) != told or now >= next_line:
-                    told, next_line = (progress.state, progress.stage), now + SHOW_SECONDS
-                    print(format_progress(progress), flush=True)
-        if show_output:
-            print(self._result_text, flush=True)
+        shown = shown_progress(self._shown) if show_output else None
+        try:
+            while not self._ended.wait(0.1 if shown else _left(until, 3600.0)):
+                if shown is not None:
+                    shown.update(self.progress())
+                if until is not None and time.monotonic() >= until:
+                    raise TimeoutError(f"the step run has not ended after {timeout_seconds:g} s; it goes on")
+        except BaseException:
+            if shown is not None:
+                shown.leave()
+            raise
+        if shown is not None:
+            shown.end(self._result_text)
+        if self._news is not None:
+            self._news.join(NEWS_SECONDS)
         if raise_on_error and self._state != "Completed":
             raise StepRunFailed(self._state, self.error or "", str(self.run_folder), self.resume_hint)
         return self._state
@@ -268,6 +289,23 @@ class StepRun:
     def failed_items(self) -> Iterator[Failure]:
         """Mini-batches that failed for good and were not opened again, from the journal, in the order they did."""
         return iter_failures(self._folder.journal)
+
+    def _shown(self, note: str = "") -> ShownRun:
+        output = self.output_file if self._state == "Completed" else None
+        return ShownRun(
+            name=self.name,
+            run_folder=str(self.run_folder),
+            progress=self.progress(),
+            output="" if output is None else str(output),
+            error=self.error or "",
+            resume=self.resume_hint if self._state in ("Failed", "Canceled") else "",
+            note=note,
+        )
+
+    def _repr_html_(self) -> str:
+        now = f"{time.strftime('%H:%M:%S', time.gmtime())} UTC"
+        note = f"as of {now}; wait_for_completion(show_output=True) follows it" if self._state == "Running" else ""
+        return progress_html(self._shown(note))
 
     def __repr__(self) -> str:
         return f"StepRun(id={self.id!r}, state={self._state!r}, run_folder={str(self.run_folder)!r})"

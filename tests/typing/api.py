@@ -76,11 +76,18 @@ def step(files: FileDataset) -> ParallelRunStep:
     )
 
 
+def look_first(step: ParallelRunStep) -> None:
+    (result,) = step.run_locally()
+    assert_type((result.mini_batch, result.rows), tuple[str, str])
+    step.run_locally(mini_batch="7[3:5]", folder="looked")
+
+
 def submit(step: ParallelRunStep, client: Client, cluster: LocalCluster) -> None:
     step.submit(compute_target=client)
     step.submit(compute_target=cluster)
     step_run = step.submit(run_folder="runs/1", compute_target="local")
     assert_type(step_run, StepRun)
+    step.submit(resume=step_run, on_progress=lambda progress: print(progress.succeeded, progress.seconds_left))
     assert_type(step_run.wait_for_completion(show_output=True, timeout_seconds=60, raise_on_error=False), str)
     assert_type(step_run.get_status(), str)
     summary = step_run.summary()

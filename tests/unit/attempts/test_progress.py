@@ -45,6 +45,15 @@ def test_an_old_pace_is_forgotten():
     assert meter.rate(59.0) == pytest.approx(1.0, rel=0.05)
 
 
+def test_mini_batches_of_minutes_have_a_rate_between_their_ends_too():
+    meter = ProgressMeter()
+    for second in range(0, 3600):
+        meter.add(float(second), second // 300)
+        assert second < 300 or meter.rate(float(second)) > 0
+    assert meter.rate(3600.0) == pytest.approx(1 / 300, rel=0.1)
+    assert len(meter._samples) <= 22
+
+
 def test_looking_often_keeps_few_samples_and_the_newest_count():
     meter = metered(*[(index / 1000, index) for index in range(100_000)])
     assert len(meter._samples) <= 2 + 2 * WINDOW_SECONDS

@@ -74,6 +74,8 @@ class FakeStepRun:
             failed_items=5,
             items=200,
             rows=195,
+            attempts=41,
+            seconds=1.25,
             total_seconds=1.5,
         )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -263,3 +264,16 @@ def test_it_is_a_command_of_dask_too(stage: Any) -> None:
     assert result.exit_code == 0
     assert stage.steps[0]["arguments"] == ["--mine"]
     assert invoke("prs", "run", command=dask).exit_code == 2
+
+
+def test_programs_get_the_end_as_json_too(stage: Any, tmp_path: Path) -> None:
+    result = invoke("run", *FLAGS, "--progress", "json")
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [one["event"] for one in told] == ["progress", "end"]
+    assert (told[1]["state"], told[1]["succeeded_items"], told[1]["cause"]) == ("Completed", 195, None)
+    assert told[1]["output"].endswith("parallel_run_step.txt")
+    stage.state = "Failed"
+    end = json.loads(invoke("run", *FLAGS, "--progress", "json").stdout.splitlines()[-1])
+    assert (end["state"], end["cause"], end["output"]) == ("Failed", "division by zero in score.py:3", None)
+    assert end["resume"].startswith("prs-dask resume ")
+    assert invoke("run", *FLAGS, "--progress", "off").stdout.startswith("Failed in 1.5 s")
