@@ -74,7 +74,7 @@ def show(run: str, measure: Callable[[], Measured]) -> bool:
         return False
     with _lock:
         if not _collector.runs:
-            REGISTRY.register(_collector)  # type: ignore[arg-type]
+            REGISTRY.register(_collector)
         _collector.runs[run] = measure
     return True
 
@@ -85,4 +85,4 @@ def show_no_more(run: str) -> None:
         if _collector.runs.pop(run, None) is not None and not _collector.runs:
             from prometheus_client import REGISTRY
 
-            REGISTRY.unregister(_collector)  # type: ignore[arg-type]
+            REGISTRY.unregister(_collector)

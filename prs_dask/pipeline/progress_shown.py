@@ -48,7 +48,7 @@ def in_notebook() -> bool:
 def _display() -> Callable[..., Any]:
     from IPython.display import display
 
-    return display  # type: ignore[no-any-return]
+    return display
 
 
 class Lines:

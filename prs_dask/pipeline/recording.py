@@ -9,6 +9,7 @@ from prs_dask.attempts.records import AttemptError
 from prs_dask.logs.tree import LogTree
 from prs_dask.mini_batches import BisectedMiniBatch, FileMiniBatch, MiniBatch, Part
 from prs_dask.output.journal import Failure
+from prs_dask.pipeline.spans import Spans
 
 __all__ = ["TreeRecorder"]
 
@@ -22,11 +23,16 @@ class TreeRecorder:
         The logs.
     mini_batch
         What a mini-batch holds, by its id; None where that is not known any more.
+    spans
+        Are told of attempts too; None where there are none.
     """
 
-    def __init__(self, tree: LogTree, mini_batch: Callable[[int], MiniBatch | None]) -> None:
+    def __init__(
+        self, tree: LogTree, mini_batch: Callable[[int], MiniBatch | None], spans: Spans | None = None
+    ) -> None:
         self._tree = tree
         self._mini_batch = mini_batch
+        self._spans = spans
 
     def _detail(self, number: int, parts: Mapping[int, Part] = {}) -> str:
         mini_batch = self._named(number, parts.get(number))
@@ -42,6 +48,8 @@ class TreeRecorder:
     ) -> None:
         details = partial(self._detail, parts=parts) if parts else self._detail
         self._tree.add_attempts(node, process, records, details, errors, parts)
+        if self._spans is not None:
+            self._spans.attempts(node, process, records, errors, parts)
 
     def failures(self, failures: Sequence[Failure]) -> None:
         for failure in failures:

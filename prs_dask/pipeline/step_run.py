@@ -47,6 +47,7 @@ from prs_dask.pipeline.progress_shown import shown_progress
 from prs_dask.pipeline.recording import TreeRecorder
 from prs_dask.pipeline.run_files import RunFiles
 from prs_dask.pipeline.side_inputs import Places
+from prs_dask.pipeline.spans import spans_for
 from prs_dask.quantities import format_seconds
 from prs_dask.redaction import Redactor, without_hashes
 
@@ -115,6 +116,9 @@ class StepRun:
         secrets = [dataset.secrets for dataset in (*step.inputs, *step.placed) if isinstance(dataset, Dataset)]
         self._redactor = Redactor([vars(config), {"storage_options": secrets}])
         self._tree = LogTree(run_folder.logs, self._redactor)
+        self._spans = spans_for(
+            self.id, self.name, self._redactor.text, lambda text: self._tree.driver(text, time.time())
+        )
         self._thread = threading.Thread(target=self._main, name=f"prs-{self.id}", daemon=True)
         self._thread.start()
         self._tell_progress(on_progress)
@@ -153,6 +157,7 @@ class StepRun:
         run = cls.__new__(cls)
         run._prepare(step, earlier.record, earlier.folder, Path(earlier.record["output"]))
         run._state = "Completed"
+        run._earlier = earlier
         run._situation = Situation(counts=earlier.counts, total=earlier.counts.supplied, rows=earlier.rows)
         run._summary = run._counted()
         run._result_text = f"{run.run_folder}: completed already; nothing is left to do\n"
@@ -405,7 +410,7 @@ class StepRun:
         config, preparation, files, earlier = self._config, self._preparation, self._files, self._earlier
         journal = earlier.journal if earlier is not None else JournalState()
         submission = Submission(self._mini_batches(), files.manifest)
-        recorder = TreeRecorder(self._tree, submission.mini_batch)
+        recorder = TreeRecorder(self._tree, submission.mini_batch, self._spans)
         results = Results(
             files.committer, files.journal, files.pieces, recorder, self._situation.rows, self._redactor.text
         )
@@ -505,6 +510,8 @@ class StepRun:
             self._summary, time.time(), cause=self.error or "", output=shown, resume=resume
         )
         self._files.lock.release()
+        if self._spans is not None:
+            self._spans.end(self._summary, self.error or "")
 
     def _interpreter_ends(self) -> None:
         """The interpreter ends while the step run goes on: cancel it in order."""

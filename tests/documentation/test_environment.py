@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
-CONDA_NAMES = {"dask": "dask-core", "build": "python-build"}
+CONDA_NAMES = {"dask": "dask-core", "build": "python-build", "prometheus-client": "prometheus_client"}
 
 
 def names_in_pyproject() -> set[str]:
@@ -47,5 +47,6 @@ def test_environment_installs_the_checkout_itself():
 def test_extras_are_those_that_the_documentation_names():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras) == {
-        "all", "azure", "cuda", "demo", "docs", "fuzz", "gcs", "http", "notebook", "report", "s3", "sql", "ssh", "test",
+        "all", "azure", "cuda", "debug", "demo", "docs", "fuzz", "gcs", "http", "notebook", "otel", "prometheus",
+        "report", "s3", "sql", "ssh", "test",
     }  # fmt: skip

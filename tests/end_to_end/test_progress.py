@@ -8,9 +8,11 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import nbformat
 import pytest
+from distributed import Client
 from nbclient import NotebookClient
 
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep
@@ -121,7 +123,7 @@ def test_the_command_line_tells_programs_in_json(command: Any) -> None:
     command.items(6)
     command.script(GOOD)
     flags = ("--entry-script", "script.py", "--input", "items", "--mini-batch-size", 1, "--progress", "json")
-    code, out, err = command("run", *flags, "--process-count-per-node", 2)
+    code, out, err = command("run", *flags, "--output-action", "append_row", "--process-count-per-node", 2)
     assert code == 0, err
     told = [json.loads(line) for line in out.splitlines()]
     assert {one["event"] for one in told[:-1]} == {"progress"}
@@ -175,3 +177,35 @@ def test_an_interpreter_that_ends_behind_the_wait_has_told_the_end(command: Any)
     code, out, err = command(program, python=True)
     assert code == 0, err
     assert out.splitlines()[-1] == "Completed 4"
+
+
+def test_a_step_run_is_on_the_schedulers_page_for_prometheus_while_it_lasts(
+    make: Callable[..., ParallelRunStep], cluster: Any, tmp_path: Path, wait: Callable[..., Any]
+) -> None:
+    with Client(cluster.address, set_as_default=False) as client:
+        port = client.scheduler_info()["services"]["dashboard"]
+
+    def page() -> str:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    run = make(GOOD.replace("0.02", "0.2")).submit(run_folder=tmp_path / "run", compute_target=cluster.address)
+    shown = wait(lambda: [line for line in page().splitlines() if f'run="{run.id}"' in line], 30, "its metrics")
+    assert any(line.startswith("prs_dask_mini_batches{") for line in shown)
+    assert run.wait_for_completion(timeout_seconds=60) == "Completed"
+    after = page()
+    assert "prs_dask" not in after
+    assert "dask_scheduler_workers" in after
+    assert "metrics for Prometheus: port" in (run.log_dir / "sys" / "master_role.txt").read_text()
+
+
+def test_the_command_line_sends_spans_where_the_environment_says_so(command: Any, monkeypatch: Any) -> None:
+    command.items(4)
+    command.script(BAD.replace("3", "2"))
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    flags = ("--entry-script", "script.py", "--input", "items", "--mini-batch-size", 1, "--run-max-try", 1)
+    code, _, err = command("run", *flags, "--output-action", "append_row", "--error-threshold", -1)
+    assert code == 0, err
+    assert err.count('"name": "attempt"') == 4
+    assert err.count('"name": "step run script"') == 1
+    assert "ValueError" in err
