@@ -190,7 +190,7 @@ class _Debugpy:
 
 
 def _refuse_objects(run: RecordedRun) -> None:
-    from prs_dask.pipeline.resume_hint import only_in_python
+    from prs_dask.logs.resume_hint import only_in_python
 
     if found := only_in_python(run.record):
         allowed = "a step that files describe; the program that made this one can run its mini-batches"
