@@ -38,9 +38,11 @@ class SpoolFile:
     path
         Where it is; it may not exist yet.
     stream
-        ``"stdout"``, ``"stderr"`` or ``"log"``.
+        ``"stdout"``, ``"stderr"``, ``"log"`` or ``"metrics"``.
     node, process
         Whose it is.
+    shared
+        Many processes' lines go to one file of the logs: pieces end where lines do.
 
     Attributes
     ----------
@@ -53,6 +55,7 @@ class SpoolFile:
     node: int
     process: int
     offset: int = 0
+    shared: bool = False
 
     def next_piece(self, number: int = 0, until: int | None = None) -> dict[str, Any] | None:
         """What is new since the last piece, at most 1 MiB; None where nothing is.
@@ -72,6 +75,8 @@ class SpoolFile:
                     data, self.offset = _without_middle(file.fileno(), begin, size)
                 else:
                     data = os.pread(file.fileno(), min(PIECE_BYTES, (until or size) - begin), begin)
+                    if self.shared:
+                        data = data[: data.rfind(b"\n") + 1] or (data[PIECE_BYTES - 1 :] and data)
                     self.offset = begin + len(data)
         except FileNotFoundError:
             return None

@@ -31,6 +31,7 @@ def spool_files(folder: Path, name: str, node: int, process: int) -> list[SpoolF
         SpoolFile(own / "stdout.txt", "stdout", node, process),
         SpoolFile(own / "stderr.txt", "stderr", node, process),
         SpoolFile(own / "logs" / f"{name}.log.txt", "log", node, process),
+        SpoolFile(own / "logs" / "metrics.jsonl", "metrics", node, process, shared=True),
     ]
 
 

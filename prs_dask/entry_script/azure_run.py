@@ -6,6 +6,7 @@ One JSON object a line: ``{"name", "kind", "value", "description", "time", "proc
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable
@@ -50,7 +51,7 @@ class Run:
 
     def log(self, name: str, value: Any, description: str = "", step: int | None = None) -> None:
         """Keep one value of a metric."""
-        _write(name, "value", value, description)
+        _write(name, "value", value, description, step)
 
     def log_list(self, name: str, value: Iterable[Any], description: str = "") -> None:
         """Keep several values of a metric."""
@@ -73,25 +74,37 @@ class Run:
         )
 
 
-def _write(name: str, kind: str, value: Any, description: str) -> None:
+def _write(name: str, kind: str, value: Any, description: str, step: int | None = None) -> None:
     import json
 
     place = surroundings()
     if not place.metrics_file:
         return
-    line = json.dumps(
-        {
-            "name": name,
-            "kind": kind,
-            "value": value,
-            "description": description,
-            "time": time.time(),
-            "process": place.agent_name,
-        },
-        default=_plain,
-    )
+    entry = {
+        "name": name,
+        "kind": kind,
+        "value": value,
+        "description": description,
+        **({} if step is None else {"step": step}),
+        "time": time.time(),
+        "node": place.node_id,
+        "process": place.agent_name,
+    }
+    try:
+        line = json.dumps(entry, default=_plain, allow_nan=False)
+    except ValueError:  # JSON has no NaN and no infinity
+        line = json.dumps(_finite(json.loads(json.dumps(entry, default=_plain))))
     with open(place.metrics_file, "a", encoding="utf-8") as file:
         file.write(line + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinite numbers as text, wherever they stand."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

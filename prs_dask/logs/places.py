@@ -67,5 +67,6 @@ STREAMS = {
     "stdout": "user/stdout/{node}/{process}.stdout.txt",
     "stderr": "user/stderr/{node}/{process}.stderr.txt",
     "log": "user/entry_script_log/{node}/{process}.log.txt",
+    "metrics": METRICS,
 }
 """What worker processes append to, by the kind of the pieces in which it comes."""

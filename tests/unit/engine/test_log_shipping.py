@@ -99,3 +99,16 @@ def test_exactly_the_backlog_is_no_flood(spool, monkeypatch):
     monkeypatch.setattr(log_shipping, "TAIL_BYTES", 100)
     append(spool, b"x" * 1000)
     assert drain(spool) == b"x" * 1000
+
+
+def test_pieces_of_a_file_that_many_share_end_where_lines_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(log_shipping, "PIECE_BYTES", 20)
+    spool = SpoolFile(tmp_path / "metrics.jsonl", "metrics", 0, 1, shared=True)
+    append(spool, b"one\ntwo\nthr")
+    assert drain(spool) == b"one\ntwo\n"
+    assert spool.next_piece() is None
+    append(spool, b"ee\n" + b"x" * 30 + b"\nfour\n")
+    pieces = []
+    while (piece := spool.next_piece()) is not None:
+        pieces.append(piece["data"])
+    assert pieces == [b"three\n", b"x" * 20, b"x" * 10 + b"\nfour\n"]

@@ -145,6 +145,23 @@ def test_metrics_of_an_offline_run_are_kept(names, surroundings, tmp_path, monke
     ]
 
 
+def test_metrics_that_json_has_no_numbers_for_are_texts_and_a_step_is_kept(names, surroundings, tmp_path):
+    from azureml.core import Run
+
+    surroundings(metrics_file=str(tmp_path / "metrics.jsonl"))
+    Run.get_context().log("loss", float("nan"), step=3)
+    Run.get_context().log_row("rows", x=float("-inf"), y=[1.5, float("inf")])
+
+    def never(constant):
+        raise AssertionError(constant)
+
+    first, second = (
+        json.loads(line, parse_constant=never) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    )
+    assert (first["value"], first["step"]) == ("nan", 3)
+    assert second["value"] == {"x": "-inf", "y": [1.5, "inf"]}
+
+
 def test_a_run_outside_of_a_job_has_an_id_and_keeps_nothing(names, monkeypatch):
     from azureml.core import Run
 
