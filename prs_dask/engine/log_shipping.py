@@ -75,8 +75,8 @@ class SpoolFile:
                     data, self.offset = _without_middle(file.fileno(), begin, size)
                 else:
                     data = os.pread(file.fileno(), min(PIECE_BYTES, (until or size) - begin), begin)
-                    if self.shared:
-                        data = data[: data.rfind(b"\n") + 1] or (data[PIECE_BYTES - 1 :] and data)
+                    if self.shared and (b"\n" in data or len(data) < PIECE_BYTES):  # else a line is longer than a piece
+                        data = data[: data.rfind(b"\n") + 1]
                     self.offset = begin + len(data)
         except FileNotFoundError:
             return None
