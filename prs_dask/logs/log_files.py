@@ -77,6 +77,25 @@ class LogFiles:
         except OSError as error:
             self._failed(name, error)
 
+    def cut_torn_line(self, name: str) -> None:
+        """Cut off what a driver that was killed had written of a last line: what is added next is a line of its own."""
+        try:
+            with (self.folder / name).open("r+b") as file:
+                end = file.seek(0, os.SEEK_END)
+                while end:
+                    start = max(0, end - 65536)
+                    file.seek(start)
+                    newline = file.read(end - start).rfind(b"\n")
+                    if newline >= 0:
+                        end = start + newline + 1
+                        break
+                    end = start
+                file.truncate(end)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._failed(name, error)
+
     def remove(self, name: str) -> None:
         """Remove a file that is not true any more; none there is no error."""
         try:

@@ -174,6 +174,8 @@ class LogTree:
         self._go_on_with_errors()
         self.files.remove(places.JOB_RESULT)
         self.files.remove(places.JOB_RESULT_JSON)
+        for name in (places.ATTEMPTS, places.FAILED_ITEMS, places.METRICS):
+            self.files.cut_torn_line(name)
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
 

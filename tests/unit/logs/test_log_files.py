@@ -6,6 +6,8 @@ import os
 import resource
 from pathlib import Path
 
+import pytest
+
 from prs_dask.logs.log_files import LogFiles
 
 
@@ -67,3 +69,25 @@ def test_a_rewritten_file_is_replaced_whole(tmp_path: Path) -> None:
     files.rewrite("a/e.txt", b"2")
     assert (tmp_path / "a/e.txt").read_bytes() == b"2"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["e.txt"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"", b""),
+        (b"torn", b""),
+        (b"one\n", b"one\n"),
+        (b"one\ntw", b"one\n"),
+        (b"one\n" + b"x" * 200_000, b"one\n"),
+        (b"y" * 70_000 + b"\n" + b"x" * 65_536, b"y" * 70_000 + b"\n"),
+    ],
+    ids=["empty", "one torn line", "whole", "torn", "long", "to the byte"],
+)
+def test_a_last_line_without_its_end_is_cut_off(tmp_path: Path, before: bytes, after: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(before)
+    files = LogFiles(tmp_path)
+    files.cut_torn_line("a.csv")
+    files.cut_torn_line("none.csv")
+    assert (tmp_path / "a.csv").read_bytes() == after
+    assert not files.failures
+    assert not (tmp_path / "none.csv").exists()

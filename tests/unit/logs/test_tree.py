@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack
+from prs_dask.logs import places
+from prs_dask.logs.attempt_table import HEADER
 from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.summary import Progress, StepSummary
 from prs_dask.logs.tree import LogTree
@@ -134,6 +136,20 @@ def test_a_further_part_of_a_step_run_counts_on(tmp_path: Path) -> None:
     further.tick(NOW + 3)
     assert "[2 x, 1 of them since it was resumed] ValueError" in text(further, "user/error.txt")
     assert ErrorGroups.from_json(text(further, "user/error.json")).text() == text(further, "user/error.txt")
+
+
+def test_a_line_that_a_killed_driver_left_torn_is_not_glued_to_the_next(tmp_path: Path) -> None:
+    table, items = (tmp_path / "logs" / name for name in (places.ATTEMPTS, places.FAILED_ITEMS))
+    for path in (table, items):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    table.write_bytes(HEADER + b"0,1,0/process000,2026-01-")
+    items.write_text('{"item": "a"}\n{"item"')
+    tree = LogTree(tmp_path / "logs")
+    tree.resumed("resumed", NOW, failed_again=False)
+    tree.add_attempts(0, 1, pack([attempt(7, 1)]))
+    tree.add_failed_items(7, ["b"], 1, "exception", "no")
+    assert [row["Mini-batch Id"] for row in csv.DictReader(text(tree, places.ATTEMPTS).splitlines())] == ["7"]
+    assert [json.loads(line)["item"] for line in text(tree, places.FAILED_ITEMS).splitlines()] == ["a", "b"]
 
 
 def test_where_earlier_errors_cannot_be_read_their_text_is_kept(tmp_path: Path) -> None:
