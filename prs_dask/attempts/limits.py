@@ -66,10 +66,12 @@ def broken_threshold(
         How many there are in all; None while the listing goes on, when no percentage exists.
     """
     if limits.error_threshold >= 0 and failed_items > limits.error_threshold:
-        return f"{failed_items} failed items are more than error_threshold={limits.error_threshold} allows"
+        found = f"{failed_items} failed item{'s are' if failed_items != 1 else ' is'}"
+        return f"{found} more than error_threshold={limits.error_threshold} allows"
     allowed = limits.allowed_failed_count
     if allowed is not None and allowed >= 0 and failed_mini_batches > allowed:
-        return f"{failed_mini_batches} failed mini-batches are more than allowed_failed_count={allowed} allows"
+        found = f"{failed_mini_batches} failed mini-batch{'es are' if failed_mini_batches != 1 else ' is'}"
+        return f"{found} more than allowed_failed_count={allowed} allows"
     percent = limits.allowed_failed_percent
     if percent is not None and total_mini_batches and failed_mini_batches * 100 > percent * total_mini_batches:
         return (

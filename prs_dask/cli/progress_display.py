@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any, Protocol, TextIO
 import click
 
 from prs_dask.cli.terminal_text import printable, tell, tell_error
+from prs_dask.logs import places
 from prs_dask.quantities import format_count, format_rate, format_seconds
 
 __all__ = [
@@ -131,26 +133,31 @@ def _stage(progress: ProgressLike) -> str:
 def tell_end(step_run: Any, state: str) -> None:
     """The last lines: counts and output on stdout, the cause of a failure on stderr."""
     summary = step_run.summary()
-    counts = [
-        f"{format_count(summary.succeeded_mini_batches)} of {format_count(summary.mini_batches)} mini-batches",
-        f"{format_count(summary.succeeded_items)} of {format_count(summary.items)} items succeeded",
-        f"{format_count(summary.rows)} rows",
-    ]
+    counts = [f"{format_count(summary.succeeded_mini_batches)} of {format_count(summary.mini_batches)} mini-batches"]
+    if summary.items:
+        counts.append(f"{format_count(summary.succeeded_items)} of {format_count(summary.items)} items succeeded")
+    counts.append(f"{format_count(summary.rows)} row{'s' * (summary.rows != 1)}")
     tell(f"{state} in {format_seconds(summary.total_seconds)}: {', '.join(counts)}")
     output = step_run.output_file
     if output is not None and state == "Completed":
         tell(f"output: {output}")
-    elif output is not None and (partial := Path(f"{output}.partial")).exists():
+    elif output is not None and summary.rows and (partial := Path(f"{output}.partial")).exists():
         tell(f"rows so far: {partial}")
     logs = Path(step_run.run_folder) / "logs"
     tell(f"logs:   {logs}")
+    all_errors = f"prs-dask errors {shlex.quote(str(step_run.run_folder))}"
     if state == "Completed" and summary.failed_items:
         failed = f"{format_count(summary.failed_mini_batches)} mini-batches, {format_count(summary.failed_items)} items"
-        tell_error(f"failed, as the thresholds allow: {failed}; why: {logs / 'user' / 'error.txt'}")
+        tell_error(f"failed, as the thresholds allow: {failed}; why: {all_errors}")
     if state != "Completed":
         if step_run.error:
             tell_error(f"{state}: {step_run.error}")
-        tell_error(f"to go on with it: {step_run.resume_hint}")
+        mended = ""
+        if (logs / places.ERRORS).exists():
+            tell_error(f"all errors: {all_errors}")
+            if step_run.resume_hint.startswith("prs-dask "):
+                mended = "   (--accept-changes, where you have changed the script)"
+        tell_error(f"to go on with it: {step_run.resume_hint}{mended}")
 
 
 class NoDisplay:

@@ -60,6 +60,7 @@ def status(run_folder: Path, as_json: bool) -> None:
 def _facts(reading: RunReading, now: float) -> list[tuple[str, str]]:
     """What there is to tell, each under its name; over several lines where it has them."""
     from prs_dask.logs.error_groups import counted, group_lines
+    from prs_dask.logs.text import utc_text
 
     summary, errors = reading.summary, reading.errors
     not_run = summary.mini_batches - summary.succeeded_mini_batches - summary.failed_mini_batches
@@ -71,16 +72,21 @@ def _facts(reading: RunReading, now: float) -> list[tuple[str, str]]:
         ("state", _state(reading, now)),
         ("finished", f"{format_count(summary.succeeded_mini_batches)} of {total} mini-batches succeeded,"
                      f" {format_count(summary.failed_mini_batches)} failed{left}"),
-        ("items", f"{format_count(summary.succeeded_items)} succeeded, {format_count(summary.failed_items)} failed"),
+        ("items", f"{format_count(summary.succeeded_items)} succeeded, {format_count(summary.failed_items)} failed"
+                  f"{_short_results(reading)}"),
     ]  # fmt: skip
     if reading.output is not None or summary.rows:
         where = f" in {reading.output}" if reading.output is not None else ""
         facts.append(("rows", f"{format_count(summary.rows)}{where}"))
     took = f"{format_seconds(summary.total_seconds)}{'' if reading.has_ended else ' so far'}"
+    took = f"begun {utc_text(reading.begun)[:19]}Z, {took}"
     rate = _rate(reading)
     facts.append(("time", took if rate is None else f"{took}, {format_rate(rate)} mini-batches on average"))
-    worst = errors.worst() or next(iter(errors.most_frequent(1)), None)
-    if worst is not None:
+    worst = errors.worst()
+    if worst is None and errors.total:
+        told = f"{counted(errors)}, none since it was resumed: prs-dask errors {shlex.quote(str(reading.folder.path))}"
+        facts.append(("errors", told))
+    elif worst is not None:
         lines = group_lines(worst, str(reading.folder.logs), resumed=errors.resumed, lines_of_message=5, indent="  ")
         more = [f"all of them: prs-dask errors {shlex.quote(str(reading.folder.path))}"] if len(errors) > 1 else []
         facts.append(("errors", "\n".join([f"{counted(errors)}; the first to look at:", *lines, *more])))
@@ -99,6 +105,11 @@ def _state(reading: RunReading, now: float) -> str:
         return f"killed: its driver is gone without a word of how it ended; last sign of it {ago} ago"
     # The error that the cause goes on with is told below.
     return f"{reading.state}: {reading.cause.split(chr(10))[0]}" if reading.cause else reading.state
+
+
+def _short_results(reading: RunReading) -> str:
+    count = reading.short_results
+    return f" ({format_count(count)} of them without an error: run() returned too few results)" if count else ""
 
 
 def _rate(reading: RunReading) -> float | None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from prs_dask.attempts.records import AttemptError
+from prs_dask.logs.places import PROCESS_ERRORS, STREAMS
 from prs_dask.logs.text import one_line, plain, shortened
 
 __all__ = ["ErrorGroup", "ErrorGroups", "group_lines"]
@@ -23,6 +24,9 @@ FORMAT = 1
 
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _MOST_OF_A_MESSAGE = 2000
+_SILENT = ("SystemExit", "ProcessDied")
+"""Nothing of these says why, but what the process had printed may."""
+_LOG = re.compile(PROCESS_ERRORS.format(node=r"(?P<node>\d+)", process=r"(?P<process>process\d+)"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +219,13 @@ def group_lines(
     lines += [f"{indent}{line}" for line in plain(group.message).split("\n")[:lines_of_message]]
     if group.example:
         lines.append(f"{indent}for example: {one_line(group.example)}")
-    return [*lines, f"{indent}traceback: {logs}/{one_line(group.log)}"]
+    lines.append(f"{indent}traceback: {logs}/{one_line(group.log)}")
+    printed = _LOG.fullmatch(group.log) if group.type in _SILENT else None
+    return (
+        [*lines, f"{indent}what it printed: {logs}/{STREAMS['stderr'].format(**printed.groupdict())}"]
+        if printed
+        else lines
+    )
 
 
 def _title(group: ErrorGroup) -> str:

@@ -186,6 +186,17 @@ class LogTree:
             self.files.rewrite(places.ERRORS, _encoded(self.errors.text()))
             self.files.rewrite(places.ERRORS_JSON, _encoded(self.errors.to_json()))
 
+    def explanation(self, summary: StepSummary) -> str:
+        """What went wrong in the user's code, in a few lines, with the log that tells more; empty where nothing did."""
+        if digest := self.errors.digest(str(self.files.folder)):
+            return digest
+        if not summary.failed_items:
+            return ""
+        return (
+            "run() returned fewer results than it was given items, and what is missing counts as failed;"
+            f" in which mini-batches: {self.files.folder / places.ATTEMPTS}"
+        )
+
     def finish(
         self,
         summary: StepSummary,
@@ -219,6 +230,8 @@ class LogTree:
     def _open_first(self, summary: StepSummary) -> str:
         if self.errors.total:
             return str(self.files.folder / places.ERRORS)
+        if summary.failed_items:  # without an error: results are missing
+            return str(self.files.folder / places.ATTEMPTS)
         return "" if summary.state == "Completed" else str(self.files.folder / places.DRIVER_LOG)
 
     def _add_error(

@@ -497,18 +497,15 @@ class StepRun:
                 cluster.close()
             sweep_abandoned()  # what workers of this machine left that were killed
         self._places.remove()
-        digest = self._tree.errors.digest(str(self.log_dir)) if verdict.state != "Completed" else ""
         self._state = verdict.state
-        self.error = "\n".join(text for text in (verdict.cause, digest) if text) or None
-        self._summary = self.summary()
+        self._summary = summary = self.summary()
+        self.error = _told(verdict, self._tree.explanation(summary))
         shown = ""
         if output is not None:
             shown = str(output.path if output.is_finished else output.partial)
         self._tree.driver(f"{verdict.state}: {verdict.cause}" if verdict.cause else verdict.state, time.time())
         resume = self.resume_hint if verdict.state != "Completed" else ""
-        self._result_text = self._tree.finish(
-            self._summary, time.time(), cause=self.error or "", output=shown, resume=resume
-        )
+        self._result_text = self._tree.finish(summary, time.time(), cause=self.error or "", output=shown, resume=resume)
         self._files.lock.release()
         if self._spans is not None:
             self._spans.end(self._summary, self.error or "")
@@ -525,6 +522,14 @@ class StepRun:
         if not self._ended.wait(EXIT_SECONDS):
             print(f"prs_dask: step run {self.id} has not ended in {format_seconds(EXIT_SECONDS)}", file=sys.stderr)
             os._exit(1)
+
+
+def _told(verdict: Verdict, explanation: str) -> str | None:
+    """Why it has not completed: where an error is explained, its traceback is not told once more."""
+    if verdict.state == "Completed":
+        return None
+    cause = verdict.cause.partition("\n")[0] if explanation else verdict.cause
+    return "\n".join(text for text in (cause, explanation) if text) or None
 
 
 def _left(until: float | None, most: float) -> float:

@@ -132,6 +132,8 @@ class RunReading:
         """The log that tells most about what went wrong; None where nothing did, as far as is known."""
         if self.errors.worst() is not None:
             return self.log(places.ERRORS)
+        if self.short_results:
+            return self.log(places.ATTEMPTS)
         candidates = [*self.faults(), *([] if self.state in (RUNNING, "Completed") else [self.log(places.DRIVER_LOG)])]
         return next((path for path in candidates if path.is_file()), None)
 

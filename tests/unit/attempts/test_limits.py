@@ -26,6 +26,7 @@ class TestThresholds:
         limits = RunLimits(error_threshold=5)
         assert broken_threshold(limits, 5, 5, 5) is None
         assert broken_threshold(limits, 6, 0, 5) == "6 failed items are more than error_threshold=5 allows"
+        assert broken_threshold(RunLimits(), 1, 0, 5) == "1 failed item is more than error_threshold=0 allows"
 
     def test_minus_one_allows_any_number(self):
         limits = RunLimits(error_threshold=-1, allowed_failed_count=-1)

@@ -41,7 +41,7 @@ def test_one_that_failed_shows_cause_error_and_how_to_go_on(tmp_path: Path) -> N
         "finished: 7 of 20 mini-batches succeeded, 1 failed, 12 not run",
         "items:    68 succeeded, 12 failed",
         "rows:     68",
-        "time:     2.5 s, 5.3/s mini-batches on average",
+        "time:     begun 2026-01-01T00:00:00Z, 2.5 s, 5.3/s mini-batches on average",
         "errors:   3 errors, 2 distinct; the first to look at:",
         "          [2 x] ValueError at score.py:12 in run",
         "            bad \\x1b[2J image",
@@ -68,6 +68,15 @@ def test_one_under_way_tells_who_drives_it_and_how_far_it_is(tmp_path: Path) -> 
     assert "finished: 7 of 20 mini-batches succeeded, 0 failed" in lines
     assert lines[-6:] == ["", *(f"line {number}" for number in range(99_995, 100_000))]
     assert not any(line.startswith("resume:") for line in lines)
+
+
+def test_items_that_failed_without_an_error_lead_to_the_table(tmp_path: Path) -> None:
+    tree = begun(tmp_path)
+    committed(tmp_path, missing=12)
+    ended(tmp_path, tree, cause="12 are too many")
+    text = told(tmp_path)
+    assert "12 failed (12 of them without an error: run() returned too few results)" in text
+    assert f"look at:  {tmp_path}/logs/sys/job_report/processed_mini-batches.csv" in text
 
 
 def test_one_that_was_killed_tells_when_it_was_last_heard_of(tmp_path: Path) -> None:

@@ -86,6 +86,12 @@ def test_the_line_of_code_stands_before_what_was_said_and_is_looked_up_once() ->
     assert (group.mini_batch, group.first, group.last) == ("0", 0, 2)
 
 
+def test_of_a_process_that_left_without_a_word_what_it_printed_is_named() -> None:
+    groups = ErrorGroups()
+    groups.add(error("SystemExit", "sys.exit(42) was called"), "", "user/error/1/process1007.txt")
+    assert "    what it printed: logs/user/stderr/1/process1007.stderr.txt\n" in groups.text()
+
+
 def test_the_digest_tells_the_most_frequent_and_how_many_others_there_are() -> None:
     groups = ErrorGroups()
     assert groups.digest("/logs") == ""

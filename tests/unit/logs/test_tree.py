@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,15 @@ def test_the_end_tells_state_cause_counts_and_what_to_do(tree: LogTree) -> None:
     ]
     assert "State: Failed" in text(tree, "job_progress_overview.2026010100.txt")
     assert "[2 x]" in text(tree, "user/error.txt")
+
+
+def test_what_went_wrong_is_explained_also_where_nothing_was_raised(tree: LogTree) -> None:
+    assert tree.explanation(replace(SUMMARY, failed_items=0)) == ""
+    table = tree.files.folder / "sys/job_report/processed_mini-batches.csv"
+    assert tree.explanation(SUMMARY).startswith("run() returned fewer results than it was given items")
+    assert f"Open first: {table}" in tree.finish(SUMMARY, NOW)
+    tree.add_process_error(0, 0, ERROR, NOW, "shutdown()")
+    assert tree.explanation(SUMMARY).startswith("most frequent error, 1 x: ValueError")
 
 
 def test_lines_of_driver_scheduler_and_engine(tmp_path: Path) -> None:

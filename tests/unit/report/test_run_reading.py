@@ -169,12 +169,19 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
+def test_a_folder_of_run_folders_is_told_with_the_newest(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").touch()
+    os.utime(tmp_path / "one", (CREATED, CREATED))
+    assert refusal(tmp_path).endswith(f"try: {tmp_path / 'two'}")
+
+
 def test_what_is_no_run_folder_is_told_with_the_one_that_may_be_meant(run: RunFolder, tmp_path: Path) -> None:
     advice = f"; allowed: the run folder of a step run; try: {tmp_path}"
     assert refusal(tmp_path / "absent").endswith(f"found no such folder{advice}")
     assert refusal(run.logs).endswith(f"found a folder without run.json{advice}")
     assert refusal(run.run_json).endswith(f"found a file{advice}")
-    assert refusal(tmp_path.parent).endswith(f"try: {tmp_path}")
 
 
 def test_reading_changes_nothing(run: RunFolder) -> None:
