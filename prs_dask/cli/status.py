@@ -78,7 +78,7 @@ def _facts(reading: RunReading, now: float) -> list[tuple[str, str]]:
     if reading.output is not None or summary.rows:
         where = f" in {reading.output}" if reading.output is not None else ""
         facts.append(("rows", f"{format_count(summary.rows)}{where}"))
-    took = f"{format_seconds(summary.total_seconds)}{'' if reading.has_ended else ' so far'}"
+    took = f"{format_seconds(summary.total_seconds)}{' so far' if reading.state == 'Running' else ''}"
     took = f"begun {utc_text(reading.begun)[:19]}Z, {took}"
     rate = _rate(reading)
     facts.append(("time", took if rate is None else f"{took}, {format_rate(rate)} mini-batches on average"))
