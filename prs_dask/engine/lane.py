@@ -272,7 +272,7 @@ class Lane:
         """Run the mini-batches of a grant; outcomes that are left are reported by the next call."""
         if self._process is None:
             return  # it was abandoned by the very answer that brought the grant
-        self._outbox.process = self._process.number
+        self._outbox.process, self._outbox.pid = self._process.number, self._process.pid
         begun = time.monotonic()
         self._look_later(begun)
         if grant["careful"]:

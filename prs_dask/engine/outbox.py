@@ -22,6 +22,7 @@ class Outbox:
 
     token: int = 0
     process: int = -1
+    pid: int = 0
     size: int = 0
     records: list[AttemptRecord] = field(default_factory=list)
     rows: list[bytes] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Outbox:
         """The report, as it travels; the outbox is empty afterwards."""
         report: dict[str, Any] = {
             "process": self.process,
+            "pid": self.pid,
             "records": pack(self.records),
             "rows": b"".join(self.rows),
         }

@@ -25,7 +25,14 @@ class Recorder(Protocol):
     """What `Results` tells the logs; writing a log never fails the step run."""
 
     def attempts(
-        self, node: int, process: int, records: bytes, errors: Mapping[int, AttemptError], parts: Mapping[int, Part]
+        self,
+        node: int,
+        process: int,
+        records: bytes,
+        errors: Mapping[int, AttemptError],
+        parts: Mapping[int, Part],
+        ip: str = "",
+        pid: int = 0,
     ) -> None:
         """Attempts that ended in one process; ``records`` are packed, and ``parts`` tells which are of parts."""
 
@@ -140,7 +147,8 @@ class Results:
         recorder, kind = self._recorder, entry["kind"]
         if kind == "attempts":
             errors = {number: AttemptError(*fields) for number, fields in entry["errors"]}
-            recorder.attempts(entry["node"], entry["process"], entry["records"], errors, _parts(entry))
+            place = (entry.get("ip", ""), entry.get("pid", 0))
+            recorder.attempts(entry["node"], entry["process"], entry["records"], errors, _parts(entry), *place)
         elif kind == "log" and entry["stream"] == "process_error":
             error = AttemptError(*entry["error"])
             recorder.process_error(entry["node"], entry["process"], entry["time"], entry["doing"], error)

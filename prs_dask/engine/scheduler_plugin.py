@@ -21,6 +21,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
+from distributed.comm.addressing import get_address_host
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 
@@ -367,7 +368,7 @@ class RunPlugin(SchedulerPlugin):
             self._now(),
         )
         if accepted is not None:
-            self._emit(accepted, node, report["process"], token)
+            self._emit(accepted, node, report["process"], token, get_address_host(worker), report["pid"])
         self._supplied.set()
         self._news.set()  # what was given back wants another lane, and that a permit
         return accepted is not None
@@ -435,7 +436,7 @@ class RunPlugin(SchedulerPlugin):
 
     # ---------------------------------------------------------------- results
 
-    def _emit(self, accepted: Accepted, node: int, process: int, token: int) -> None:
+    def _emit(self, accepted: Accepted, node: int, process: int, token: int, ip: str = "", pid: int = 0) -> None:
         if self._judge.header is not None and not self._header_sent:
             self._header_sent = True
             self._put({"kind": "header", "data": self._judge.header}, 0)
@@ -445,6 +446,8 @@ class RunPlugin(SchedulerPlugin):
                     "kind": "attempts",
                     "node": node,
                     "process": process,
+                    "ip": ip,
+                    "pid": pid,
                     "token": token,
                     "records": accepted.records,
                     "rows": accepted.rows,

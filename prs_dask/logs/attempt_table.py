@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, unpack
 from prs_dask.logs.places import ATTEMPT_COLUMNS
-from prs_dask.logs.text import one_line, process_label, utc_text
+from prs_dask.logs.text import UtcTexts, one_line, process_label
 
 __all__ = ["FAILED", "FAILED_ATTEMPT", "HEADER", "SUCCEEDED", "Details", "format_attempts"]
 
@@ -55,13 +55,10 @@ def format_attempts(
     look_up = details.get if isinstance(details, Mapping) else details
     label = process_label(node, process)
     rows = []
-    second, second_text = -1, ""
+    when_text = UtcTexts()
     for record in unpack(records):
         number, attempt, category, _, items, results, _, started, elapsed, _, run, cpu = record
-        if int(started) != second:  # most records share theirs with the one before
-            second = int(started)
-            second_text = utc_text(second)[:-4]
-        when = f"{second_text}{int((started - second) * 1000):03d}Z"
+        when = when_text(started)
         detail = look_up(number) if look_up is not None else None
         if detail:
             detail = _field(redact(detail))

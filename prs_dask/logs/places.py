@@ -20,6 +20,8 @@ __all__ = [
     "METRICS",
     "NODE_SUMMARY",
     "OVERVIEW",
+    "PROCESS_ATTEMPTS",
+    "PROCESS_COLUMNS",
     "PROCESS_ERRORS",
     "PROCESS_SUMMARY",
     "PROGRESS",
@@ -51,6 +53,21 @@ ATTEMPT_COLUMNS = (
     "Error Category",
     "Error Message",
     "Mini-batch Detail",
+)
+PROCESS_ATTEMPTS = "sys/node/{node}/{process}.txt"
+PROCESS_COLUMNS = (
+    "Mini-batch Id",
+    "Picked Count",
+    "Ip",
+    "Pid",
+    "Start Time",
+    "Total",
+    "Succeeded",
+    "Failed",
+    "Elapsed Seconds",
+    "Process Seconds",
+    "Run Method Seconds",
+    "Status",
 )
 PROCESS_SUMMARY = "sys/job_report/process_summary.csv"
 NODE_SUMMARY = "sys/job_report/node_summary.csv"

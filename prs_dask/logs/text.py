@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-__all__ = ["NO_NODE", "one_line", "plain", "process_label", "process_name", "shortened", "utc_text"]
+__all__ = ["NO_NODE", "UtcTexts", "one_line", "plain", "process_label", "process_name", "shortened", "utc_text"]
 
 NO_NODE = -1
 """Stands for node and process where an attempt was lost together with them."""
@@ -45,6 +45,20 @@ def utc_text(seconds: float) -> str:
     """Seconds since the epoch as ``2026-01-31T08:15:00.123Z``."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+class UtcTexts:
+    """`utc_text` for many times that lie close together: most share their second with the one before."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def __call__(self, seconds: float) -> str:
+        second = int(seconds)
+        if second != self._second:
+            self._second, self._text = second, utc_text(second)[:-4]
+        return f"{self._text}{int((seconds - second) * 1000):03d}Z"
 
 
 def process_name(process: int) -> str:

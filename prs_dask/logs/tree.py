@@ -19,6 +19,7 @@ from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.overview import Overview
+from prs_dask.logs.process_table import PROCESS_HEADER, format_process_rows
 from prs_dask.logs.run_folder import RunFolder
 from prs_dask.logs.source_lines import SourceLines
 from prs_dask.logs.summary import Progress, StepSummary
@@ -68,8 +69,11 @@ class LogTree:
         details: Details = None,
         errors: Mapping[int, AttemptError] | None = None,
         names: Mapping[int, object] | None = None,
+        *,
+        ip: str = "",
+        pid: int = 0,
     ) -> None:
-        """Attempts that ended: their rows of the table, and the errors of those that failed.
+        """Attempts that ended: their rows of the tables, and the errors of those that failed.
 
         Parameters
         ----------
@@ -83,12 +87,17 @@ class LogTree:
             By mini-batch id.
         names
             What to call those whose number is no id: parts of bisected mini-batches.
+        ip, pid
+            Of the process; nothing where they are not known.
         """
         if not records:
             return
         self.files.append(
             places.ATTEMPTS, format_attempts(node, process, records, details, errors, self._redact, names), HEADER
         )
+        if NO_NODE not in (node, process):
+            own = places.PROCESS_ATTEMPTS.format(node=node, process=process_name(process))
+            self.files.append(own, format_process_rows(ip, pid, records, names), PROCESS_HEADER)
         if not errors:
             return
         look_up = details.get if isinstance(details, Mapping) else details

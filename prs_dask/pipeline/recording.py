@@ -44,10 +44,17 @@ class TreeRecorder:
         return mini_batch if part is None or mini_batch is None else BisectedMiniBatch.of(mini_batch, part)
 
     def attempts(
-        self, node: int, process: int, records: bytes, errors: Mapping[int, AttemptError], parts: Mapping[int, Part]
+        self,
+        node: int,
+        process: int,
+        records: bytes,
+        errors: Mapping[int, AttemptError],
+        parts: Mapping[int, Part],
+        ip: str = "",
+        pid: int = 0,
     ) -> None:
         details = partial(self._detail, parts=parts) if parts else self._detail
-        self._tree.add_attempts(node, process, records, details, errors, parts)
+        self._tree.add_attempts(node, process, records, details, errors, parts, ip=ip, pid=pid)
         if self._spans is not None:
             self._spans.attempts(node, process, records, errors, parts)
 

@@ -122,12 +122,25 @@ class Job:
     def categories(self) -> Counter[str]:
         return Counter(row["Error Category"] for row in self.attempts if row["Error Category"])
 
+    def check_process_tables(self) -> None:
+        """``sys/node`` has each attempt that was not lost, in the file of its process, with a pid of this machine."""
+        own = []
+        for path in (self.run.log_dir / "sys").glob("node/*/*.txt"):
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            assert len({(row["Ip"], row["Pid"]) for row in rows}) == 1
+            assert all(int(row["Pid"]) > 1 and row["Ip"] for row in rows)
+            own += [(f"{path.parent.name}/{path.stem}", row["Mini-batch Id"], row["Status"]) for row in rows]
+        every = [(row["Process"], row["Mini-batch Id"], row["Status"]) for row in self.attempts if row["Process"]]
+        assert Counter(own) == Counter(every)
+
     def check_counts(self, more_lines: int = 0) -> None:
         """summary(), job_result.txt, processed_mini-batches.csv and the output file say the same.
 
         ``more_lines`` has the file than rows: a header, or newlines within rows. A mini-batch that was bisected has
         failed if one of its parts has.
         """
+        self.check_process_tables()
         summary, attempts = self.run.summary(), self.attempts
         final = [row for row in attempts if row["Status"] in ("Succeeded", "Failed")]
         worst: dict[str, str] = {}

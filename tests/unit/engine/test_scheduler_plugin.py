@@ -90,7 +90,7 @@ class Bench:
 
 def outcome(*mini_batches: int, rows: bytes = b"a\n", **more: Any) -> dict[str, Any]:
     records = [AttemptRecord(number, 1, 0, 1, 1, 1, len(rows), 0.0, 0.0, 0.0, 0.0, 0.0) for number in mini_batches]
-    return {"process": 0, "records": pack(records), "rows": rows * len(mini_batches), **more}
+    return {"process": 0, "pid": 77, "records": pack(records), "rows": rows * len(mini_batches), **more}
 
 
 def succeeded(entries: list[dict[str, Any]]) -> list[int]:
