@@ -42,7 +42,8 @@ progress_flag: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option
 )
 
 SECONDS_BETWEEN_LINES = 10.0
-LEAST_BAR, MOST_BAR = 6, 24
+LEAST_BAR, MOST_BAR, WORDS = 6, 24, 72
+"""Columns of a terminal: the words have most of a narrow one."""
 
 
 class ProgressLike(Protocol):
@@ -269,9 +270,9 @@ class BarDisplay(NoDisplay):
 
     def update(self, progress: ProgressLike) -> None:
         stage = printable(_stage(progress))
-        room = self._bar.console.width - len(stage) - 2
-        words = printable(progress_words(progress, room - LEAST_BAR))
-        self._column.bar_width = max(LEAST_BAR, min(MOST_BAR, room - len(words)))
+        width = self._bar.console.width
+        self._column.bar_width = max(LEAST_BAR, min(MOST_BAR, width - WORDS))
+        words = printable(progress_words(progress, width - len(stage) - self._column.bar_width - 2))
         self._bar.update(
             self._task,
             total=progress.total,

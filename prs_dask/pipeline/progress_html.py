@@ -21,7 +21,9 @@ _CARD = (
     "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;max-width:720px;"
     "padding:8px 12px;border:1px solid rgba(128,128,128,.4);border-radius:6px;overflow-wrap:anywhere"
 )
-_BAR = "display:flex;height:10px;margin:6px 0;border-radius:5px;overflow:hidden;background:rgba(128,128,128,.25)"
+_BAR = "display:flex;height:10px;margin:6px 0;border-radius:5px;overflow:hidden;background:"
+_LEFT = "rgba(128,128,128,.25)"
+_NOT_LISTED = "repeating-linear-gradient(45deg,rgba(128,128,128,.12) 0 6px,rgba(128,128,128,.38) 6px 12px)"
 _PRE = "margin:6px 0 0;white-space:pre-wrap;max-height:16em;overflow:auto;font-size:12px;background:none;color:inherit"
 _CAUSE = 4000
 
@@ -91,8 +93,9 @@ def _bar(progress: Progress) -> str:
         for name, count in counts.items()
         if count > 0
     )
+    left = _LEFT if progress.total is not None else _NOT_LISTED
     percent = f' aria-valuenow="{100 * done // progress.total}"' if progress.total else ""
-    return f'<div role="progressbar" aria-valuemin="0" aria-valuemax="100"{percent} style="{_BAR}">{pieces}</div>'
+    return f'<div role="progressbar" aria-valuemin="0" aria-valuemax="100"{percent} style="{_BAR}{left}">{pieces}</div>'
 
 
 def _counts(progress: Progress) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -145,6 +146,23 @@ def test_pdb_can_stop_at_the_first_line_of_run(left: MakeRun, body: str) -> None
     assert "('seen', 1)" in result.stdout
     left_early = under_pdb(run, 0, "--step", typed="q\n")
     assert (left_early.returncode, "left the debugger" in left_early.stderr) == (1, True)
+
+
+def test_ctrl_c_leads_into_a_run_that_hangs(left: MakeRun) -> None:
+    script = "import time\ndef run(mini_batch):\n    print('hangs', flush=True)\n    while True: time.sleep(0.01)\n"
+    program = [sys.executable, "-m", "prs_dask", "debug", str(left(script)), "0", "--pdb"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(program, text=True, **pipes) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "hangs\n"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate("p 'seen', len(mini_batch)\nq\n", timeout=60)
+        finally:
+            process.kill()
+    assert "('seen', 2)" in out
+    assert "KeyboardInterrupt" in err
+    assert process.returncode == 1
 
 
 def test_some_items_of_a_mini_batch_can_be_run(left: MakeRun) -> None:
