@@ -25,6 +25,7 @@ __all__ = [
     "PROCESS_ERRORS",
     "PROCESS_SUMMARY",
     "PROGRESS",
+    "PROGRESS_COLUMNS",
     "STREAMS",
 ]
 
@@ -72,6 +73,15 @@ PROCESS_COLUMNS = (
 PROCESS_SUMMARY = "sys/job_report/process_summary.csv"
 NODE_SUMMARY = "sys/job_report/node_summary.csv"
 PROGRESS = "sys/metrics/progress.csv"
+PROGRESS_COLUMNS = (
+    "Datetime",
+    "Total Tasks",
+    "Scheduled Tasks",
+    "Completed Tasks",
+    "Failed Tasks",
+    "Elapsed Time",
+    "Estimated Remaining Time",
+)
 
 ERRORS = "user/error.txt"
 ERRORS_JSON = "user/error.json"

@@ -20,6 +20,7 @@ from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.overview import Overview
 from prs_dask.logs.process_table import PROCESS_HEADER, format_process_rows
+from prs_dask.logs.progress_table import ProgressTable
 from prs_dask.logs.run_folder import RunFolder
 from prs_dask.logs.source_lines import SourceLines
 from prs_dask.logs.summary import Progress, StepSummary
@@ -54,6 +55,7 @@ class LogTree:
         self._source_lines = SourceLines(RunFolder(folder.parent).source_zip)
         self.errors = ErrorGroups(source_of=self._source_line)
         self._overview = Overview(self.files)
+        self._progress_table = ProgressTable(self.files)
         self._errors_changed = False
         self._errors_due = 0.0
 
@@ -155,8 +157,9 @@ class LogTree:
         self.files.append(places.FAILED_ITEMS, "".join(lines).encode("ascii"))
 
     def progress(self, progress: Progress, now: float) -> None:
-        """Call as often as you like: the overview gets a line when one is due."""
+        """Call as often as you like: the overview and the table of progress get a line when one is due."""
         self._overview.update(progress, now)
+        self._progress_table.update(progress, now)
 
     def driver(self, text: str, now: float) -> None:
         """A line of ``driver_log.txt``."""
@@ -183,7 +186,7 @@ class LogTree:
         self._go_on_with_errors()
         self.files.remove(places.JOB_RESULT)
         self.files.remove(places.JOB_RESULT_JSON)
-        for name in (places.ATTEMPTS, places.FAILED_ITEMS, places.METRICS):
+        for name in (places.ATTEMPTS, places.FAILED_ITEMS, places.METRICS, places.PROGRESS):
             self.files.cut_torn_line(name)
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
