@@ -217,6 +217,8 @@ def group_lines(
         number = group.where.partition(":")[2].partition(" ")[0]
         lines.append(f"{indent}{one_line(number, 12)} | {one_line(group.source, 200)}")
     lines += [f"{indent}{line}" for line in plain(group.message).split("\n")[:lines_of_message]]
+    if advice := _advice(group):
+        lines.append(f"{indent}try: {advice}")
     if group.example:
         lines.append(f"{indent}for example: {one_line(group.example)}")
     lines.append(f"{indent}traceback: {logs}/{one_line(group.log)}")
@@ -230,6 +232,15 @@ def group_lines(
 
 def _title(group: ErrorGroup) -> str:
     return f"{one_line(group.type)} at {one_line(group.where)}" if group.where else one_line(group.type)
+
+
+def _advice(group: ErrorGroup) -> str:
+    """What to do about a limit; what to do about others, only their author knows."""
+    if group.type == "OutOfMemory":
+        return "a smaller mini_batch_size, a lower process_count_per_node, or a higher memory_limit_per_process"
+    if group.type == "TimeLimit" and "run_invocation_timeout" in group.message:
+        return "a smaller mini_batch_size, or a longer run_invocation_timeout"
+    return ""
 
 
 def _key(kind: str, where: str, message: str) -> tuple[str, str]:

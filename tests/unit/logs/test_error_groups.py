@@ -86,6 +86,17 @@ def test_the_line_of_code_stands_before_what_was_said_and_is_looked_up_once() ->
     assert (group.mini_batch, group.first, group.last) == ("0", 0, 2)
 
 
+def test_for_limits_there_is_advice() -> None:
+    groups = ErrorGroups()
+    groups.add(error("OutOfMemory", "its process used 300 MiB"), "", "x")
+    groups.add(error("TimeLimit", "run() took longer than run_invocation_timeout=2 s"), "", "x")
+    groups.add(error("TimeLimit", "init() took longer than 2 s (--init_timeout)", "script.py:3 in init"), "", "x")
+    assert [line.strip() for line in groups.text().split("\n") if "try: " in line] == [
+        "try: a smaller mini_batch_size, a lower process_count_per_node, or a higher memory_limit_per_process",
+        "try: a smaller mini_batch_size, or a longer run_invocation_timeout",
+    ]
+
+
 def test_of_a_process_that_left_without_a_word_what_it_printed_is_named() -> None:
     groups = ErrorGroups()
     groups.add(error("SystemExit", "sys.exit(42) was called"), "", "user/error/1/process1007.txt")
