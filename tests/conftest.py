@@ -21,11 +21,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytest_plugins = ["store_servers", "database_server"]  # of tests/servers
+pytest_plugins = ["store_servers", "database_server", "browser"]  # of tests/servers
 
 # Pools that Dask makes once in a process and keeps until its end, whatever is closed.
 PERMANENT_THREADS = ("Dask-Offload", "Dask-Default-Threads", "TCP-Executor", "Profile", "asyncio_", "fsspecIO")
 PATIENCE = 15.0  # seconds that what is ending may take
+
+os.environ["PRS_DASK_REPORT"] = "0"  # a second of each of hundreds of jobs; tests of reports turn it on
 
 
 def pytest_configure() -> None:

@@ -19,6 +19,7 @@ from prs_dask.cli.debug import debug
 from prs_dask.cli.demo import demo
 from prs_dask.cli.errors import errors
 from prs_dask.cli.plan import plan
+from prs_dask.cli.report import report
 from prs_dask.cli.resume import resume
 from prs_dask.cli.run import run
 from prs_dask.cli.status import status
@@ -56,5 +57,5 @@ def main() -> None:
     """
 
 
-for _command in (run, plan, resume, status, errors, debug, demo):
+for _command in (run, plan, resume, status, errors, report, debug, demo):
     main.add_command(_command)

@@ -9,6 +9,7 @@
         inputs.jsonl.gz every mini-batch that was listed
         journal.lock    held by the driver that works on it
         logs/           what happened
+        report.html     the same to look at
         output/         unless the step's output is elsewhere; made by whoever writes there
 """
 
@@ -98,6 +99,11 @@ class RunFolder:
     def logs(self) -> Path:
         """The logs tree."""
         return self.path / "logs"
+
+    @property
+    def report(self) -> Path:
+        """What happened, as a page."""
+        return self.path / "report.html"
 
     @property
     def output(self) -> Path:

@@ -50,6 +50,7 @@ from prs_dask.pipeline.side_inputs import Places
 from prs_dask.pipeline.spans import spans_for
 from prs_dask.quantities import format_seconds
 from prs_dask.redaction import Redactor, without_hashes
+from prs_dask.report.writing import write_report, writes_reports
 
 if TYPE_CHECKING:
     from prs_dask.clusters import OpenCluster
@@ -147,6 +148,7 @@ class StepRun:
         self._summary: StepSummary | None = None
         self._driver: StepRunDriver | None = None
         self._cancel = ("", "")
+        self._hurried = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._news: ProgressNews | None = None
@@ -234,6 +236,7 @@ class StepRun:
 
     def kill(self) -> None:
         """End it at once, without waiting for workers. The run folder stays as it is."""
+        self._hurried = True
         self._stop("it was ended at once")
         driver = self._driver
         if driver is not None:
@@ -290,6 +293,23 @@ class StepRun:
             seconds_left=self._meter.seconds_left(now, ended, situation.total) if running else 0.0,
             elapsed=now - self._submitted if running else self.summary().total_seconds,
         )
+
+    def report(self) -> Path:
+        """Write ``report.html``: what happened so far, as one page that needs no network.
+
+        Returns
+        -------
+        Path
+            ``report.html`` in the run folder. One that is there already is replaced.
+
+        Raises
+        ------
+        SettingsError
+            The extra ``report`` is not installed.
+        OutputError
+            The file cannot be written.
+        """
+        return write_report(self.run_folder)
 
     def failed_items(self) -> Iterator[Failure]:
         """Mini-batches that failed for good and were not opened again, from the journal, in the order they did."""
@@ -509,6 +529,17 @@ class StepRun:
         self._files.lock.release()
         if self._spans is not None:
             self._spans.end(self._summary, self.error or "")
+        self._write_report()
+
+    def _write_report(self) -> None:
+        """Where it can be, and nobody is in a hurry; nothing that goes wrong with it changes the result."""
+        if self._hurried or not writes_reports():
+            return
+        try:
+            write_report(self.run_folder)
+        except Exception as error:
+            self._tree.driver(f"no report.html: {type(error).__name__}: {error}", time.time())
+            self._tree.files.close()
 
     def _interpreter_ends(self) -> None:
         """The interpreter ends while the step run goes on: cancel it in order."""

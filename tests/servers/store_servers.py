@@ -9,13 +9,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import ctypes
-import fcntl
 import hashlib
 import http.client
 import itertools
-import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +27,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from installing import is_asked_for, npm_package
 
 PATIENCE = 60.0
 AZURITE = "3.35.0"
@@ -160,49 +158,15 @@ class AzureServer:
 
 def _azurite() -> list[str]:
     """The command; from npm's registry once in a machine's life."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prs-dask-tests"
-    folder = cache / f"azurite-{AZURITE}"
-    program = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (
-            (shutil.which("node") is None or shutil.which("npm") is None)
-            and shutil.which("apt-get")
-            and not os.geteuid()
-        ):
-            _run("apt-get", "update", "-qq")
-            _run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "nodejs", "npm")
-        if shutil.which("node") is None:
-            pytest.fail("Azurite needs Node.js: apt-get install nodejs npm", pytrace=False)
-        if not (folder / "whole").exists():
-            if shutil.which("npm") is None:
-                pytest.fail("Azurite comes from npm: apt-get install npm", pytrace=False)
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            (folder / "package.json").write_text("{}")
-            _run("npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"azurite@{AZURITE}")
-            (folder / "whole").touch()
-    return ["node", str(program)]
+    folder = npm_package("azurite", AZURITE)
+    return ["node", str(folder / "dist" / "src" / "blob" / "main.js")]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch Azurite before the first test, not within its time limit."""
-    if session.config.option.collectonly or hasattr(session.config, "workerinput"):
-        return
-    for item in session.items:
-        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        texts = {value for value in values if isinstance(value, str)}  # values of other kinds may refuse comparison
-        if "azure" in texts.union(getattr(item, "fixturenames", ())):
-            with contextlib.suppress(pytest.fail.Exception):  # the tests will say so
-                _azurite()
-            return
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=300)
-    if done.returncode:
-        pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}", pytrace=False)
+    if is_asked_for("azure", session):
+        with contextlib.suppress(pytest.fail.Exception):  # the tests will say so
+            _azurite()
 
 
 @pytest.fixture(scope="session")

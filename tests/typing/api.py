@@ -97,6 +97,7 @@ def submit(step: ParallelRunStep, client: Client, cluster: LocalCluster) -> None
     assert_type((summary.attempts, summary.rows), tuple[int, int])
     assert_type((summary.seconds, summary.total_seconds), tuple[float, float])
     print(step_run.run_folder, step_run.log_dir, step_run.output_dir, step_run.output_file)
+    assert_type(step_run.report(), Path)
     step_run.cancel()
 
 

@@ -1,0 +1,198 @@
+"""The report of every kind of run folder, as a reader of HTML sees it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from prs_dask.attempts.records import AttemptError
+from prs_dask.errors import OutputError, SettingsError
+from prs_dask.report import writing
+from prs_dask.report.writing import write_report
+
+HARM = "</script><script>window.harmed = 1</script><img src=x onerror=alert(1)>"
+HOSTILE = HARM + "\x1b[31m\u202e\x00&amp;'\"{{ 7 * 7 }}"
+SHOWN = HARM + "\\x1b[31m\\u202e\\x00&amp;'\"{{ 7 * 7 }}"
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, the text that is shown, and what stands in scripts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text, self.scripts = "", []
+        self._inside = ""
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attributes}))
+        if tag in ("script", "style"):
+            self._inside = tag
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = "" if tag == self._inside else self._inside
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif not self._inside:
+            self.text += data
+
+    def named(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def hostile_run(run):
+    """Text of users that tries everything, wherever text of users goes."""
+    record = json.loads(run.folder.run_json.read_bytes())
+    record["name"] = HOSTILE
+    record["arguments"] = ["--name", HOSTILE]
+    record["settings"]["append_row_file_name"] = HOSTILE
+    run.folder.write_record(record)
+    error = AttemptError(HOSTILE, HOSTILE, f"Traceback\n{HOSTILE}", HOSTILE)
+    for process in range(3):
+        run.add(
+            [run.attempt(3 * process + at, at, category=at, results=0 if at else 5, final=at != 1) for at in range(3)],
+            process=process,
+            errors={3 * process + at: error for at in (1, 2)},
+            detail=HOSTILE.replace("{{ 7 * 7 }}", "{{{{ 7 * 7 }}}}"),
+        )
+    run.end("Failed", f"it was {HOSTILE}")
+    return run
+
+
+def test_hostile_text_is_shown_as_text(written_run):
+    page = Page(write_report(hostile_run(written_run).folder.path))
+    assert page.text.count(SHOWN) >= 10  # name, cause, errors, failed, slowest, settings
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", page.text)
+    assert [one for one in page.scripts if "harmed" in one] == []
+    assert not page.named("img")
+
+
+def test_lone_surrogates_are_written_as_text(written_run):
+    written_run.add([written_run.attempt(0)], detail="\udc80.png")
+    written_run.end()
+    assert "\\udc80.png" in Page(write_report(written_run.folder.path)).text
+
+
+def test_nothing_comes_from_elsewhere(written_run):
+    page = Page(write_report(hostile_run(written_run).folder.path))
+    for tag, attributes in page.elements:
+        assert tag not in ("img", "iframe", "object", "embed", "form", "base", "audio", "video", "svg")
+        assert "src" not in attributes
+        assert not [name for name in attributes if name.startswith("on")]
+        if tag == "link":
+            assert attributes["href"] == "data:,"
+    assert "url(" not in (writing.__file__ and Path(writing.__file__).with_name("page.css").read_text())
+    assert not [one for one in page.named("a") if re.match("[a-z]+:|//", one["href"])]
+
+
+def test_only_its_own_scripts_may_run(written_run):
+    page = Page(write_report(hostile_run(written_run).folder.path))
+    [policy] = [one["content"] for one in page.named("meta") if one.get("http-equiv") == "Content-Security-Policy"]
+    own = [script for script in page.scripts if script and not script.startswith("{")]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in own]
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    assert f"script-src {allowed};" in policy
+    assert policy.startswith("default-src 'none';")
+
+
+def test_links_lead_to_files(written_run, tmp_path):
+    hostile_run(written_run)
+    for process in range(3):
+        written_run.tree.add_stream("stdout", 0, process, b"hello\n")
+    folder = written_run.folder.path
+    for path in (write_report(folder), write_report(folder, tmp_path / "a b" / "x.html")):
+        links = [one["href"] for one in Page(path).named("a")]
+        assert any("process001.stdout.txt" in link for link in links)
+        for link in links:
+            assert (path.parent / unquote(link)).is_file()
+
+
+def test_counts_are_those_of_the_step_run(written_run):
+    written_run.add([written_run.attempt(at, at) for at in range(1234)])
+    written_run.end()
+    page = Page(write_report(written_run.folder.path))
+    assert "1,234" in page.text
+    assert "Completed" in page.text
+    assert re.search("Of 1,234 attempts that succeeded, half (6.9|7|7.1) ms", page.text)
+
+
+def test_one_that_was_killed_has_a_report(written_run):
+    written_run.add([written_run.attempt(0)])
+    path = written_run.folder.logs / "sys/job_report/processed_mini-batches.csv"
+    path.write_bytes(path.read_bytes()[:-5])
+    page = Page(write_report(written_run.folder.path))
+    assert "its driver was killed" in page.text
+    assert f"prs-dask resume {written_run.folder.path}" in page.text
+
+
+def test_one_that_has_not_begun_has_a_report(written_run):
+    page = Page(write_report(written_run.folder.path))
+    assert "score" in page.text
+    assert "Where the time went" not in page.text
+
+
+def test_nodes_are_drawn_before_the_first_attempt_has_ended(written_run):
+    path = written_run.folder.logs / "perf" / "0" / "node_resource_usage.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("Utc Time,Cpu Percent\n2026-01-01T00:00:00Z,5\n2026-01-01T00:00:05Z,6\n")
+    page = Page(write_report(written_run.folder.path))
+    assert "node 0" in page.text
+    assert {"class": "drawing", "id": "drawing-shares-0"} in page.named("div")
+
+
+def test_a_resume_days_later_is_drawn_in_one_piece(written_run):
+    written_run.add([written_run.attempt(0)])
+    written_run.add([written_run.attempt(1, 7 * 86400.0)], process=1)
+    written_run.end()
+    assert "7 d 0 h are left out" in Page(write_report(written_run.folder.path)).text
+
+
+def test_the_report_can_be_written_again_and_leaves_nothing_else(written_run):
+    written_run.end()
+    before = {path for path in written_run.folder.path.rglob("*")}
+    assert write_report(written_run.folder.path) == write_report(written_run.folder.path) == written_run.folder.report
+    assert {path for path in written_run.folder.path.rglob("*")} - before == {written_run.folder.report}
+
+
+def test_what_is_no_run_folder_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="no such folder"):
+        write_report(tmp_path / "none")
+
+
+def test_a_file_that_cannot_be_written_is_told(written_run, tmp_path):
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(OutputError, match=r"folder\.html"):
+        write_report(written_run.folder.path, tmp_path / "folder.html")
+    assert not list(tmp_path.glob(".*.new"))
+
+
+def test_without_the_extra_it_says_what_to_install(written_run, monkeypatch):
+    monkeypatch.setenv(writing.SWITCH, "1")
+    assert writing.writes_reports()
+    monkeypatch.setattr(writing, "NEEDED", ("bokeh", "no_such_module"))
+    assert not writing.writes_reports()
+    with pytest.raises(SettingsError, match=r"no_such_module, not installed(.|\n)*prs-dask\[report\]"):
+        write_report(written_run.folder.path)
+
+
+def test_a_million_attempts_would_be_as_small(written_run):
+    for process in range(70):
+        written_run.add(
+            [written_run.attempt(100 * process + at, at * 0.011 + process / 100) for at in range(100)], process=process
+        )
+    written_run.end()
+    page = Page(write_report(written_run.folder.path))
+    figures = max((one for one in page.scripts if one.startswith('{"documents"')), key=len)
+    assert "64 of 70 processes" in page.text
+    assert len(figures) < 1_000_000
