@@ -24,7 +24,10 @@ _CARD = (
 _BAR = "display:flex;height:10px;margin:6px 0;border-radius:5px;overflow:hidden;background:"
 _LEFT = "rgba(128,128,128,.25)"
 _NOT_LISTED = "repeating-linear-gradient(45deg,rgba(128,128,128,.12) 0 6px,rgba(128,128,128,.38) 6px 12px)"
-_PRE = "margin:6px 0 0;white-space:pre-wrap;max-height:16em;overflow:auto;font-size:12px;background:none;color:inherit"
+_PRE = (
+    "margin:6px 0 0;white-space:pre-wrap;max-height:16em;overflow:auto;background:none;color:inherit;"
+    "font:12px/1.5 var(--jp-code-font-family,monospace)"
+)
 _CAUSE = 4000
 
 
