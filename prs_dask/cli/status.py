@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["status"]
 
 LAST_LINES = 5
-_TAIL_BYTES = 64 * 1024
 
 
 @click.command()
@@ -60,7 +59,6 @@ def status(run_folder: Path, as_json: bool) -> None:
 def _facts(reading: RunReading, now: float) -> list[tuple[str, str]]:
     """What there is to tell, each under its name; over several lines where it has them."""
     from prs_dask.logs.error_groups import counted, group_lines
-    from prs_dask.logs.text import utc_text
 
     summary, errors = reading.summary, reading.errors
     not_run = summary.mini_batches - summary.succeeded_mini_batches - summary.failed_mini_batches
@@ -78,10 +76,7 @@ def _facts(reading: RunReading, now: float) -> list[tuple[str, str]]:
     if reading.output is not None or summary.rows:
         where = f" in {reading.output}" if reading.output is not None else ""
         facts.append(("rows", f"{format_count(summary.rows)}{where}"))
-    took = f"{format_seconds(summary.total_seconds)}{' so far' if reading.state == 'Running' else ''}"
-    took = f"begun {utc_text(reading.begun)[:19]}Z, {took}"
-    rate = _rate(reading)
-    facts.append(("time", took if rate is None else f"{took}, {format_rate(rate)} mini-batches on average"))
+    facts.append(("time", _time(reading)))
     worst = errors.worst()
     if worst is None and errors.total:
         told = f"{counted(errors)}, none since it was resumed: prs-dask errors {shlex.quote(str(reading.folder.path))}"
@@ -112,6 +107,31 @@ def _short_results(reading: RunReading) -> str:
     return f" ({format_count(count)} of them without an error: run() returned too few results)" if count else ""
 
 
+def _time(reading: RunReading) -> str:
+    """When it was begun, how long it took, how fast it is or was, and what is left."""
+    from prs_dask.logs.text import utc_text
+
+    running = reading.state == "Running"
+    words = [f"begun {utc_text(reading.begun)[:19]}Z", format_seconds(reading.summary.total_seconds)]
+    words[-1] += " so far" if running else ""
+    rate, seconds_left = _speed(reading)
+    if rate is not None:
+        words.append(f"{format_rate(rate)} mini-batches {'lately' if running else 'on average'}")
+    if seconds_left:
+        words.append(f"about {format_seconds(seconds_left)} left")
+    return ", ".join(words)
+
+
+def _speed(reading: RunReading) -> tuple[float | None, float | None]:
+    """Mini-batches a second, lately while it is running and over all of it otherwise, and seconds left."""
+    from prs_dask.logs.places import PROGRESS
+    from prs_dask.report.lately import read_lately
+
+    if reading.state == "Running":
+        return read_lately(reading.log(PROGRESS))
+    return _rate(reading), None
+
+
 def _rate(reading: RunReading) -> float | None:
     """Mini-batches a second over all of it; None where parts of it have passed at other times."""
     summary = reading.summary
@@ -121,6 +141,7 @@ def _rate(reading: RunReading) -> float | None:
 
 def _content(reading: RunReading) -> dict[str, object]:
     errors, first, overview = reading.errors, reading.look_first(), _overview(reading)
+    rate, seconds_left = _speed(reading)
     return {
         "name": reading.name,
         "run_folder": str(reading.folder.path),
@@ -132,7 +153,8 @@ def _content(reading: RunReading) -> dict[str, object]:
         "resumed": reading.journal.resumed,
         "summary": asdict(reading.summary),
         "listed_all": reading.listed_all,
-        "rate": _rate(reading),
+        "rate": rate,
+        "seconds_left": seconds_left,
         "progress": overview[-1] if overview else "",
         "errors": {
             "total": errors.total,
@@ -148,18 +170,7 @@ def _content(reading: RunReading) -> dict[str, object]:
 
 def _overview(reading: RunReading) -> list[str]:
     """The last lines of its newest overview."""
+    from prs_dask.report.lately import last_lines
+
     overviews = reading.overviews()
-    return _tail(overviews[-1]).splitlines()[-LAST_LINES:] if overviews else []
-
-
-def _tail(path: Path) -> str:
-    """The last 64 KB of a log, from the first whole line on; what cannot be read is empty."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _TAIL_BYTES))
-            data = file.read(_TAIL_BYTES)
-    except OSError:
-        return ""
-    text = data.decode("utf-8", "replace")
-    return text.partition("\n")[2] if size > _TAIL_BYTES else text
+    return last_lines(overviews[-1])[-LAST_LINES:] if overviews else []

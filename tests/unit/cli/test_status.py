@@ -59,13 +59,17 @@ def test_one_under_way_tells_who_drives_it_and_how_far_it_is(tmp_path: Path) -> 
     (tmp_path / "logs" / "job_progress_overview.2027010100.txt").write_text(
         "".join(f"line {number}\n" for number in range(100_000))
     )
+    (tmp_path / "logs/sys/metrics").mkdir(parents=True)
+    (tmp_path / "logs/sys/metrics/progress.csv").write_text("x,20,20,1,0,1.0,\nx,20,20,21,0,11.0,31.0\n")
     lock = JournalLock.take(tmp_path)
     lock.sign()
     lines = told(tmp_path).splitlines()
-    assert content(tmp_path)["progress"] == "line 99999"
+    found = content(tmp_path)
+    assert (found["progress"], found["rate"], found["seconds_left"]) == ("line 99999", 2.0, 31.0)
     lock.release()
     assert lines[2].startswith(f"state:    running; process {os.getpid()} on ")
     assert "finished: 7 of 20 mini-batches succeeded, 0 failed" in lines
+    assert any(line.endswith(" so far, 2.0/s mini-batches lately, about 31.0 s left") for line in lines)
     assert lines[-6:] == ["", *(f"line {number}" for number in range(99_995, 100_000))]
     assert not any(line.startswith("resume:") for line in lines)
 
