@@ -12,7 +12,7 @@ from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.roll_up import Process, RollUp
 from prs_dask.report.attempt_blocks import AttemptBlock, AttemptBlocks
 from prs_dask.report.folded_time import FoldedTime
-from prs_dask.report.lives import Life, read_lives
+from prs_dask.report.lives import Life, lives_of
 from prs_dask.report.profiles import Function, top_functions
 from prs_dask.report.resource_usage import NodeUsage, read_usage
 from prs_dask.report.run_reading import RunReading
@@ -113,7 +113,7 @@ def gather(reading: RunReading) -> Contents:
     for block in blocks:
         attempts.add(block)
     attempts.unreadable = blocks.unreadable
-    lives = read_lives(reading.log(places.PROCESS_SUMMARY), attempts.time, attempts.roll_up.processes)
+    lives = lives_of(attempts.roll_up.processes)
     attempts.timeline.add_lives(
         list(lives),
         [life.start for life in lives.values()],

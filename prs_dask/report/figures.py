@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Range1d
 from bokeh.models.annotations import Span
+from bokeh.models.glyphs import Line, Quad, Scatter
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
@@ -101,10 +102,12 @@ def where_time_went(axis: TimeAxis, timeline: Timeline) -> Any:
             top=top[shown],
             processes=(top - bottom)[shown],
         )
-        bars = drawn.quad(
-            "left", "right", "top", "bottom", source=source, color=doing.color, line_width=0,
+        bars = _bars(
+            drawn,
+            source,
+            color=doing.color,
             fill_alpha=0.3 if kind == WAITING else 0.9,
-        )  # fmt: skip
+        )
         _hover(drawn, bars, [(doing.name, "@processes{0.00} processes"), (axis.unit, "@left{0.00}")])
         bottom = top
     drawn.y_range.start = 0
@@ -148,9 +151,7 @@ def _draw_lives(drawn: Any, axis: TimeAxis, place: Mapping[Process, int], lives:
     )
     label = [process_label(*process) for process, _ in known]
     ground = _source(left=ready, right=end, top=at - 0.08, bottom=at + 0.08, label=label)
-    drawn.quad(
-        "left", "right", "top", "bottom", source=ground, color=DOING[WAITING].color, fill_alpha=0.5, line_width=0
-    )
+    _bars(drawn, ground, color=DOING[WAITING].color, fill_alpha=0.5)
     begun = ready > start
     source = _source(
         left=start[begun],
@@ -159,7 +160,7 @@ def _draw_lives(drawn: Any, axis: TimeAxis, place: Mapping[Process, int], lives:
         bottom=at[begun] + 0.4,
         label=[one for one, kept in zip(label, begun, strict=True) if kept],
     )
-    bars = drawn.quad("left", "right", "top", "bottom", source=source, color=DOING[STARTING].color, line_width=0)
+    bars = _bars(drawn, source, color=DOING[STARTING].color)
     _hover(drawn, bars, [("process", "@label"), (DOING[STARTING].name, f"@left{{0.00}} to @right{{0.00}} {axis.unit}")])
 
 
@@ -193,10 +194,14 @@ def _draw_attempts(drawn: Any, axis: TimeAxis, exact: ExactAttempts, places: NDA
             attempt=records["attempt"][shown].astype(np.uint16),
             items=records["items"][shown],
         )
-        bars = drawn.quad(
-            "left", "right", "top", "bottom", source=source, fill_color=DOING[kind].color,
-            line_color="#ffffff", line_alpha=0.4, line_width=0.5,
-        )  # fmt: skip
+        bars = _bars(
+            drawn,
+            source,
+            color=DOING[kind].color,
+            line_color="#ffffff",
+            line_alpha=0.4,
+            line_width=0.5,
+        )
         told = [
             ("mini-batch", "@name, attempt @attempt, @items items"),
             (DOING[kind].name, "@seconds{0.000} s"),
@@ -221,7 +226,7 @@ def _draw_shares(drawn: Any, axis: TimeAxis, timeline: Timeline, places: NDArray
             bottom=at + 0.4 - 0.8 * bottom[lane, number],
             share=share[lane, number] * 100,
         )
-        bars = drawn.quad("left", "right", "top", "bottom", source=source, color=DOING[kind].color, line_width=0)
+        bars = _bars(drawn, source, color=DOING[kind].color)
         _hover(drawn, bars, [(DOING[kind].name, "@share{0}% of the time"), (axis.unit, "@left{0.00} to @right{0.00}")])
         bottom = np.where(share >= _LEAST_SHARE, top, bottom)
 
@@ -249,7 +254,7 @@ def throughput(axis: TimeAxis, roll_up: RollUp) -> Any:
             rate=rate[shown],
             items=items[shown],
         )
-        bars = drawn.quad("left", "right", "top", "bottom", source=source, color=color, line_width=0, fill_alpha=0.85)
+        bars = _bars(drawn, source, color=color, fill_alpha=0.85)
         told = [(name, "@rate{0,0.0} a second"), ("items", "@items{0,0.0} a second"), (axis.unit, "@left{0.00}")]
         _hover(drawn, bars, told)
         bottom = top
@@ -286,10 +291,14 @@ def run_times(roll_up: RollUp) -> Any:
             count=counts[shown],
             span=[span for span, kept in zip(spans, shown, strict=True) if kept],
         )
-        bars = drawn.quad(
-            "left", "right", "top", "bottom", source=source, fill_color=color, line_width=0.5, line_color=color,
+        bars = _bars(
+            drawn,
+            source,
+            color=color,
+            line_width=0.5,
+            line_color=color,
             fill_alpha=0.75,
-        )  # fmt: skip
+        )
         _hover(drawn, bars, [(name, "@count{0,0} attempts"), ("run()", "@span")])
         bottom = bottom + counts
     drawn.y_range.start = 0
@@ -321,9 +330,9 @@ def _draw_lines(drawn: Any, axis: TimeAxis, times: Floats, lines: Mapping[str, F
     for number, (name, values) in enumerate(lines.items()):
         color = color_of(number)
         source = _source(x=at, y=values)
-        line = drawn.line("x", "y", source=source, color=color, line_width=1.5)
+        line = drawn.add_glyph(source, Line(x="x", y="y", line_color=color, line_width=1.5))
         if len(at) <= 60:
-            drawn.scatter("x", "y", source=source, color=color, size=4)
+            drawn.add_glyph(source, Scatter(x="x", y="y", fill_color=color, line_color=color, size=4))
         _hover(drawn, line, [(name, f"@y{{0.0}} {unit}"), (axis.unit, "@x{0.00}")], mode="vline")
 
 
@@ -351,6 +360,14 @@ def _figure(height: int, x_label: str, y_label: str, x_range: Any = None, y_rang
     drawn.yaxis.minor_tick_line_color = None
     drawn.xaxis.minor_tick_line_color = None
     return drawn
+
+
+def _bars(drawn: Any, source: ColumnDataSource, color: str, line_color: str | None = None, **style: float) -> Any:
+    """Bars from ``left``, ``right``, ``top`` and ``bottom``, without the glyphs for selections that ``quad()`` adds."""
+    bars = Quad(
+        left="left", right="right", top="top", bottom="bottom", fill_color=color, line_color=line_color, **style
+    )
+    return drawn.add_glyph(source, bars)
 
 
 def _hover(drawn: Any, renderer: Any, told: list[tuple[str, str]], mode: Literal["mouse", "vline"] = "mouse") -> None:

@@ -1,15 +1,13 @@
-"""When worker processes were started, were ready and ended: from ``process_summary.csv``, else from their attempts."""
+"""When worker processes were started, were ready and ended: so far, as their attempts tell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from prs_dask.logs.roll_up import Process, Sums
-from prs_dask.report.folded_time import FoldedTime
 
-__all__ = ["Life", "read_lives"]
+__all__ = ["Life", "lives_of"]
 
 
 class Life(NamedTuple):
@@ -20,16 +18,12 @@ class Life(NamedTuple):
     end: float
 
 
-def read_lives(path: Path, time: FoldedTime, processes: Mapping[Process, Sums]) -> dict[Process, Life]:
-    """Of every process that ended an attempt.
+def lives_of(processes: Mapping[Process, Sums]) -> dict[Process, Life]:
+    """Of every process that ended an attempt: from its first attempt to the end of its last one.
 
     Parameters
     ----------
-    path
-        ``process_summary.csv``; it need not be there.
-    time
-        Of the sums.
     processes
-        Sums of their attempts.
+        Sums of their attempts, in folded seconds.
     """
     return {process: Life(sums.first, sums.first, sums.last) for process, sums in processes.items() if process[1] >= 0}

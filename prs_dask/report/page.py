@@ -56,8 +56,9 @@ def _shown(value: object) -> object:
 def _drawn(figures: Mapping[str, Any]) -> dict[str, Any]:
     """All figures as one document of Bokeh, so that those over time move together."""
     document = Document()
-    for model in figures.values():
-        document.add_root(model)
+    with document.models.freeze():  # else all models are gathered anew for each root
+        for model in figures.values():
+            document.add_root(model)
     roots = {model.id: f"drawing-{name}" for name, model in figures.items()}
     item = {"docid": "report", "roots": roots, "root_ids": list(roots)}
     return {"documents": {"report": document.to_json(deferred=False)}, "items": [item] if roots else []}
