@@ -362,7 +362,7 @@ def _figure(height: int, x_label: str, y_label: str, x_range: Any = None, y_rang
     return drawn
 
 
-def _bars(drawn: Any, source: ColumnDataSource, color: str, line_color: str | None = None, **style: float) -> Any:
+def _bars(drawn: Any, source: ColumnDataSource, color: str, line_color: str | None = None, **style: Any) -> Any:
     """Bars from ``left``, ``right``, ``top`` and ``bottom``, without the glyphs for selections that ``quad()`` adds."""
     bars = Quad(
         left="left", right="right", top="top", bottom="bottom", fill_color=color, line_color=line_color, **style
