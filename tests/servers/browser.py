@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,15 +88,17 @@ def browser(tmp_path: Path) -> Callable[..., list[Look]]:
                 for width, scheme in looks
             ],
         }
-        done = subprocess.run(
-            ["node", str(Path(__file__).with_name("look.cjs")), json.dumps(told)],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-            timeout=PATIENCE,
-            env={**os.environ, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
-        )
+        # Chromium makes a socket in its folder, whose path must be short.
+        with tempfile.TemporaryDirectory(prefix="look-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+            done = subprocess.run(
+                ["node", str(Path(__file__).with_name("look.cjs")), json.dumps(told)],
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                check=False,
+                timeout=PATIENCE,
+                env={**os.environ, "HOME": folder, "TMPDIR": folder},
+            )
         if done.returncode:
             pytest.fail(f"the browser ended with {done.returncode}:\n{done.stdout}{done.stderr}", pytrace=False)
         found: list[dict[str, Any]] = json.loads(done.stdout)
