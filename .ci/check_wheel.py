@@ -8,6 +8,9 @@ NEEDED = {
     "prs_dask/py.typed",
     "prs_dask/demo/entry_scripts/identify_digits.py",
     "prs_dask/demo/entry_scripts/score_wine.py",
+    "prs_dask/report/page.css",
+    "prs_dask/report/page.html.jinja",
+    "prs_dask/report/page.js",
 }
 
 
