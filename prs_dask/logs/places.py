@@ -19,11 +19,13 @@ __all__ = [
     "MASTER_ROLE",
     "METRICS",
     "NODE_SUMMARY",
+    "NODE_SUMMARY_COLUMNS",
     "OVERVIEW",
     "PROCESS_ATTEMPTS",
     "PROCESS_COLUMNS",
     "PROCESS_ERRORS",
     "PROCESS_SUMMARY",
+    "PROCESS_SUMMARY_COLUMNS",
     "PROGRESS",
     "PROGRESS_COLUMNS",
     "STREAMS",
@@ -72,6 +74,22 @@ PROCESS_COLUMNS = (
 )
 PROCESS_SUMMARY = "sys/job_report/process_summary.csv"
 NODE_SUMMARY = "sys/job_report/node_summary.csv"
+_SUMS = (
+    "First Start Time",
+    "Last End Time",
+    "Attempts",
+    "Succeeded Mini-batches",
+    "Failed Mini-batches",
+    "Failed Attempts Tried Again",
+    "Items",
+    "Succeeded Items",
+    "Failed Items",
+    "Elapsed Seconds",
+    "Process Seconds",
+    "Run Method Seconds",
+)
+PROCESS_SUMMARY_COLUMNS = ("Node", "Process", *_SUMS)
+NODE_SUMMARY_COLUMNS = ("Node", "Processes", *_SUMS)
 PROGRESS = "sys/metrics/progress.csv"
 PROGRESS_COLUMNS = (
     "Datetime",

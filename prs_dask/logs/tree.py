@@ -14,6 +14,7 @@ from pathlib import Path
 
 from prs_dask.attempts.records import AttemptError, Category, unpack
 from prs_dask.logs import places
+from prs_dask.logs.attempt_reader import iter_attempts
 from prs_dask.logs.attempt_table import HEADER, Details, format_attempts
 from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.job_result import JobResult
@@ -21,15 +22,18 @@ from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.overview import Overview
 from prs_dask.logs.process_table import PROCESS_HEADER, format_process_rows
 from prs_dask.logs.progress_table import ProgressTable
+from prs_dask.logs.roll_up import RollUp
 from prs_dask.logs.run_folder import RunFolder
 from prs_dask.logs.source_lines import SourceLines
 from prs_dask.logs.summary import Progress, StepSummary
+from prs_dask.logs.summary_tables import add_rows, node_summary, process_summary
 from prs_dask.logs.text import NO_NODE, one_line, plain, process_name, shortened, utc_text
 from prs_dask.redaction import Redactor
 
 __all__ = ["LogTree"]
 
 _ERRORS_EVERY = 2.0
+_SUMMARIES_EVERY = 2.0
 _FULL_TRACEBACKS = 1000
 """Of one distinct error; each further one is a line, for a million tracebacks help nobody."""
 
@@ -58,6 +62,9 @@ class LogTree:
         self._progress_table = ProgressTable(self.files)
         self._errors_changed = False
         self._errors_due = 0.0
+        self._roll_up = RollUp()
+        self._summaries_changed = False
+        self._summaries_due = 0.0
 
     def add_stream(self, stream: str, node: int, process: int, data: bytes) -> None:
         """The next piece of what a process printed (``"stdout"``, ``"stderr"``) or logged (``"log"``)."""
@@ -100,6 +107,8 @@ class LogTree:
         if NO_NODE not in (node, process):
             own = places.PROCESS_ATTEMPTS.format(node=node, process=process_name(process))
             self.files.append(own, format_process_rows(ip, pid, records, names), PROCESS_HEADER)
+        self._roll_up.add(node, process, records)
+        self._summaries_changed = True
         if not errors:
             return
         look_up = details.get if isinstance(details, Mapping) else details
@@ -188,15 +197,20 @@ class LogTree:
         self.files.remove(places.JOB_RESULT_JSON)
         for name in (places.ATTEMPTS, places.FAILED_ITEMS, places.METRICS, places.PROGRESS):
             self.files.cut_torn_line(name)
+        add_rows(self._roll_up, iter_attempts(self.files.folder / places.ATTEMPTS))
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
 
     def tick(self, now: float) -> None:
-        """Rewrite ``user/error.txt`` and ``error.json`` if they are due."""
+        """Rewrite ``user/error.txt`` and ``error.json``, and the summaries of processes and nodes, if they are due."""
         if self._errors_changed and now >= self._errors_due:
             self._errors_changed, self._errors_due = False, now + _ERRORS_EVERY
             self.files.rewrite(places.ERRORS, _encoded(self.errors.text()))
             self.files.rewrite(places.ERRORS_JSON, _encoded(self.errors.to_json()))
+        if self._summaries_changed and now >= self._summaries_due:
+            self._summaries_changed, self._summaries_due = False, now + _SUMMARIES_EVERY
+            self.files.rewrite(places.PROCESS_SUMMARY, process_summary(self._roll_up))
+            self.files.rewrite(places.NODE_SUMMARY, node_summary(self._roll_up))
 
     def explanation(self, summary: StepSummary) -> str:
         """What went wrong in the user's code, in a few lines, with the log that tells more; empty where nothing did."""
@@ -226,7 +240,7 @@ class LogTree:
         str
             The text of ``job_result.txt``.
         """
-        self._errors_due = now
+        self._errors_due = self._summaries_due = now
         self.tick(now)
         told = (cause, output, open_first or self._open_first(summary), resume)
         result = JobResult(summary, *map(self._redact, told))

@@ -133,6 +133,16 @@ class Job:
             own += [(f"{path.parent.name}/{path.stem}", row["Mini-batch Id"], row["Status"]) for row in rows]
         every = [(row["Process"], row["Mini-batch Id"], row["Status"]) for row in self.attempts if row["Process"]]
         assert Counter(own) == Counter(every)
+        if not self.attempts:
+            return
+        lost = len(self.attempts) - len(every)
+        for name, elsewhere in (("process_summary.csv", lost), ("node_summary.csv", 0)):
+            with (self.run.log_dir / "sys/job_report" / name).open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            assert sum(int(row["Attempts"]) for row in rows) + elsewhere == len(self.attempts)
+        final = [row for row in self.attempts if row["Status"] in ("Succeeded", "Failed")]
+        for column, items in (("Items", "Total"), ("Succeeded Items", "Succeeded"), ("Failed Items", "Failed")):
+            assert sum(int(row[column]) for row in rows) == sum(int(row[items]) for row in final)
 
     def check_counts(self, more_lines: int = 0) -> None:
         """summary(), job_result.txt, processed_mini-batches.csv and the output file say the same.

@@ -262,4 +262,4 @@ def test_logs_that_cannot_be_written_never_fail_the_job(tmp_path: Path) -> None:
     tree.driver("x", NOW)
     result = tree.finish(SUMMARY, NOW)
     assert len(told) == 1
-    assert "Logs: 10 writes failed, first " in result
+    assert "Logs: 12 writes failed, first " in result
