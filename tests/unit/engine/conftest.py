@@ -45,6 +45,14 @@ def run(mini_batch):
 """
 
 
+class FakeShipper:
+    """Ships no logs."""
+
+    def watch(self, files: Any) -> None: ...
+
+    def process_closed(self, process: int) -> None: ...
+
+
 class FakeSupervisor:
     """What a lane knows of its supervisor; ``answer`` is asked for every call of the lane."""
 
@@ -66,6 +74,7 @@ class FakeSupervisor:
             limits=RunLimits(**limits),
         )
         self.stopping = ""
+        self.shipper = FakeShipper()
         self.node = 0
         self.memory_limit = 0
         self.cache_folder: Path | None = None
@@ -88,10 +97,6 @@ class FakeSupervisor:
 
     def abandon(self, family: Any) -> None:
         self.abandoned.append(family)
-
-    def watch(self, file: Any) -> None: ...
-
-    def process_closed(self, process: int) -> None: ...
 
     def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
         self.load_errors.append(error)
