@@ -50,7 +50,7 @@ from prs_dask.pipeline.side_inputs import Places
 from prs_dask.pipeline.spans import spans_for
 from prs_dask.quantities import format_seconds
 from prs_dask.redaction import Redactor, without_hashes
-from prs_dask.report.writing import write_report, writes_reports
+from prs_dask.report.writing import write_report, write_report_apart, writes_reports
 
 if TYPE_CHECKING:
     from prs_dask.clusters import OpenCluster
@@ -536,9 +536,9 @@ class StepRun:
         if self._hurried or not writes_reports():
             return
         try:
-            write_report(self.run_folder)
+            write_report_apart(self.run_folder)
         except Exception as error:
-            self._tree.driver(f"no report.html: {type(error).__name__}: {error}", time.time())
+            self._tree.driver(f"no report.html: {error}", time.time())
             self._tree.files.close()
 
     def _interpreter_ends(self) -> None:

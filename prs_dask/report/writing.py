@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 from prs_dask.errors import Fault, OutputError, SettingsError
 from prs_dask.report.run_reading import RunReading, read_run
 
-__all__ = ["SWITCH", "write_report", "writes_reports"]
+__all__ = ["SWITCH", "write_report", "write_report_apart", "writes_reports"]
 
 NEEDED = ("bokeh", "jinja2")
 """What the extra ``report`` brings."""
@@ -23,6 +25,12 @@ MOST_NODES = 32
 
 SWITCH = "PRS_DASK_REPORT"
 """Environment variable: with ``0`` a step run leaves no report at its end."""
+
+
+SECONDS_APART = 120.0
+"""So long a step run waits for its report."""
+
+PROGRAM_APART = "import sys; from prs_dask.report.writing import write_report; write_report(sys.argv[1])"
 
 
 def writes_reports() -> bool:
@@ -72,6 +80,29 @@ def write_report(run_folder: str | os.PathLike[str], output: str | os.PathLike[s
         )
         raise OutputError([fault]) from error
     return path
+
+
+def write_report_apart(run_folder: str | os.PathLike[str]) -> None:
+    """The same in a process of its own: bokeh would stay in this one, 80 MB and more.
+
+    Raises
+    ------
+    OSError, subprocess.SubprocessError
+        There is no such process, or it takes longer than `SECONDS_APART`.
+    RuntimeError
+        It has failed; what it said last.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM_APART, os.fspath(run_folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=SECONDS_APART,
+    )
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise RuntimeError(said[-1] if said else f"it ended with {done.returncode}")
 
 
 def _missing() -> list[str]:

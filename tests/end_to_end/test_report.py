@@ -30,11 +30,8 @@ def test_a_step_run_can_be_told_to_leave_none(job: Any) -> None:
 
 
 def test_a_report_that_cannot_be_written_does_not_change_the_result(job: Any, monkeypatch: Any) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError("no ink")
-
     monkeypatch.setenv("PRS_DASK_REPORT", "1")
-    monkeypatch.setattr("prs_dask.pipeline.step_run.write_report", fail)
+    monkeypatch.setattr("prs_dask.report.writing.PROGRAM_APART", "raise RuntimeError('no ink')")
     done = job(items=3)
     assert done.state == "Completed"
     assert not (done.run.run_folder / "report.html").exists()
