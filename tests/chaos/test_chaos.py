@@ -23,7 +23,7 @@ SEEDS = {
     10: "a worker is retired; memory that grows, what hangs and what stops itself",
     1677: "nanny, scheduler and driver are stopped for a while",
     2085: "a disk that cannot be written at the start; 100 MB of exception, grandchildren",
-    3132: "workers of the local target are stopped and killed; what dies in many ways",
+    16314: "workers without nannies are stopped and killed, early; what dies in many ways",
     678: "worker processes and a worker of the local target are ended",
 }
 """Chosen among those whose faults all come before the end, so that each kind is there and the time is short; the

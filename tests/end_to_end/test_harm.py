@@ -277,7 +277,7 @@ def run(mini_batch):
     assert done.categories() == {"out of memory": 2}
     [failed] = done.run.failed_items()
     used = int(re.search(r"used ([\d,]+) MiB, more than the 300 MiB", failed.message)[1].replace(",", ""))
-    assert 300 < used < 900
+    assert 300 <= used < 900  # what is above the limit by less than 1 MiB is told as the limit
     assert done.tries() == {number: 2 if number == 3 else 1 for number in range(20)}
 
 

@@ -31,13 +31,18 @@ def run(mini_batch):
 """
 
 
+EXPECTED = {"ValueError": 2, "TimeLimit": 2, "ProcessDied": 2, "SystemExit": 2, "BadResult": 2}
+
+
 @pytest.mark.timeout(150)
 def test_every_kind_of_error_is_told_with_its_line_of_code(job):
     done = job(KINDS, 10, run_max_try=2, error_threshold=-1, run_invocation_timeout=2)
     assert done.state == "Completed", done.run.error
     reading = read_run(done.run.run_folder)
     groups = reading.errors.most_frequent()
-    told = {group.type: (group.count, group.where, group.source, group.mini_batch) for group in groups}
+    # A stack may be missing where a busy machine gives a process that is to be killed no time to write it.
+    assert {kind: sum(group.count for group in groups if group.type == kind) for kind in EXPECTED} == EXPECTED
+    told = {group.type: (group.where, group.source, group.mini_batch) for group in reversed(groups) if group.where}
     lines = KINDS.splitlines()
 
     def at(words):
@@ -45,11 +50,10 @@ def test_every_kind_of_error_is_told_with_its_line_of_code(job):
         return f"script.py:{number} in score", lines[number - 1].strip()
 
     assert told == {
-        "ValueError": (2, *at("bad <b>"), "0"),
-        "TimeLimit": (2, *at("re.match"), "1"),
-        "ProcessDied": (2, *at("string_at"), "2"),
-        "SystemExit": (2, *at("sys.exit"), "3"),
-        "BadResult": (2, "", "", "4"),
+        "ValueError": (*at("bad <b>"), "0"),
+        "TimeLimit": (*at("re.match"), "1"),
+        "ProcessDied": (*at("string_at"), "2"),
+        "SystemExit": (*at("sys.exit"), "3"),
     }
     for group in groups:
         assert (done.run.log_dir / group.log).is_file()

@@ -195,7 +195,7 @@ class TestIsolation:
 
     def test_the_threshold_of_mini_batches_ends_it_with_the_first_item(self, bench):
         one = Isolation(bench, 1024, set(range(1024)), run_max_try=1, allowed_failed_count=0).run()
-        assert "1 failed mini-batches" in one.b.judge.verdict.cause
+        assert "1 failed mini-batch is more" in one.b.judge.verdict.cause
         assert one.b.judge.counts().failed_items == 1
 
     def test_a_mini_batch_that_is_only_too_large_succeeds_in_halves(self, bench):
