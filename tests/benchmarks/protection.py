@@ -23,6 +23,7 @@ from prs_dask.logs.tree import LogTree
 from prs_dask.output.journal import JournalWriter
 from prs_dask.output.manifest import ManifestWriter
 from prs_dask.pipeline.recording import TreeRecorder
+from prs_dask.report.writing import SWITCH
 from tests.benchmarks.ours import run_step, two_workers
 from tests.benchmarks.workloads import Synthetic
 
@@ -39,7 +40,8 @@ def protection(scale: float) -> dict[str, Any]:
     which computing loses.
     """
     figure: dict[str, Any] = {"mini_batches": int(600 * scale), "pairs": PAIRS}
-    with two_workers() as client:
+    # The report is no protection, and there is less to draw without a table of attempts.
+    with two_workers() as client, mock.patch.dict(os.environ, {SWITCH: "0"}):
         for script in ("sleep.py", "compute.py"):
             _cost(client, script, 50)
             pairs = [_pair(client, script, int(600 * scale), on_first=bool(number % 2)) for number in range(PAIRS)]
