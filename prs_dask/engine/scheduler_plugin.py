@@ -139,6 +139,7 @@ class RunPlugin(SchedulerPlugin):
         self._closed = False
         self._stopping: str = ""
         self._live: set[str] = set()
+        self._unusable: set[str] = set()
         self._news = asyncio.Event()
         self._supplied = asyncio.Event()
         self._room = asyncio.Event()
@@ -256,9 +257,10 @@ class RunPlugin(SchedulerPlugin):
         return {"settings": self._worker_settings, "node": place.node, "silent_seconds": silent}
 
     async def on_unusable(self, worker: str, error: str) -> Reply:
-        """A worker cannot take part; where none is left that can, the step run fails."""
+        """A worker cannot take part; where none is left that can, or has yet to say so, the step run fails."""
+        self._unusable.add(worker)
         self._lose(worker, Loss.TAKEN_AWAY, f"cannot be used: {error}")
-        if not self._judge.places.workers:
+        if not self._judge.places.workers and not self._scheduler.workers.keys() - self._unusable:
             self._judge.end("Failed", f"no worker can be used; worker {worker}: {error}")
         return {}
 
