@@ -473,3 +473,19 @@ def test_the_driver_is_told_of_logs_that_did_not_fit_into_an_answer(bench):
         assert begun == [b"0", b"1", b"2"]
 
     bench(test)
+
+
+def test_a_worker_that_cannot_be_used_ends_nothing_while_another_has_yet_to_say_hello(bench):
+    async def test(b: Bench) -> None:
+        other = "tcp://127.0.0.1:2"
+        b.scheduler.workers[other] = SimpleNamespace(processing={}, nthreads=1, status=Status.running)
+        await b.plugin.start(b.scheduler)
+        await b.call("unusable", worker=WORKER, error="OSError: no room")
+        assert (await b.call("sync", ack=0))["verdict"] is None
+        await b.call("unusable", worker=other, error="OSError: no room either")
+        verdict = (await b.call("sync", ack=0))["verdict"]
+        assert verdict["state"] == "Failed"
+        assert "no worker can be used; worker tcp://127.0.0.1:2: OSError: no room either" in verdict["cause"]
+        await b.call("remove")
+
+    bench(test)
