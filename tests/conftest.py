@@ -11,6 +11,7 @@ import gc
 import io
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -99,3 +100,15 @@ def no_leaks(permanent_things: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
                 pytest.fail("left behind:\n" + "\n".join(leaked), pytrace=False)
             gc.collect()
             time.sleep(0.05)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 512 KiB; the tests' processes are root's, or there is none."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a file system can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

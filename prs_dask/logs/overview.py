@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from prs_dask.logs.due import Due
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.places import OVERVIEW
 from prs_dask.logs.summary import Progress, format_progress
@@ -24,16 +25,12 @@ class Overview:
         self._files = files
         self._day = ""
         self._name = ""
-        self._told: tuple[str, str] | None = None
-        self._next = 0.0
+        self._due = Due(_EVERY)
 
     def update(self, progress: Progress, now: float) -> None:
         """Write a line if one is due; ``now`` in seconds since the epoch."""
-        state = (progress.state, progress.stage)
-        if state == self._told and now < self._next:
-            return
-        self._told, self._next = state, now + _EVERY
-        self.line(format_progress(progress), now)
+        if self._due(progress, now):
+            self.line(format_progress(progress), now)
 
     def line(self, text: str, now: float) -> None:
         """Write a line that is always due."""

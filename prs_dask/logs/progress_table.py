@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prs_dask.logs.due import Due
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.places import PROGRESS, PROGRESS_COLUMNS
 from prs_dask.logs.summary import Progress
@@ -22,15 +23,12 @@ class ProgressTable:
 
     def __init__(self, files: LogFiles) -> None:
         self._files = files
-        self._told: tuple[str, str] | None = None
-        self._next = 0.0
+        self._due = Due(_EVERY)
 
     def update(self, progress: Progress, now: float) -> None:
         """Write a row if one is due; ``now`` in seconds since the epoch."""
-        state = (progress.state, progress.stage)
-        if state == self._told and now < self._next:
+        if not self._due(progress, now):
             return
-        self._told, self._next = state, now + _EVERY
         total = "" if progress.total is None else progress.total
         left = "" if progress.seconds_left is None else f"{progress.seconds_left:.1f}"
         row = (

@@ -42,18 +42,6 @@ def run(mini_batch):
 COUNT = 300
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 512 KiB; the tests' processes are root's, or there is none."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a file system can be mounted by root only")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def enlarge(folder):
     subprocess.run(["mount", "-o", "remount,size=16m", str(folder)], check=True)
 
