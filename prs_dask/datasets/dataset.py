@@ -90,6 +90,11 @@ class Dataset(ABC):
         options = self.storage_options
         return options if options is None or isinstance(options, StorageOptions) else StorageOptions(options)
 
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """A URL in each store that ``paths`` lie in, without what follows the first name (bucket, container, host)."""
+        return tuple(sorted({"/".join(path.split("/", 3)[:3]) for path in self.paths if is_url(path)}))
+
     def as_named_input(self, name: str) -> Self:
         """A copy with a name, by which the entry script can tell inputs apart."""
         return replace(self, name=name)

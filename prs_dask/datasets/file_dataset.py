@@ -107,7 +107,7 @@ class FileDataset(Dataset):
     @property
     def spec(self) -> ReadSpec:
         """How the files are read, before anything is known of their paths."""
-        return ReadSpec("files", storage=self.storage, mode=self._mode_of_files())
+        return ReadSpec("files", storage=self.storage, stores=self.stores, mode=self._mode_of_files())
 
     def reader(self) -> ReadSpec:
         path_format = self.keys_in_paths() if self.group_by else None

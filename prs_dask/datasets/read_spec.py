@@ -76,6 +76,8 @@ class ReadSpec(NamedTuple):
         The partition keys that mini-batches are made by; their ``values`` are in this order.
     storage
         Options of the store, never shown; None: it needs none.
+    stores
+        A URL in each store that files lie in.
     mode
         ``"download"``: files of a store reach ``run()`` as local paths, ``"direct"``: as URLs; None: nothing
         lies in a store.
@@ -96,6 +98,7 @@ class ReadSpec(NamedTuple):
     keys: tuple[str, ...] = ()
     first_file: FirstFile | None = None
     storage: StorageOptions | None = None
+    stores: tuple[str, ...] = ()
     mode: Literal["download", "direct"] | None = None
 
     @property

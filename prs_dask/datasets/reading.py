@@ -6,6 +6,7 @@ Light to import: pandas and pyarrow are loaded with the first table.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from typing import IO, TYPE_CHECKING
@@ -93,9 +94,17 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
 
 
 def load_libraries(spec: ReadSpec) -> None:
-    """Import what the first mini-batch would: from a slow or busy disk that may take longer than any reading."""
+    """Load what the first mini-batch would: from a slow or busy disk that may take longer than any reading.
+
+    What is wrong with a store is told by the mini-batches that are read from it.
+    """
     for name in _LIBRARIES[spec.kind]:
         import_module(name)
+    for url in spec.stores:
+        from prs_dask.stores import store_of
+
+        with suppress(Exception):
+            store_of(url, spec.storage).prepare()
 
 
 def items_of(mini_batch: BisectedMiniBatch, data: list[str] | pd.DataFrame) -> list[str] | pd.DataFrame:

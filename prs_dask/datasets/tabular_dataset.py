@@ -53,7 +53,7 @@ class TabularDataset(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "spec", self.spec._replace(storage=self.storage))
+        object.__setattr__(self, "spec", self.spec._replace(storage=self.storage, stores=self.stores))
 
     @classmethod
     def from_delimited_files(

@@ -42,6 +42,9 @@ class AnyClient:
         self._make = make
         self._protocol = protocol
 
+    def prepare(self) -> None:
+        """Nothing: what a request needs was loaded with the file system."""
+
     def info(self, path: str) -> Found:
         file_system = self._make()
         file_system.invalidate_cache()

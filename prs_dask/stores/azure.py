@@ -26,6 +26,9 @@ class AzureClient:
     def __init__(self, file_system: Any) -> None:
         self._file_system = file_system
 
+    def prepare(self) -> None:
+        """Nothing: what a request needs was loaded with the file system."""
+
     def info(self, path: str) -> Found:
         container, blob, _ = _split(path)
         if not blob or blob.endswith("/"):

@@ -41,6 +41,10 @@ class Page(NamedTuple):
 class Client(Protocol):
     """One store, through one fsspec file system. Threads may share it."""
 
+    def prepare(self) -> None:
+        """Load what the first request would, and ask the store nothing."""
+        ...
+
     def info(self, path: str) -> Found:
         """A file; FileNotFoundError where there is none of this name, also where a folder has it."""
         ...

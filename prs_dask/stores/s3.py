@@ -27,6 +27,10 @@ class S3Client:
         self._file_system = file_system
         file_system.retries = 1
 
+    def prepare(self) -> None:
+        """Make the client: loading botocore's model of the service takes as long as a hundred requests."""
+        awaited(self._file_system, self._file_system.set_session)
+
     def info(self, path: str) -> Found:
         bucket, key = self._split(path)
         if not key or key.endswith("/"):

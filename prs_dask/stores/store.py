@@ -53,6 +53,10 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self._protocol})"
 
+    def prepare(self) -> None:
+        """Load what the first request would load, in the time of whoever calls; the store is asked nothing."""
+        self._client.prepare()
+
     def info(self, url: str) -> FileInfo:
         """What there is under this name; a folder is no file."""
         return self._told(self._ask(url, self._client.info, _path(url)))

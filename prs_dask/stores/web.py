@@ -50,6 +50,9 @@ class WebClient:
         self._protocol = protocol
         self._queries = queries
 
+    def prepare(self) -> None:
+        """Nothing: what a request needs was loaded with the file system."""
+
     def info(self, path: str) -> Found:
         return awaited(self._file_system, self._head, path)
 

@@ -188,7 +188,7 @@ def test_a_store_that_does_not_answer_costs_its_mini_batch_the_limit_of_reading(
         mini_batch_size=1,
         run_max_try=2,
         error_threshold=-1,
-        arguments=["--task_overhead_timeout", "3"],  # the first reading of a process imports the store's package
+        arguments=["--task_overhead_timeout", "3"],
     )
     slow = [row for row in done.attempts if row["Error Category"]]
     assert [row["Error Category"] for row in slow] == ["time limit"] * 2
