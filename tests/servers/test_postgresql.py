@@ -24,7 +24,7 @@ def run(mini_batch, mini_batch_context):
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sales(postgresql: str) -> Iterator[str]:
     engine = sqlalchemy.create_engine(postgresql)
     with engine.begin() as connection:
