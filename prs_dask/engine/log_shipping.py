@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SpoolFile"]
+__all__ = ["SpoolFile", "tail_of", "without_middle"]
 
 PIECE_BYTES = 1 << 20
 BACKLOG_BYTES = 32 << 20
@@ -57,7 +57,7 @@ class SpoolFile:
     offset: int = 0
     shared: bool = False
 
-    def next_piece(self, number: int = 0, until: int | None = None) -> dict[str, Any] | None:
+    def next_piece(self, number: int = 0, until: int | None = None, *, ended: bool = False) -> dict[str, Any] | None:
         """What is new since the last piece, at most 1 MiB; None where nothing is.
 
         Parameters
@@ -66,13 +66,17 @@ class SpoolFile:
             Of the call that sends it; noted beside the file.
         until
             Where the piece ended when it was sent before.
+        ended
+            Nobody appends any more.
         """
         try:
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 begin = self.offset
                 if until is None and size - begin > BACKLOG_BYTES:
-                    data, self.offset = _without_middle(file.fileno(), begin, size)
+                    until = tail_of(file.fileno(), size)
+                if until is not None and until - begin > PIECE_BYTES:  # no other piece spans so much
+                    data, self.offset = without_middle(file.fileno(), begin, until), until
                 else:
                     data = os.pread(file.fileno(), min(PIECE_BYTES, (until or size) - begin), begin)
                     if self.shared and (b"\n" in data or len(data) < PIECE_BYTES):  # else a line is longer than a piece
@@ -100,6 +104,10 @@ class SpoolFile:
         self.offset = begin
         return number, end
 
+    def go_on_at(self, end: int) -> None:
+        """What lies before ``end`` has come."""
+        self.offset = end
+
     def remove(self) -> None:
         """All of it was shipped, and nobody appends any more."""
         for path in (self.path, self._note):
@@ -119,13 +127,15 @@ class SpoolFile:
         return self.path.with_name(f".{self.path.name}.shipped")
 
 
-def _without_middle(file: int, begin: int, size: int) -> tuple[bytes, int]:
-    """The head of a flood with a line that says what is left out, and where its tail begins; both at ends of lines."""
+def tail_of(file: int, size: int) -> int:
+    """Where the tail of a flood begins, at the start of a line."""
+    tail = size - TAIL_BYTES
+    return tail + os.pread(file, _LINE_BYTES, tail).find(b"\n") + 1
+
+
+def without_middle(file: int, begin: int, tail: int) -> bytes:
+    """The head of a flood, to the end of a line, and a line that says how much is left out before its tail."""
     head = os.pread(file, HEAD_BYTES, begin)
     head = head[: head.rfind(b"\n", len(head) - _LINE_BYTES) + 1] or head
-    tail = size - TAIL_BYTES
-    first = os.pread(file, _LINE_BYTES, tail)
-    tail += first.find(b"\n") + 1
     newline = b"" if head.endswith(b"\n") else b"\n"
-    left_out = tail - begin - len(head)
-    return head + newline + b"[prs_dask: %d bytes left out here]\n" % left_out, tail
+    return head + newline + b"[prs_dask: %d bytes left out here]\n" % (tail - begin - len(head))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prs_dask.attempts.records import AttemptError
+from prs_dask.engine.log_folder import LogFolder
 from prs_dask.engine.shipper import spool_files
 from prs_dask.worker_process.family import Ended, ProcessFamily, describe_status
 from prs_dask.worker_process.frames import FRAME_HEADER, FrameKind, ProcessSetup, unpack_error
@@ -96,7 +97,7 @@ class LaneProcess:
                 for file in files[:2]:
                     outputs.append(os.open(file.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
                     stack.callback(os.close, outputs[-1])
-                supervisor.shipper.watch(files)
+                supervisor.shipper.watch(files, LogFolder(self._folder, supervisor.node, self.number))
                 self._family.limit_memory(supervisor.memory_limit)
                 kept = [self._theirs.fileno(), self._page_descriptor, self._stack_descriptor]
                 self.pid = self._family.start(

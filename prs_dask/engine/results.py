@@ -39,8 +39,8 @@ class Recorder(Protocol):
     def failures(self, failures: Sequence[Failure]) -> None:
         """Mini-batches, or parts of them, that failed for good."""
 
-    def output(self, stream: str, node: int, process: int, data: bytes) -> None:
-        """What a process wrote to stdout, stderr or its log."""
+    def output(self, piece: Mapping[str, Any]) -> None:
+        """A piece of a file that a process wrote: stdout, stderr, logs; see `prs_dask.engine.changing_file`."""
 
     def process_error(self, node: int, process: int, when: float, doing: str, error: AttemptError) -> None:
         """What went wrong in a process outside of mini-batches: an import, ``init()``, ``shutdown()``."""
@@ -153,7 +153,7 @@ class Results:
             error = AttemptError(*entry["error"])
             recorder.process_error(entry["node"], entry["process"], entry["time"], entry["doing"], error)
         elif kind == "log":
-            recorder.output(entry["stream"], entry["node"], entry["process"], entry["data"])
+            recorder.output(entry)
         elif kind == "note":
             recorder.note(entry["time"], entry["text"])
         elif kind == "fault":

@@ -12,8 +12,10 @@ import shutil
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from prs_dask.engine.changing_file import ChangingFile
+from prs_dask.engine.log_folder import LogFolder
 from prs_dask.engine.log_shipping import SpoolFile
 from prs_dask.engine.spool import NodeFolder
 
@@ -21,10 +23,11 @@ __all__ = ["Shipper", "spool_files"]
 
 PIECES_A_ROUND = 8
 
+ShippedFile: TypeAlias = SpoolFile | ChangingFile
 Call = Callable[..., Awaitable[dict[str, Any]]]
 
 
-def spool_files(folder: Path, name: str, node: int, process: int) -> list[SpoolFile]:
+def spool_files(folder: Path, name: str, node: int, process: int) -> list[ShippedFile]:
     """The files of the process that has this name, below the folder of its supervisor."""
     own = folder / name
     return [
@@ -52,16 +55,18 @@ class Shipper:
         self._call = call
         self._sender = folder.name
         self._number = number
-        self._files: list[SpoolFile] = []
+        self._files: list[ShippedFile] = []
+        self._folders: list[LogFolder] = []
         self._closed: set[int] = set()
         self._news: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._shipping = asyncio.Lock()
 
-    def watch(self, files: list[SpoolFile]) -> None:
-        """Ship what a process appends to these; from any thread."""
+    def watch(self, files: list[ShippedFile], folder: LogFolder | None = None) -> None:
+        """Ship what a process writes to these, and into this folder; from any thread."""
         with self._lock:
             self._files += files
+            self._folders += [folder] if folder is not None else []
 
     def process_closed(self, process: int) -> None:
         """A process has ended: ship the rest of its files and forget them; from any thread."""
@@ -83,21 +88,29 @@ class Shipper:
             with self._lock:
                 news, self._news = self._news, []
                 closed, self._closed = self._closed, set()
-                files = list(self._files)
+                files, folders = list(self._files), list(self._folders)
+            for folder in folders:
+                files += await asyncio.to_thread(folder.with_news, ended=last or folder.process in closed)
+                news += [told] if (told := folder.news()) is not None else []
             if news:
                 await self._send(news)
             await self._ship_files(files, closed, last)
+            for folder in folders:
+                if folder.process in closed:
+                    await asyncio.to_thread(folder.remove)
             with self._lock:
                 self._files = [file for file in self._files if file.process not in closed]
+                self._folders = [folder for folder in self._folders if folder.process not in closed]
 
-    async def _ship_files(self, files: list[SpoolFile], closed: set[int], last: bool) -> None:
+    async def _ship_files(self, files: list[ShippedFile], closed: set[int], last: bool) -> None:
         turn, turns, shipped = files, 0, set()
         while turn:
             again = []
             for file in turn:
-                if await self.ship_piece(file):
+                ended = last or file.process in closed
+                if await self.ship_piece(file, ended=ended):
                     shipped.add(file.path)
-                    if last or file.process in closed or turns + 1 < PIECES_A_ROUND:
+                    if ended or turns + 1 < PIECES_A_ROUND:
                         again.append(file)
             turn, turns = again, turns + 1
         for file in files:
@@ -106,10 +119,10 @@ class Shipper:
             elif file.path in shipped:
                 await asyncio.to_thread(file.free_shipped)
 
-    async def ship_piece(self, file: SpoolFile, until: int | None = None) -> bool:
+    async def ship_piece(self, file: ShippedFile, until: int | None = None, *, ended: bool = False) -> bool:
         """The file's next piece, if there is one."""
         number = self._number if until is not None else self._number + 1
-        piece = await asyncio.to_thread(file.next_piece, number, until)
+        piece = await asyncio.to_thread(file.next_piece, number, until, ended=ended)
         if piece is not None:
             await self._send([piece], again=until is not None)
         return piece is not None
@@ -130,19 +143,19 @@ class Shipper:
 
     @classmethod
     async def _adopt(cls, call: Call, folder: Path, node: int) -> None:
-        files = [
-            file
-            for own in sorted(folder.glob("process*"))
-            if own.name[7:].isdecimal()
-            for file in spool_files(folder, own.name, node, int(own.name[7:]))
-        ]
-        sent = [(*file.resume(), file) for file in files]
+        processes = [own for own in sorted(folder.glob("process*")) if own.name[7:].isdecimal()]
+        files = [file for own in processes for file in spool_files(folder, own.name, node, int(own.name[7:]))]
+        log_folders = [LogFolder(own, node, int(own.name[7:])) for own in processes]
+        all_files = files + [file for log_folder in log_folders for file in await asyncio.to_thread(log_folder.files)]
+        sent = [(*await asyncio.to_thread(file.resume), file) for file in all_files]
         number, _, latest = max(sent, key=lambda one: one[0], default=(0, 0, None))
         shipper = cls(call, folder, number)
         for _, end, file in sent:
-            if number and file is latest:
+            if end and file is latest:
                 await shipper.ship_piece(file, end)  # the scheduler knows whether it had come
             elif end:
-                file.offset = end
+                file.go_on_at(end)
         shipper.watch(files)
+        for log_folder in log_folders:
+            shipper.watch([], log_folder)
         await shipper.ship(last=True)

@@ -60,10 +60,19 @@ class LogFiles:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             new.write_bytes(data)
-            new.replace(path)
+            self._replace(new, name)
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink()
+            self._failed(name, error)
+
+    def replace(self, name: str, by: str) -> None:
+        """Give a file the content of another one, which is none any more."""
+        try:
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            self._forget(by)
+            self._replace(self.folder / by, name)
+        except OSError as error:
             self._failed(name, error)
 
     def set_aside(self, name: str) -> None:
@@ -98,10 +107,16 @@ class LogFiles:
 
     def remove(self, name: str) -> None:
         """Remove a file that is not true any more; none there is no error."""
+        self._forget(name)
         try:
             (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
             self._failed(name, error)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder that is empty."""
+        with contextlib.suppress(OSError):
+            (self.folder / name).rmdir()
 
     def close(self) -> None:
         """Close what is open; more may be appended after it."""
@@ -109,6 +124,15 @@ class LogFiles:
             _, descriptor = self._open.popitem()
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+    def _replace(self, new: Path, name: str) -> None:
+        new.replace(self.folder / name)
+        self._forget(name)  # what is appended goes to the new one
+
+    def _forget(self, name: str) -> None:
+        descriptor = self._open.pop(name, None)
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _descriptor(self, name: str) -> int:
         descriptor = self._open.get(name)

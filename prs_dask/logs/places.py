@@ -113,5 +113,6 @@ STREAMS = {
     "stderr": "user/stderr/{node}/{process}.stderr.txt",
     "log": "user/entry_script_log/{node}/{process}.log.txt",
     "metrics": METRICS,
+    "log_dir": "user/entry_script_log/{node}/{process}/{name}",
 }
-"""What worker processes append to, by the kind of the pieces in which it comes."""
+"""What worker processes write, by the kind of the pieces in which it comes; ``{name}``: what the script calls it."""

@@ -9,6 +9,7 @@ control characters shown.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -24,11 +25,13 @@ from prs_dask.logs.process_table import PROCESS_HEADER, format_process_rows
 from prs_dask.logs.progress_table import ProgressTable
 from prs_dask.logs.roll_up import RollUp
 from prs_dask.logs.run_folder import RunFolder
+from prs_dask.logs.sent_files import SentFiles
 from prs_dask.logs.source_lines import SourceLines
 from prs_dask.logs.summary import Progress, StepSummary
 from prs_dask.logs.summary_tables import add_rows, node_summary, process_summary
 from prs_dask.logs.text import NO_NODE, one_line, plain, process_name, shortened, utc_text
 from prs_dask.redaction import Redactor
+from prs_dask.relative_names import relative_name
 
 __all__ = ["LogTree"]
 
@@ -55,6 +58,7 @@ class LogTree:
         self, folder: Path, redactor: Redactor | None = None, on_trouble: Callable[[str], None] | None = None
     ) -> None:
         self.files = LogFiles(folder, on_trouble)
+        self._sent_files = SentFiles(self.files)
         self._redact = (redactor or Redactor()).text
         self._source_lines = SourceLines(RunFolder(folder.parent).source_zip)
         self.errors = ErrorGroups(source_of=self._source_line)
@@ -66,9 +70,36 @@ class LogTree:
         self._summaries_changed = False
         self._summaries_due = 0.0
 
-    def add_stream(self, stream: str, node: int, process: int, data: bytes) -> None:
-        """The next piece of what a process printed (``"stdout"``, ``"stderr"``) or logged (``"log"``)."""
-        self.files.append(places.STREAMS[stream].format(node=node, process=process_name(process)), data)
+    def add_stream(
+        self,
+        stream: str,
+        node: int,
+        process: int,
+        data: bytes,
+        name: bytes = b"",
+        *,
+        whole: bool = False,
+        more: bool = False,
+    ) -> None:
+        """The next piece of a file of a process.
+
+        Parameters
+        ----------
+        stream
+            A kind of `places.STREAMS`.
+        name
+            What the script calls it, where its kind has many files.
+        whole, more
+            See `SentFiles.add`.
+        """
+        path = places.STREAMS[stream]
+        try:
+            names = {"name": relative_name(name)} if "{name}" in path else {}
+        except ValueError as error:  # no process of ours sends one
+            self.engine_error("logs", str(error), time.time())
+            return
+        path = path.format(node=node, process=process_name(process), **names)
+        self._sent_files.add(path, data, whole=whole, more=more)
 
     def add_attempts(
         self,
@@ -250,6 +281,7 @@ class LogTree:
         self.files.rewrite(places.JOB_RESULT, _encoded(text))
         self.files.rewrite(places.JOB_RESULT_JSON, _encoded(result.to_json()))
         self._overview.line(text, now)
+        self._sent_files.close()
         self.files.close()
         return text
 

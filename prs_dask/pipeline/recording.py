@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from prs_dask.attempts.records import AttemptError
 from prs_dask.logs.tree import LogTree
@@ -71,8 +72,9 @@ class TreeRecorder:
                 failure.part,
             )
 
-    def output(self, stream: str, node: int, process: int, data: bytes) -> None:
-        self._tree.add_stream(stream, node, process, data)
+    def output(self, piece: Mapping[str, Any]) -> None:
+        about = {key: piece[key] for key in ("name", "whole", "more") if key in piece}
+        self._tree.add_stream(piece["stream"], piece["node"], piece["process"], piece["data"], **about)
 
     def process_error(self, node: int, process: int, when: float, doing: str, error: AttemptError) -> None:
         self._tree.add_process_error(node, process, error, when, doing)

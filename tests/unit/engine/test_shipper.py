@@ -1,13 +1,15 @@
 """What worker processes write reaches the scheduler once, also where its answer is lost or the supervisor is killed."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
 
 import pytest
 
-from prs_dask.engine import log_shipping, shipper
+from prs_dask.engine import changing_file, log_shipping, shipper
+from prs_dask.engine.log_folder import LogFolder
 from prs_dask.engine.shipper import Shipper, spool_files
 from prs_dask.engine.spool import NodeFolder
 
@@ -20,18 +22,29 @@ class Scheduler:
         self.calls = []
         self.streams = {}
         self.told = []
+        self.files = {}
+        self.coming = {}
 
     async def __call__(self, call, sender, number, pieces):
         assert call == "logs"
         self.calls.append((sender, number))
         if number > self.numbers.get(sender, 0):
-            assert number == self.numbers.get(sender, 0) + 1
             self.numbers[sender] = number
             for piece in pieces:
+                if "name" in piece:
+                    self.take(piece)
+                    continue
                 key = (piece["stream"], piece["process"])
                 self.streams[key] = self.streams.get(key, b"") + piece["data"]
                 self.told += [piece] if piece["stream"] == "process" else []
         return {}
+
+    def take(self, piece):
+        key = (piece["process"], piece["name"])
+        before = b"" if piece.get("whole") else self.coming.get(key, self.files.get(key, b""))
+        into = self.coming if piece.get("more") else self.files
+        self.coming.pop(key, None)
+        into[key] = before + piece["data"]
 
 
 @pytest.fixture
@@ -145,6 +158,111 @@ def test_whenever_a_supervisor_is_killed_another_sends_the_rest_once(
         ("log", 12): b"l" * 25,
     }
     assert not dead.own.exists()
+    dead._lock.close()
+    other.close()
+
+
+@pytest.mark.parametrize("came", [True, False], ids=["the call had come", "it had not"])
+def test_a_flood_comes_once_where_a_supervisor_is_killed_in_the_call_that_left_its_middle_out(
+    scheduler, tmp_path, monkeypatch, no_leaks, came
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name, size in {"PIECE_BYTES": 200, "BACKLOG_BYTES": 1000, "HEAD_BYTES": 200, "TAIL_BYTES": 100}.items():
+        monkeypatch.setattr(log_shipping, name, size)
+    other, dead = NodeFolder("run"), NodeFolder("run")
+    files = write(dead.own, 1, stdout=b"".join(b"line %04d\n" % number for number in range(500)))
+
+    async def until_killed(call, **arguments):
+        if came:
+            await scheduler(call, **arguments)
+        raise Killed
+
+    async def main():
+        ours = Shipper(until_killed, dead.own)
+        ours.watch(files)
+        with pytest.raises(Killed):
+            await ours.ship()
+        dead._own_lock.close()
+        write(dead.own, 1, stdout=b"last words")
+        await Shipper.adopt(scheduler, other, 0, last=True)
+
+    asyncio.run(main())
+    lines = scheduler.streams["stdout", 1].splitlines()
+    told = [f"line {number:04d}".encode() for number in (*range(20), *range(491, 500))]
+    assert lines == [*told[:20], b"[prs_dask: 4710 bytes left out here]", *told[20:], b"last words"]
+    dead._lock.close()
+    other.close()
+
+
+def own_log(folder, name, data, mode="ab"):
+    """Write to a file of the script's own in the log_dir of process 1."""
+    path = folder / "process001" / "logs" / "files" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open(mode) as stream:
+        stream.write(data)
+    return path
+
+
+def folder_of(folder, process=1):
+    return LogFolder(folder / f"process{process:03d}", 0, process)
+
+
+def test_files_of_the_scripts_own_are_found_sent_and_when_their_process_has_ended_removed(scheduler, tmp_path):
+    async def main():
+        ours = Shipper(scheduler, tmp_path)
+        ours.watch([], folder_of(tmp_path))
+        await ours.ship()
+        own_log(tmp_path, "a.txt", b"one ")
+        await ours.ship()
+        own_log(tmp_path, "a.txt", b"two")
+        own_log(tmp_path, "below/b.txt", b"b").with_name("link").symlink_to("b.txt")
+        await ours.ship()
+        ours.process_closed(1)
+        own_log(tmp_path, "last.txt", b"last")
+        await ours.ship()
+        await ours.ship(last=True)
+
+    asyncio.run(main())
+    assert scheduler.files == {(1, b"a.txt"): b"one two", (1, b"below/b.txt"): b"b", (1, b"last.txt"): b"last"}
+    assert scheduler.streams["log", 1] == b"[prs_dask: log_dir: below/link is not sent: it is a link]\n"
+    assert not (tmp_path / "process001" / "logs" / "files").exists()
+
+
+@pytest.mark.parametrize("came", [True, False], ids=["the call had come", "it had not"])
+@pytest.mark.parametrize("after", range(7))
+def test_whenever_a_supervisor_is_killed_files_of_the_scripts_own_are_whole_in_the_end(
+    scheduler, tmp_path, monkeypatch, no_leaks, after, came
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(log_shipping, "PIECE_BYTES", 10)
+    monkeypatch.setattr(changing_file, "REWRITTEN_BYTES_A_SECOND", 1 << 60)
+    other, dead = NodeFolder("run"), NodeFolder("run")
+    own_log(dead.own, "grows", b"0123456789abc")
+    own_log(dead.own, "rewritten", b"old")
+
+    async def until_killed(call, **arguments):
+        if scheduler.numbers.get(dead.own.name, 0) == after:
+            if came:
+                await scheduler(call, **arguments)
+            raise Killed
+        return await scheduler(call, **arguments)
+
+    async def main():
+        ours = Shipper(until_killed, dead.own)
+        ours.watch([], folder_of(dead.own))
+        with contextlib.suppress(Killed):
+            await ours.ship()
+            own_log(dead.own, "grows", b"defghijklmnop")
+            own_log(dead.own, "rewritten", b"new and longer than a piece", "wb")
+            await ours.ship()
+        dead._own_lock.close()
+        own_log(dead.own, "grows", b" last words")
+        await Shipper.adopt(scheduler, other, 0, last=True)
+
+    asyncio.run(main())
+    final = (b"new and longer than a piece", b"old") if after < 3 else (b"new and longer than a piece",)
+    assert scheduler.files[1, b"rewritten"] in final
+    assert scheduler.files[1, b"grows"] in (b"0123456789abc last words", b"0123456789abcdefghijklmnop last words")
     dead._lock.close()
     other.close()
 
