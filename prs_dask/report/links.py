@@ -44,7 +44,7 @@ class Links:
         node, number = process
         if number < 0:
             return [one for one in [self.to(places.LOST_WORKERS, "lost workers")] if one["href"]]
-        own = {name: path for name, path in places.STREAMS.items() if "{process}" in path}
+        own = {name: path for name, path in places.STREAMS.items() if "{process}" in path and "{name}" not in path}
         own = {"attempts": places.PROCESS_ATTEMPTS, **own, "errors": places.PROCESS_ERRORS}
         links = [self.to(path.format(node=node, process=process_name(number)), name) for name, path in own.items()]
         return [link for link in links if link["href"]]
