@@ -71,7 +71,17 @@ MESSAGE_LETTERS = 5000
 TRACE_LINES = 30
 """What the scheduler is told of an error; the logs get all of it."""
 
-_AT_WORK = (Phase.READ, Phase.RUN, Phase.ROWS)
+_DOING = {
+    Phase.RUN: "run()",
+    Phase.READ: "reading the mini-batch",
+    Phase.ROWS: "turning the result into rows",
+}
+_AT_WORK = tuple(_DOING)
+
+_OVER = "the step run is over; it was killed"
+_VOID = "its worker had been given up meanwhile, and what it ran is run elsewhere; it was killed"
+_RETREAT = "its worker had not heard of the scheduler for too long; it was killed"
+_UNATTENDED = "its worker had been stopped for too long; it was killed"
 
 
 class Lane:
@@ -149,7 +159,7 @@ class Lane:
             if self._supervisor.stopping == "kill":  # the answer may never come
                 self._call.cancel()
                 self._call = None
-                self._abandon()
+                self._abandon(_OVER)
                 return {}
             self._pump(permit)
         return self._finish_call()
@@ -177,7 +187,7 @@ class Lane:
         self._header = reply.get("header", self._header)
         self._fetch_ahead(reply.get("soon", ()))
         if reply.get("void") or reply.get("closed"):
-            self._abandon()
+            self._abandon(_OVER if reply.get("closed") else _VOID)
         if "work" in reply:
             self._outbox.token = reply["token"]  # also for what the process had been given before
             if self._process is None:  # it died, or was abandoned, while the lane asked
@@ -197,19 +207,20 @@ class Lane:
                 self._process = process
                 if problem is None:
                     self._mean = None
+                    self._supervisor.tell_of_process(process.number, "ready", seconds=process.init_seconds)
                     self._tell("ready", process.number)
                     return True
                 if self._supervisor.stopping:
                     break
                 error = sendable(problem.error)
                 self._supervisor.log_process_error(process.number, "loading the entry script", error)
-                self._end_process()
+                self._end_process(_told(error), event="failed")
                 self._tell_failed(process, error, too_long=problem.too_long, from_outside=problem.from_outside)
             elif answer.get("wait"):
                 self._supervisor.sleep(min(answer["wait"], 1.0))
             else:
                 return False
-        self._end_process()
+        self._end_process("the step run ended before the process was ready")
         return False
 
     def _usable_family(self) -> ProcessFamily:
@@ -226,10 +237,12 @@ class Lane:
     def _tell_failed(self, process: LaneProcess, error: AttemptError, **how: bool) -> None:
         self._tell("failed", process.number, error=_with_trace(error), **how)
 
-    def _end_process(self) -> None:
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+    def _end_process(self, why: str, event: str = "ended") -> None:
+        """End the process where there is one; ``why`` completes ``processNNN ended: ``."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+            self._supervisor.tell_of_process(process.number, event, pid=process.pid, why=why)
         self._retreating = False
 
     def limit_memory(self, limit: int) -> None:
@@ -255,13 +268,15 @@ class Lane:
         process = self._process
         if process is not None:
             problem = process.quit(seconds) if orderly else None
+            why = "the step run is over" if orderly else "the step run is over; it was killed"
             if problem is not None:
                 self._supervisor.log_process_error(process.number, "shutdown()", problem)
-            self._end_process()
+                why = f"the step run is over; shutdown() failed: {_told(problem)}"
+            self._end_process(why)
 
     def close(self) -> None:
         """Kill the process; the lane is of no use afterwards."""
-        self._end_process()
+        self._end_process("its lane was closed; it was killed")
         if self._family is not None:
             self._family.close()
         self._wake.close()
@@ -281,7 +296,7 @@ class Lane:
         self._take(grant, begun)
         while (self._sent or self._pending or self._asking) and self._process is not None:
             if self._supervisor.stopping == "kill":
-                self._abandon()
+                self._abandon(_OVER)
                 return
             if self._pending:
                 self._top_up(self._process)
@@ -383,12 +398,12 @@ class Lane:
             self._process.page.revoke(waiting[0], waiting[-1] + 1)
             self._outbox.back.extend(self._sent.pop(sequence)[0] for sequence in waiting)
 
-    def _abandon(self) -> None:
+    def _abandon(self, why: str) -> None:
         """The grant is void, or all is over: nobody wants the results."""
         self._pending.clear()
         self._sent.clear()
         self._outbox = Outbox()
-        self._end_process()
+        self._end_process(why)
 
     # ---------------------------------------------------------------- waiting
 
@@ -494,37 +509,34 @@ class Lane:
         ended = process.wait()
         while self._receive(process, too_late=reading.sequence):
             pass
-        current = next(iter(self._sent), None)
-        if current is None or current != reading.sequence:
-            self._process_over(process)  # it had ended at the last moment
-            return
-        doing = {Phase.RUN: "run()", Phase.READ: "reading the mini-batch"}.get(
-            Phase(reading.phase), "turning the result into rows"
-        )
         option = "run_invocation_timeout" if reading.phase == Phase.RUN else "--task_overhead_timeout"
-        message = f"{doing} took longer than {option}={limit:g} s; its process was killed"
-        if ended.survivors:
-            message += f"; {ended.survivors} of its processes could not be killed yet"
-        self._charge(process, reading, Category.TIME_LIMIT, process.killed("TimeLimit", message, stacks))
-        self._process_over(process)
+        late = f"{_DOING.get(Phase(reading.phase), 'taking a mini-batch')} took longer than {option}={limit:g} s"
+        left = f"; {ended.survivors} of its processes could not be killed yet" if ended.survivors else ""
+        current = next(iter(self._sent), None)
+        if current is not None and current == reading.sequence:  # else it had ended at the last moment
+            error = process.killed("TimeLimit", f"{late}; its process was killed{left}", stacks)
+            self._charge(process, reading, Category.TIME_LIMIT, error)
+        self._process_over(process, f"{late}; it was killed{left}")
 
     def _process_died(self, process: LaneProcess) -> None:
         """The process is gone: only what it was running is charged (behaviour, section 5.1)."""
         ended = process.wait()
         reading = process.page.read()
         current = next(iter(self._sent), None)
-        if self._retreating or ended.unattended:
-            pass  # nobody's fault
+        if self._retreating or ended.unattended:  # nobody's fault
+            why = _RETREAT if self._retreating else _UNATTENDED
         elif current is not None and reading.sequence == current and reading.phase in _AT_WORK:
+            why = process.how_it_ended(ended, "it", f" while {_DOING[Phase(reading.phase)]} was under way")
             category = Category.OUT_OF_MEMORY if ended.out_of_memory else Category.PROCESS_DIED
             self._charge(process, reading, category, process.why_it_ended(ended, "its process"))
         else:
             when = " between mini-batches" if process.finished_any else " before it ended its first mini-batch"
+            why = process.how_it_ended(ended, "it", when)
             error = sendable(process.why_it_ended(ended, "a process", when))
             self._supervisor.log_process_error(process.number, "waiting for a mini-batch", error)
             if not process.finished_any:
                 self._tell_failed(process, error, from_outside=ended.from_outside, was_ready=True)
-        self._process_over(process)
+        self._process_over(process, why)
 
     def _charge(self, process: LaneProcess, reading: PhaseReading, category: Category, error: AttemptError) -> None:
         mini_batch, attempt = self._sent.pop(reading.sequence)
@@ -536,19 +548,22 @@ class Lane:
         )  # fmt: skip
         self._outbox.fail(record, error)
 
-    def _process_over(self, process: LaneProcess) -> None:
+    def _process_over(self, process: LaneProcess, why: str) -> None:
         """What it had not begun goes back; the next chunk begins with a new process."""
         self._outbox.back.extend(mini_batch for mini_batch, _ in self._sent.values())
         self._outbox.back.extend(work[0] for work in self._pending)
         self._sent.clear()
         self._pending.clear()
         self._piece_bytes = 0
-        self._end_process()
+        self._end_process(why)
         self._tell("ended", process.number)
 
 
 def _with_trace(error: AttemptError) -> str:
-    """One line that says all, and below it the end of the traceback."""
+    """What says all, and below it the end of the traceback."""
+    return "\n".join([_told(error), *error.traceback.rstrip().splitlines()[-TRACE_LINES:]])
+
+
+def _told(error: AttemptError) -> str:
     text = f"{error.type}: {error.message}" if error.message else error.type
-    text = text[:MESSAGE_LETTERS] + (f" ({error.where})" if error.where else "")
-    return "\n".join([text, *error.traceback.rstrip().splitlines()[-TRACE_LINES:]])
+    return text[:MESSAGE_LETTERS] + (f" ({error.where})" if error.where else "")

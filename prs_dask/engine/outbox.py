@@ -7,13 +7,18 @@ from typing import Any
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, pack
 
-__all__ = ["Outbox", "sendable"]
+__all__ = ["Outbox", "sendable", "sendable_text"]
 
 
 def sendable(error: AttemptError) -> AttemptError:
-    """The same error with lone surrogates escaped (names of files that are no UTF-8 have some): messages of Dask
+    """The same error as `sendable_text`."""
+    return AttemptError(*map(sendable_text, error))
+
+
+def sendable_text(text: str) -> str:
+    """The same text with lone surrogates escaped (names of files that are no UTF-8 have some): messages of Dask
     are UTF-8 and nothing else."""
-    return AttemptError(*(text.encode("utf-8", "backslashreplace").decode() for text in error))
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(slots=True)

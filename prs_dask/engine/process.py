@@ -17,7 +17,7 @@ from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.log_folder import LogFolder
 from prs_dask.engine.shipper import spool_files
 from prs_dask.worker_process.family import Ended, ProcessFamily, describe_status
-from prs_dask.worker_process.frames import FRAME_HEADER, FrameKind, ProcessSetup, unpack_error
+from prs_dask.worker_process.frames import FRAME_HEADER, READY_BODY, FrameKind, ProcessSetup, unpack_error
 from prs_dask.worker_process.killed_stacks import where_in_stacks
 from prs_dask.worker_process.launch import STACK_SIGNAL, command
 from prs_dask.worker_process.phase import Phase, PhasePage, new_page_descriptor
@@ -54,12 +54,18 @@ class LaneProcess:
         The lane's reaper; it has one worker process at a time.
     number
         NNN; never used twice on a node in a step run.
+
+    Attributes
+    ----------
+    init_seconds
+        What ``init()`` took, once the process is ready.
     """
 
     def __init__(self, supervisor: Supervisor, family: ProcessFamily, number: int) -> None:
         self.number = number
         self.name = f"process{number:03d}"
         self.pid = 0
+        self.init_seconds = 0.0
         self.unsent = bytearray()
         self.finished_any = False
         self._supervisor = supervisor
@@ -113,6 +119,7 @@ class LaneProcess:
         finally:
             self._theirs.close()
             os.close(self._page_descriptor)
+        supervisor.tell_of_process(self.number, "started", pid=self.pid)
         self.send(FrameKind.SETUP, pickle.dumps(setup, 5))
         return self._wait_until_ready(begun + supervisor.settings.limits.init_seconds)
 
@@ -162,6 +169,7 @@ class LaneProcess:
             frames, alive = self.receive()
             for kind, _, payload in frames:
                 if kind == FrameKind.READY:
+                    self.init_seconds = READY_BODY.unpack(payload)[0]
                     return None
                 if kind == FrameKind.LOAD_FAILED:
                     return StartProblem(unpack_error(payload))
@@ -269,20 +277,24 @@ class LaneProcess:
             ended = self._family.wait(10.0)
         return ended or Ended(-1, 0)
 
-    def why_it_ended(self, ended: Ended, subject: str, when: str = "") -> AttemptError:
-        """The end of the process as an error: ``subject`` and ``when`` go into the sentence."""
+    def how_it_ended(self, ended: Ended, subject: str, when: str = "") -> str:
+        """The end of the process as a sentence that begins with ``subject``; ``when`` says what it was doing."""
         if ended.over:
-            limit = self._family.memory_limit
-            text = (
-                f"{subject} used {_mebibytes(ended.memory)}{when}, more than the {_mebibytes(limit)} it may have "
-                "(memory_limit_per_process); it was killed with its children"
+            return (
+                f"{subject} used {_mebibytes(ended.memory)}{when}, more than the "
+                f"{_mebibytes(self._family.memory_limit)} it may have (memory_limit_per_process); it was killed with "
+                "its children"
             )
-            return AttemptError("OutOfMemory", text)
         if ended.by_kernel:
             seen = f"; it used {_mebibytes(ended.memory)} when it was last looked at" if ended.memory else ""
-            text = f"{subject} was killed by SIGKILL by the kernel{when}, because memory was short{seen}"
+            return f"{subject} was killed by SIGKILL by the kernel{when}, because memory was short{seen}"
+        return f"{subject} {describe_status(ended.status)}{when}"
+
+    def why_it_ended(self, ended: Ended, subject: str, when: str = "") -> AttemptError:
+        """The same as an error."""
+        text = self.how_it_ended(ended, subject, when)
+        if ended.out_of_memory:
             return AttemptError("OutOfMemory", text)
-        text = f"{subject} {describe_status(ended.status)}{when}"
         return self.killed("ProcessDied", text, self.last_stack())
 
     def killed(self, kind: str, message: str, stacks: str) -> AttemptError:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, unpack
 from prs_dask.engine.submission import Submission
+from prs_dask.logs.process_events import ProcessEvent
 from prs_dask.logs.text import shortened
 from prs_dask.mini_batches import Part
 from prs_dask.output.committer import Committable, Committer
@@ -44,6 +45,9 @@ class Recorder(Protocol):
 
     def process_error(self, node: int, process: int, when: float, doing: str, error: AttemptError) -> None:
         """What went wrong in a process outside of mini-batches: an import, ``init()``, ``shutdown()``."""
+
+    def process_event(self, event: ProcessEvent) -> None:
+        """A worker process was started, is ready, could not start, or has ended."""
 
     def note(self, when: float, text: str) -> None:
         """Something the scheduler plugin wants remembered."""
@@ -154,6 +158,9 @@ class Results:
             recorder.process_error(entry["node"], entry["process"], entry["time"], entry["doing"], error)
         elif kind == "log":
             recorder.output(entry)
+        elif kind == "process":
+            told = {name: entry[name] for name in ProcessEvent._fields if name in entry}
+            recorder.process_event(ProcessEvent(**told))
         elif kind == "note":
             recorder.note(entry["time"], entry["text"])
         elif kind == "fault":

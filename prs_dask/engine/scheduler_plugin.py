@@ -28,7 +28,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from prs_dask.attempts.init_rules import InitRules
 from prs_dask.attempts.judge import Accepted, Grant, Judge, LaneKey
 from prs_dask.attempts.losses import Loss
-from prs_dask.attempts.places import Places
+from prs_dask.attempts.places import Places, Worker
 from prs_dask.attempts.records import AttemptError
 from prs_dask.engine import metrics
 from prs_dask.engine.node_key import node_key
@@ -57,6 +57,8 @@ URGENT_GATHER_SECONDS = 0.005
 MOST_REPLY_BYTES = 8 << 20
 MOST_LOG_BYTES = 8 << 20
 PIECE_BYTES = 1 << 20
+EVENT_BYTES = 200
+"""What an event of a process counts for, besides why it happened."""
 
 MOST_OBITUARIES = 100
 
@@ -134,6 +136,8 @@ class RunPlugin(SchedulerPlugin):
         self._logs: deque[tuple[Reply, int]] = deque()
         self._log_bytes = 0
         self._log_numbers: dict[str, int] = {}
+        self._at_work: dict[LaneKey, tuple[int, int]] = {}  # node and number of each lane's process
+        self._verdict_told = False
         self._header_sent = False
         self._driver_heard = now
         self._closed = False
@@ -229,17 +233,35 @@ class RunPlugin(SchedulerPlugin):
         return False
 
     def _lose(self, address: str, loss: Loss, why: str = "") -> None:
+        place = self._judge.places.workers.get(address)
         accepted, void = self._judge.worker_lost(address, self._now(), loss)
         if void:
             self._put({"kind": "void", "permits": void}, 0)
         for lane in [lane for lane in self._replies if lane[0] == address]:
             del self._replies[lane]
         self._live.discard(address)
-        self._note(f"worker {address} {why or loss.value}")
+        what = f"worker {address} {why or loss.value}"
+        for key in [key for key in self._at_work if key[0] == address]:
+            self._process_lost(*self._at_work.pop(key), f"its {what}")
+        self._note(what + self._alone_on(place))
         if accepted is not None:
             self._emit(accepted, node=-1, process=-1, token=0)
         self._supplied.set()
         self._news.set()
+
+    def _process_lost(self, node: int, process: int, why: str) -> None:
+        """It can tell of its end no more. Behind what its worker has told of it, and in the same way."""
+        event = {"kind": "process", "event": "ended", "node": node, "process": process, "time": time.time()}
+        self._keep({**event, "why": why, "data": b""})
+
+    def _alone_on(self, gone: Worker | None) -> str:
+        """What else is lost where a worker that is gone was the last one of its node."""
+        if gone is None or any(worker.node == gone.node for worker in self._judge.places.workers.values()):
+            return ""
+        return (
+            f"; node {gone.node} has no other: what its processes wrote last comes into the logs only if a worker comes"
+            " back there"
+        )
 
     # ---------------------------------------------------------------- calls of workers
 
@@ -284,6 +306,7 @@ class RunPlugin(SchedulerPlugin):
             return {"wait": permission.wait, "refused": permission.refused}
         place = self._judge.places.workers[worker]
         number = self._judge.places.next_process(place.node)
+        self._at_work[worker, lane] = place.node, number
         return {"number": number, "node": place.node, "lanes": place.lanes}
 
     async def on_process(self, worker: str, lane: int, event: str, process: int, error: str = "", **how: bool) -> Reply:
@@ -294,9 +317,10 @@ class RunPlugin(SchedulerPlugin):
             self._judge.process_ready(key, self._identity(worker, process), now)
         elif event == "failed":
             self._judge.process_failed(key, error, now, **how)
-            self._note(f"process{process:03d} of worker {worker} could not start: {error.partition(chr(10))[0]}")
         else:
             self._judge.process_ended(key)
+        if event != "ready":
+            self._at_work.pop(key, None)
         self._news.set()
         return {}
 
@@ -424,11 +448,14 @@ class RunPlugin(SchedulerPlugin):
         if number > self._log_numbers.get(sender, 0):
             self._log_numbers[sender] = number
             for piece in pieces:
-                self._logs.append((piece, size := _size(piece)))
-                self._log_bytes += size
+                self._keep(piece)
         while self._log_bytes > MOST_LOG_BYTES and not self._closed:
             await asyncio.sleep(0.05)
         return {}
+
+    def _keep(self, piece: Reply) -> None:
+        self._logs.append((piece, size := _size(piece)))
+        self._log_bytes += size
 
     async def on_stopped(self, worker: str) -> Reply:
         """A worker has ended its processes and sent its last logs."""
@@ -556,7 +583,12 @@ class RunPlugin(SchedulerPlugin):
         )
 
     def _has_news(self, ack: int) -> bool:
-        """Is there anything for the driver? New permits and log pieces are made results here."""
+        """Is there anything for the driver? New permits, log pieces and the verdict are made results here."""
+        verdict = self._judge.verdict
+        if verdict is not None and not self._verdict_told:
+            self._verdict_told = True
+            cause = verdict.cause.partition("\n")[0]
+            self._note(f"the step run ends: {verdict.state}{': ' * bool(cause)}{cause}")
         for permit in self._judge.permits(self._now()):
             self._put({"kind": "permit", "permit": permit.number, "worker": permit.worker}, 0)
         size = 0
@@ -598,7 +630,8 @@ class RunPlugin(SchedulerPlugin):
 
 
 def _size(piece: Reply) -> int:
-    return len(piece["data"]) + _length(piece.get("error", ()))
+    event = EVENT_BYTES + len(piece["why"]) if "event" in piece else 0
+    return len(piece["data"]) + _length(piece.get("error", ())) + event
 
 
 def _length(error: Sequence[Any]) -> int:

@@ -18,11 +18,13 @@ from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distributed.comm.addressing import get_address_host
+
 from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.fetch_ahead import FetchAhead
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.node_key import node_key
-from prs_dask.engine.outbox import sendable
+from prs_dask.engine.outbox import sendable, sendable_text
 from prs_dask.engine.process_environment import inherited
 from prs_dask.engine.run_settings import OP, SILENT_SECONDS, WorkerSettings, plugin_name
 from prs_dask.engine.shipper import Shipper
@@ -40,6 +42,9 @@ SHIP_SECONDS = 1.0
 BUSY_SECONDS = 30.0
 """So long lanes have to come to their end before their processes are ended."""
 CALL_TRIES = 5
+WHY_LETTERS = 1000
+"""What an event tells at most; the error logs have all of it."""
+
 LEAVE_SECONDS = 5.0
 """So long the scheduler has time to take the plugin away itself, when a step run is over."""
 
@@ -325,11 +330,14 @@ class Supervisor:
 
     def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
         """Write what went wrong outside of mini-batches into the user's error log."""
-        self.tell_of_process(process, "process_error", doing=doing, error=tuple(sendable(error)))
+        news = {"stream": "process_error", "doing": doing, "error": tuple(sendable(error))}
+        self.shipper.tell({"node": self.node, "process": process, "time": time.time(), **news})
 
-    def tell_of_process(self, process: int, stream: str, **news: Any) -> None:
-        """Something that the logs are to know of a process."""
-        self.shipper.tell({"stream": stream, "node": self.node, "process": process, "time": time.time(), **news})
+    def tell_of_process(self, process: int, event: str, *, pid: int = 0, seconds: float = 0.0, why: str = "") -> None:
+        """An event of a process, see `prs_dask.logs.process_events`; it goes with the next pieces of log files."""
+        ip, why = get_address_host(self._worker.address), sendable_text(why[:WHY_LETTERS])
+        news = {"kind": "process", "event": event, "pid": pid, "ip": ip, "seconds": seconds, "why": why}
+        self.shipper.tell({"node": self.node, "process": process, "time": time.time(), **news})
 
     async def _ship(self) -> None:
         while True:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, unpack
 from prs_dask.logs.places import ATTEMPT_COLUMNS
-from prs_dask.logs.text import UtcTexts, one_line, process_label
+from prs_dask.logs.text import UtcTexts, csv_field, process_label
 
 __all__ = ["FAILED", "FAILED_ATTEMPT", "HEADER", "SUCCEEDED", "Details", "format_attempts"]
 
@@ -61,7 +61,7 @@ def format_attempts(
         when = when_text(started)
         detail = look_up(number) if look_up is not None else None
         if detail:
-            detail = _field(redact(detail))
+            detail = csv_field(redact(detail))
         name = names.get(number, number) if names else number
         if category:
             rows.append(_failed_row(name, record, label, when, detail or "", known.get(number), redact))
@@ -83,16 +83,10 @@ def _failed_row(
     error: AttemptError | None,
     redact: Callable[[str], str],
 ) -> str:
-    message = _field(redact(f"{error.type}: {error.message}")) if error is not None else ""
+    message = csv_field(redact(f"{error.type}: {error.message}")) if error is not None else ""
     status = FAILED if record.final else FAILED_ATTEMPT
     category = _LABELS.get(record.category, str(record.category))
     return (
         f"{name},{record.attempt},{label},{when},{record.items},0,{record.items},"
         f"{record.elapsed:.6f},{record.cpu:.6f},{record.run:.6f},{status},{category},{message},{detail}\n"
     )
-
-
-def _field(text: str) -> str:
-    """Text as one CSV field on one line."""
-    text = one_line(text, 1000)
-    return '"' + text.replace('"', '""') + '"' if '"' in text or "," in text else text

@@ -24,6 +24,8 @@ __all__ = [
     "PROCESS_ATTEMPTS",
     "PROCESS_COLUMNS",
     "PROCESS_ERRORS",
+    "PROCESS_EVENTS",
+    "PROCESS_EVENT_COLUMNS",
     "PROCESS_SUMMARY",
     "PROCESS_SUMMARY_COLUMNS",
     "PROGRESS",
@@ -72,6 +74,8 @@ PROCESS_COLUMNS = (
     "Run Method Seconds",
     "Status",
 )
+PROCESS_EVENTS = "sys/node/{node}/processes.csv"
+PROCESS_EVENT_COLUMNS = ("Time", "Process", "Event", "Ip", "Pid", "Seconds", "Why")
 PROCESS_SUMMARY = "sys/job_report/process_summary.csv"
 NODE_SUMMARY = "sys/job_report/node_summary.csv"
 _SUMS = (
@@ -88,8 +92,10 @@ _SUMS = (
     "Process Seconds",
     "Run Method Seconds",
 )
-PROCESS_SUMMARY_COLUMNS = ("Node", "Process", *_SUMS)
-NODE_SUMMARY_COLUMNS = ("Node", "Processes", *_SUMS)
+_LIFE = ("Ip", "Pid", "Start Time", "Ready Time", "Init Seconds", "End Time", "End Reason")
+_STARTS = ("Processes", "Failed Starts", "Start Seconds", "Init Seconds")
+PROCESS_SUMMARY_COLUMNS = ("Node", "Process", *_LIFE, *_SUMS)
+NODE_SUMMARY_COLUMNS = ("Node", *_STARTS, *_SUMS)
 PROGRESS = "sys/metrics/progress.csv"
 PROGRESS_COLUMNS = (
     "Datetime",

@@ -1,16 +1,18 @@
-"""sys/job_report/process_summary.csv and node_summary.csv: what the attempts of each process and node come to."""
+"""sys/job_report/process_summary.csv and node_summary.csv: each process and node, and what their attempts come to."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from itertools import groupby
 
 from prs_dask.attempts.records import pack
 from prs_dask.logs.attempt_reader import AttemptRow
 from prs_dask.logs.places import NODE_SUMMARY_COLUMNS, PROCESS_SUMMARY_COLUMNS
+from prs_dask.logs.process_lives import Life, ProcessLives, Starts
 from prs_dask.logs.roll_up import OTHER_PROCESSES, RollUp, Sums
-from prs_dask.logs.text import NO_NODE, process_name, utc_text
+from prs_dask.logs.text import NO_NODE, csv_field, process_name, utc_text
 
 __all__ = ["add_rows", "node_summary", "process_summary"]
 
@@ -28,20 +30,33 @@ def _place(numbered: tuple[int, AttemptRow]) -> tuple[int, int, int]:
     return row.node, row.process, number // MOST_AT_ONCE
 
 
-def process_summary(roll_up: RollUp) -> bytes:
-    """The whole of ``process_summary.csv``; attempts that were lost with their worker belong to no process."""
-    rows = ((f"{node},{_name(process)}", sums) for (node, process), sums in roll_up.processes.items())
-    return _table(PROCESS_SUMMARY_COLUMNS, {place: sums for place, sums in rows if not place.startswith(f"{NO_NODE},")})
+def process_summary(roll_up: RollUp, lives: ProcessLives) -> bytes:
+    """The whole of ``process_summary.csv``, in the order in which processes were started.
+
+    Attempts that were lost with their worker belong to no process.
+    """
+    sums, nothing, unknown = roll_up.processes, Sums(), Life()
+    processes = dict.fromkeys((*lives.lives, *(process for process in sums if process[0] != NO_NODE)))
+    rows = (
+        f"{node},{_name(process)},{_life(lives.lives.get((node, process), unknown))},"
+        f"{_fields(sums.get((node, process), nothing))}"
+        for node, process in processes
+    )
+    return _table(PROCESS_SUMMARY_COLUMNS, rows)
 
 
-def node_summary(roll_up: RollUp) -> bytes:
+def node_summary(roll_up: RollUp, lives: ProcessLives) -> bytes:
     """The whole of ``node_summary.csv``; the row without a node has the attempts that were lost with their worker."""
-    processes: dict[int, int] = {}
-    for node, process in roll_up.processes:
-        processes[node] = processes.get(node, 0) + (process >= 0)
-    rows = {
-        f"{'' if node == NO_NODE else node},{processes[node]}": sums for node, sums in sorted(roll_up.nodes.items())
-    }
+    sums, nothing = roll_up.nodes, Sums()
+    with_attempts = Counter(node for node, process in roll_up.processes if process >= 0)
+    rows = []
+    for node in sorted({*sums, *lives.starts}):
+        starts = lives.starts.get(node, Starts())
+        processes = max(starts.processes, with_attempts[node])
+        rows.append(
+            f"{'' if node == NO_NODE else node},{processes},{starts.failed},{starts.seconds:.3f},"
+            f"{starts.init_seconds:.3f},{_fields(sums.get(node, nothing))}"
+        )
     return _table(NODE_SUMMARY_COLUMNS, rows)
 
 
@@ -49,9 +64,15 @@ def _name(process: int) -> str:
     return "others" if process == OTHER_PROCESSES else process_name(process)
 
 
-def _table(columns: Iterable[str], rows: Mapping[str, Sums]) -> bytes:
-    lines = [",".join(columns), *(f"{place},{_fields(sums)}" for place, sums in rows.items())]
-    return ("\n".join(lines) + "\n").encode()
+def _table(columns: Iterable[str], rows: Iterable[str]) -> bytes:
+    return ("\n".join([",".join(columns), *rows]) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _life(life: Life) -> str:
+    moments = (life.started, life.ready, life.ended)
+    started, ready, ended = ("" if moment is None else utc_text(moment) for moment in moments)
+    init = "" if life.ready is None else f"{life.init_seconds:.3f}"
+    return f"{life.ip},{life.pid or ''},{started},{ready},{init},{ended},{csv_field(life.why)}"
 
 
 def _fields(sums: Sums) -> str:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-__all__ = ["NO_NODE", "UtcTexts", "one_line", "plain", "process_label", "process_name", "shortened", "utc_text"]
+__all__ = [
+    "NO_NODE",
+    "UtcTexts",
+    "csv_field",
+    "one_line",
+    "plain",
+    "process_label",
+    "process_name",
+    "shortened",
+    "utc_text",
+]
 
 NO_NODE = -1
 """Stands for node and process where an attempt was lost together with them."""
@@ -32,6 +42,12 @@ def one_line(text: str, most: int = 500) -> str:
     if len(text) <= most and text.isprintable():  # as most are
         return text.strip()
     return _NOT_SHOWN.sub(_escape, shortened(text.strip(), most))
+
+
+def csv_field(text: str) -> str:
+    """Text as one CSV field on one line."""
+    text = one_line(text, 1000)
+    return '"' + text.replace('"', '""') + '"' if '"' in text or "," in text else text
 
 
 def shortened(text: str, most: int) -> str:

@@ -20,7 +20,10 @@ from prs_dask.logs.attempt_table import HEADER, Details, format_attempts
 from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.log_files import LogFiles
+from prs_dask.logs.master_role import MasterRole
 from prs_dask.logs.overview import Overview
+from prs_dask.logs.process_events import EVENTS_HEADER, ProcessEvent, format_event, read_events
+from prs_dask.logs.process_lives import ProcessLives
 from prs_dask.logs.process_table import PROCESS_HEADER, format_process_rows
 from prs_dask.logs.progress_table import ProgressTable
 from prs_dask.logs.roll_up import RollUp
@@ -66,7 +69,9 @@ class LogTree:
         self._progress_table = ProgressTable(self.files)
         self._errors_changed = False
         self._errors_due = 0.0
+        self._master_role = MasterRole(self.files, self._redact)
         self._roll_up = RollUp()
+        self._lives = ProcessLives()
         self._summaries_changed = False
         self._summaries_due = 0.0
 
@@ -148,6 +153,7 @@ class LogTree:
             if error is None or record.category == Category.SUCCEEDED:
                 continue
             name = (names or {}).get(record.mini_batch, record.mini_batch)
+            self._master_role.failed_attempt(name, node, process, record, error)
             what = f"mini-batch {name}, attempt {record.attempt}"
             detail = look_up(record.mini_batch) if look_up is not None else None
             label = Category(record.category).label
@@ -158,6 +164,14 @@ class LogTree:
         """What went wrong in a process outside of mini-batches; ``doing``: ``"loading the entry script"``,
         ``"shutdown()"``, ``"waiting for a mini-batch"``."""
         self._add_error(node, process, error, when, doing, "", "")
+
+    def add_process_event(self, event: ProcessEvent) -> None:
+        """What became of a worker process; what was told before is passed over."""
+        event = event._replace(why=self._redact(event.why))
+        if self._lives.add(event):
+            self.files.append(places.PROCESS_EVENTS.format(node=event.node), format_event(event), EVENTS_HEADER)
+            self._master_role.process(event)
+            self._summaries_changed = True
 
     def add_failed_items(
         self,
@@ -200,6 +214,7 @@ class LogTree:
         """Call as often as you like: the overview and the table of progress get a line when one is due."""
         self._overview.update(progress, now)
         self._progress_table.update(progress, now)
+        self._master_role.progress(progress, now)
 
     def driver(self, text: str, now: float) -> None:
         """A line of ``driver_log.txt``."""
@@ -207,7 +222,7 @@ class LogTree:
 
     def scheduler(self, text: str, now: float) -> None:
         """A line of ``sys/master_role.txt``: what the scheduler's side saw."""
-        self._line(places.MASTER_ROLE, text, now)
+        self._master_role.note(text, now)
 
     def engine_error(self, component: str, text: str, now: float) -> None:
         """A fault of the engine itself: ``sys/error/<component>.txt``."""
@@ -229,19 +244,22 @@ class LogTree:
         for name in (places.ATTEMPTS, places.FAILED_ITEMS, places.METRICS, places.PROGRESS):
             self.files.cut_torn_line(name)
         add_rows(self._roll_up, iter_attempts(self.files.folder / places.ATTEMPTS))
+        self._go_on_with_processes()
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
 
     def tick(self, now: float) -> None:
-        """Rewrite ``user/error.txt`` and ``error.json``, and the summaries of processes and nodes, if they are due."""
+        """Call it every second or so: rewrite ``user/error.txt`` and ``error.json``, and the summaries of processes
+        and nodes, if they are due."""
+        self._master_role.tick(now)
         if self._errors_changed and now >= self._errors_due:
             self._errors_changed, self._errors_due = False, now + _ERRORS_EVERY
             self.files.rewrite(places.ERRORS, _encoded(self.errors.text()))
             self.files.rewrite(places.ERRORS_JSON, _encoded(self.errors.to_json()))
         if self._summaries_changed and now >= self._summaries_due:
             self._summaries_changed, self._summaries_due = False, now + _SUMMARIES_EVERY
-            self.files.rewrite(places.PROCESS_SUMMARY, process_summary(self._roll_up))
-            self.files.rewrite(places.NODE_SUMMARY, node_summary(self._roll_up))
+            self.files.rewrite(places.PROCESS_SUMMARY, process_summary(self._roll_up, self._lives))
+            self.files.rewrite(places.NODE_SUMMARY, node_summary(self._roll_up, self._lives))
 
     def explanation(self, summary: StepSummary) -> str:
         """What went wrong in the user's code, in a few lines, with the log that tells more; empty where nothing did."""
@@ -273,6 +291,7 @@ class LogTree:
         """
         self._errors_due = self._summaries_due = now
         self.tick(now)
+        self._master_role.tell_left_out(now)
         told = (cause, output, open_first or self._open_first(summary), resume)
         result = JobResult(summary, *map(self._redact, told))
         text = result.text()
@@ -332,6 +351,14 @@ class LogTree:
         else:
             self.errors = before.next_part(self._source_line)
             self._errors_changed = bool(before.total)
+
+    def _go_on_with_processes(self) -> None:
+        """Those of earlier parts are known; where they lived, they have died with it."""
+        for path in self.files.folder.glob(places.PROCESS_EVENTS.format(node="*")):
+            self.files.cut_torn_line(str(path.relative_to(self.files.folder)))
+        for event in read_events(self.files.folder):
+            self._lives.add(event)
+        self._lives.break_off()
 
     def _line(self, name: str, text: str, now: float) -> None:
         body = plain(self._redact(text)).strip("\n").replace("\n", "\n    ")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from prs_dask.attempts.records import AttemptError
+from prs_dask.logs.process_events import ProcessEvent
 from prs_dask.logs.tree import LogTree
 from prs_dask.mini_batches import BisectedMiniBatch, FileMiniBatch, MiniBatch, Part
 from prs_dask.output.journal import Failure
@@ -78,6 +79,9 @@ class TreeRecorder:
 
     def process_error(self, node: int, process: int, when: float, doing: str, error: AttemptError) -> None:
         self._tree.add_process_error(node, process, error, when, doing)
+
+    def process_event(self, event: ProcessEvent) -> None:
+        self._tree.add_process_event(event)
 
     def note(self, when: float, text: str) -> None:
         self._tree.scheduler(text, when)

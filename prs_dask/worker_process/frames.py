@@ -6,7 +6,7 @@ A frame is a header (kind, sequence, payload length) and its payload, over a soc
                             WORK      pickled list of (sequence, mini-batch id, attempt, descriptor)
                             QUIT      call shutdown() and leave
 
-    process -> supervisor   READY         import and init() are done; no payload
+    process -> supervisor   READY         import and init() are done; payload: seconds in init() (see ``READY_BODY``)
                             LOAD_FAILED   packed error (see ``pack_error``): import or init() failed
                             HEADER        the header line of the table mini-batch ``sequence`` returned,
                                           before its rows (only where a header is asked for)
@@ -42,6 +42,7 @@ __all__ = [
     "FRAME_HEADER",
     "MAX_PIECE",
     "OUTCOME_SIZE",
+    "READY_BODY",
     "FetcherSetup",
     "FrameKind",
     "OutcomeHeader",
@@ -57,6 +58,8 @@ __all__ = [
 
 FRAME_HEADER = struct.Struct("<BQQ")
 """kind, sequence, payload length in bytes."""
+
+READY_BODY = struct.Struct("<d")
 
 MAX_PIECE = 1 << 20
 """Rows of one mini-batch above this many bytes leave the process in several frames."""

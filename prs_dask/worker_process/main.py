@@ -28,7 +28,7 @@ from prs_dask.entry_script.host import ScriptHost
 from prs_dask.entry_script.log_handlers import prepare_root
 from prs_dask.mini_batches import decode
 from prs_dask.worker_process.attempts import Attempts, complain, send
-from prs_dask.worker_process.frames import FrameKind, ProcessSetup, pack_error, read_frame
+from prs_dask.worker_process.frames import READY_BODY, FrameKind, ProcessSetup, pack_error, read_frame
 from prs_dask.worker_process.launch import EXIT_BROKEN, EXIT_LOAD_FAILED, EXIT_SUPERVISOR_GONE
 from prs_dask.worker_process.phase import Phase, PhasePage
 from prs_dask.worker_process.safeguards import StackDumps, die_with_parent, in_forked_child, moved_away
@@ -69,15 +69,17 @@ def _live(sock: _socket.socket, page: PhasePage, stacks: StackDumps) -> NoReturn
         attempts = Attempts(sock, page, host, setup, stacks)
         in_forked_child(attempts.forget_forked)
         host.load()
-        page.write(-1, Phase.INIT, -1, monotonic())
+        begun = monotonic()
+        page.write(-1, Phase.INIT, -1, begun)
         stacks.renew()
         host.init()
+        init_seconds = monotonic() - begun
         attempts.load_libraries()  # behind user code, which may set how they are to work
     except BaseException as error:
         send(sock, FrameKind.LOAD_FAILED, 0, pack_error(describe(error, host.user_code)))
         _leave(EXIT_LOAD_FAILED)
     page.write(-1, Phase.IDLE, -1, monotonic())
-    send(sock, FrameKind.READY)
+    send(sock, FrameKind.READY, 0, READY_BODY.pack(init_seconds))
     warm_up()
     _serve(sock, page, attempts)
     page.write(-1, Phase.SHUTDOWN, -1, monotonic())

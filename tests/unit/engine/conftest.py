@@ -81,6 +81,7 @@ class FakeSupervisor:
         self.fetch_ahead: Any = None
         self.told: list[tuple[str, int, str]] = []
         self.how: list[dict[str, bool]] = []
+        self.events: list[dict[str, Any]] = []
         self.load_errors: list[AttemptError] = []
         self.begun: list[tuple[int, int]] = []
         self.abandoned: list[Any] = []
@@ -100,6 +101,9 @@ class FakeSupervisor:
 
     def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
         self.load_errors.append(error)
+
+    def tell_of_process(self, process: int, event: str, **more: Any) -> None:
+        self.events.append({"process": process, "event": event, **more})
 
     def sleep(self, seconds: float) -> None:
         threading.Event().wait(seconds)

@@ -473,3 +473,110 @@ def test_a_shutdown_that_goes_wrong_is_logged_and_holds_nobody_up(bench, how, wh
     assert len(told) == (words is not None)
     assert all(words in message for message in told)
     assert workbench.lane.process is None
+
+
+def lives(supervisor):
+    """By process: its events, and why it ended."""
+    found: dict = {}
+    for event in supervisor.events:
+        found.setdefault(event["process"], []).append(event["event"])
+    return found, {event["process"]: event["why"] for event in supervisor.events if "why" in event}
+
+
+def test_a_life_is_told_in_order_and_has_one_end(bench):
+    script = """
+        import os, time
+
+        def init():
+            time.sleep(0.2)
+
+        def run(mini_batch):
+            if mini_batch[0] == "die":
+                os._exit(3)
+            return mini_batch
+        """
+    workbench = bench(script)
+    workbench.work_to_the_end(workbench.grant(1, "a", "die"), workbench.grant(2, "b", first=2))
+    workbench.lane.stop(orderly=True, seconds=5)
+    workbench.lane.close()
+    supervisor = workbench.supervisor
+    events, whys = lives(supervisor)
+    assert events == {0: ["started", "ready", "ended"], 1: ["started", "ready", "ended"]}
+    assert whys == {0: "it left with exit code 3 while run() was under way", 1: "the step run is over"}
+    pids = [event["pid"] for event in supervisor.events if event["event"] == "started"]
+    assert len({*pids, 0}) == 3
+    assert all(0.2 <= event["seconds"] < 5 for event in supervisor.events if event["event"] == "ready")
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "words"),
+    [
+        ("segfault", {}, "it was killed by SIGSEGV while run() was under way"),
+        ("sleep_60", {"run_seconds": 0.4}, "run() took longer than run_invocation_timeout=0.4 s; it was killed"),
+    ],
+)
+def test_why_a_process_ended_is_its_true_cause(bench, name, limits, words):
+    workbench = bench(**limits)
+    workbench.work_to_the_end(workbench.grant(1, name))
+    events, whys = lives(workbench.supervisor)
+    assert events[0] == ["started", "ready", "ended"]
+    assert whys == {0: words}
+
+
+def test_a_process_that_cannot_load_has_failed_and_has_no_other_end(bench, tmp_path):
+    script = f"""
+        from pathlib import Path
+
+        if not Path({str(tmp_path / "flag")!r}).exists():
+            Path({str(tmp_path / "flag")!r}).touch()
+            raise RuntimeError("no model")
+
+        def run(mini_batch):
+            return mini_batch
+        """
+    workbench = bench(script)
+    workbench.work_to_the_end(workbench.grant(1, "a"))
+    workbench.lane.stop(orderly=False, seconds=5)
+    events, whys = lives(workbench.supervisor)
+    assert events == {0: ["started", "failed"], 1: ["started", "ready", "ended"]}
+    assert whys[0].startswith("RuntimeError: no model (score.py:")
+    assert whys[1] == "the step run is over; it was killed"
+
+
+def test_too_much_memory_is_why_a_process_ended(bench):
+    script = """
+        def run(mini_batch):
+            kept = []
+            while True:
+                kept.append(b"x" * (8 << 20))
+        """
+    workbench = bench(script)
+    workbench.supervisor.memory_limit = 200 << 20
+    workbench.work_to_the_end(workbench.grant(1, "a"))
+    _, whys = lives(workbench.supervisor)
+    assert re.fullmatch(
+        r"it used \d+ MiB while run\(\) was under way, more than the 200 MiB it may have \(memory_limit_per_process\);"
+        " it was killed with its children",
+        whys[0],
+    )
+
+
+def test_a_process_whose_work_was_given_to_others_says_so(bench, patient):
+    workbench = bench()
+    workbench.work_to_the_end(workbench.grant(1, "a"), {"void": True})
+    events, whys = lives(workbench.supervisor)
+    assert events[0] == ["started", "ready", "ended"]
+    assert "what it ran is run elsewhere" in whys[0]
+
+
+def test_a_process_that_is_killed_while_it_starts_has_an_end(bench):
+    workbench = bench("import time\ndef init(): time.sleep(60)\ndef run(mini_batch): return mini_batch\n")
+    thread = workbench.work()
+    end = time.monotonic() + 20
+    while not workbench.supervisor.events and time.monotonic() < end:
+        time.sleep(0.02)
+    workbench.supervisor.stopping = "kill"
+    thread.join(10)
+    events, whys = lives(workbench.supervisor)
+    assert events == {0: ["started", "ended"]}
+    assert whys == {0: "the step run ended before the process was ready"}

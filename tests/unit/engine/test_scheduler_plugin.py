@@ -214,7 +214,7 @@ def test_what_comes_right_behind_the_first_news_comes_with_them(bench, monkeypat
         grant = await b.lane(permit, claim=True)
         round_under_way = asyncio.create_task(b.sync(wait=5.0))
         await asyncio.sleep(0)
-        await b.call("process", worker=WORKER, lane=1, event="failed", process=1, error="one")
+        b.plugin._note("one")
         await asyncio.sleep(0.02)
         await b.lane(permit, token=grant["token"], report=outcome(grant["work"][0][0]))
         entries = await round_under_way
@@ -424,8 +424,8 @@ def test_after_a_stop_a_worker_that_comes_is_sent_away(bench):
     bench(test)
 
 
-def send(b: Bench, number: int, piece: dict[str, Any], sender: str = "worker-1-x") -> Coroutine[Any, Any, Any]:
-    return b.call("logs", worker=WORKER, sender=sender, number=number, pieces=[piece])
+def send(b: Bench, number: int, *pieces: dict[str, Any], sender: str = "worker-1-x") -> Coroutine[Any, Any, Any]:
+    return b.call("logs", worker=WORKER, sender=sender, number=number, pieces=list(pieces))
 
 
 def test_a_call_with_logs_that_is_repeated_adds_nothing_whoever_repeats_it(bench):
@@ -453,6 +453,69 @@ def test_logs_wait_for_room_and_leave_in_order(bench, monkeypatch):
         entries = await b.sync(wait=0.1)
         await asyncio.wait_for(asyncio.gather(*calls), 2)
         assert [entry["data"][:1] for entry in entries if entry["kind"] == "log"] == [b"A", b"B", b"C"]
+
+    bench(test)
+
+
+def events(entries: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
+    return [(entry["event"], entry["process"], entry["why"]) for entry in entries if entry["kind"] == "process"]
+
+
+def started(process: int) -> dict[str, Any]:
+    news = {"event": "started", "process": process, "node": 0, "time": 1.0, "pid": 7, "ip": "127.0.0.1", "seconds": 0.0}
+    return {"kind": "process", "data": b"", "why": "", **news}
+
+
+def test_events_of_processes_are_results_of_their_own_and_a_call_that_is_repeated_adds_none(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        for number in (1, 1, 2, 1):
+            await send(b, number, started(number))
+        entries = await b.sync()
+        assert events(entries) == [("started", 1, ""), ("started", 2, "")]
+        assert await b.sync() == []
+
+    bench(test)
+
+
+def test_the_processes_of_a_worker_that_is_lost_have_ended_with_it_behind_what_it_had_told_of_them(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        await b.call("may_start", worker=WORKER, lane=1)
+        await b.call("may_start", worker=WORKER, lane=2)
+        await b.call("process", worker=WORKER, lane=2, event="ended", process=2)
+        await send(b, 1, started(1))
+        b.plugin.remove_worker(b.scheduler, WORKER, stimulus_id="")
+        entries = await b.sync()
+        why = f"its worker {WORKER} is gone"
+        assert events(entries) == [("started", 1, ""), ("ended", 0, why), ("ended", 1, why)]
+        [gone] = [entry["text"] for entry in entries if entry["kind"] == "note" and "is gone" in entry["text"]]
+        assert "node 0 has no other" in gone
+
+    bench(test)
+
+
+def test_events_count_for_the_room_that_logs_have(bench, monkeypatch):
+    monkeypatch.setattr(scheduler_plugin, "MOST_LOG_BYTES", 10_000)
+
+    async def test(b: Bench) -> None:
+        await b.begin()
+        flood = asyncio.create_task(send(b, 1, *[started(number) for number in range(100)]))
+        await asyncio.sleep(0.1)
+        assert not flood.done()
+        assert len(events(await b.sync(wait=0.1))) == 100
+        await asyncio.wait_for(flood, 2)
+
+    bench(test)
+
+
+def test_why_the_step_run_ends_is_noted_once(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        await b.call("stop", orderly=False, state="Failed", cause="21 items failed\nin many ways")
+        notes = [entry["text"] for _ in range(3) for entry in await b.sync() if entry["kind"] == "note"]
+        assert notes[-1:] == ["the step run ends: Failed: 21 items failed"]
+        assert sum("step run ends" in note for note in notes) == 1
 
     bench(test)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from prs_dask.attempts.records import AttemptRecord, Category, pack
 from prs_dask.logs import places
+from prs_dask.logs.process_events import ENDED, FAILED, READY, STARTED, ProcessEvent
+from prs_dask.logs.process_lives import BROKEN_OFF, ProcessLives
 from prs_dask.logs.roll_up import RollUp
 from prs_dask.logs.summary_tables import node_summary, process_summary
 from prs_dask.logs.tree import LogTree
@@ -29,22 +31,34 @@ def test_processes_and_nodes_have_their_sums() -> None:
     roll_up.add(1, 0, pack([attempt(1, Category.EXCEPTION)]))
     roll_up.add(0, 4, pack([attempt(2)]))
     roll_up.add(-1, -1, pack([attempt(9, Category.WORKER_LOST, final=0)]))
-    rows = read(process_summary(roll_up))
+    lives = ProcessLives()
+    lives.add(ProcessEvent(NOW - 3, 0, 3, STARTED, "10.0.0.1", 77))
+    lives.add(ProcessEvent(NOW - 3, 0, 9, STARTED, "10.0.0.1", 78))
+    lives.add(ProcessEvent(NOW - 1, 0, 3, READY, seconds=0.5))
+    lives.add(ProcessEvent(NOW - 1, 0, 9, FAILED, why="ValueError: no, none"))
+    lives.add(ProcessEvent(NOW + 9, 0, 3, ENDED, why="it left with exit code 3"))
+    rows = read(process_summary(roll_up, lives))
     assert tuple(rows[0]) == places.PROCESS_SUMMARY_COLUMNS
     assert [(row["Node"], row["Process"], row["Attempts"]) for row in rows] == [
         ("0", "process003", "2"),
+        ("0", "process009", "0"),
         ("1", "process000", "1"),
         ("0", "process004", "1"),
     ]
     assert list(rows[0].values())[2:] == [
+        "10.0.0.1", "77", "2025-12-31T23:59:57.000Z", "2025-12-31T23:59:59.000Z", "0.500",
+        "2026-01-01T00:00:09.000Z", "it left with exit code 3",
         "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:07.000Z", "2", "1", "0", "1", "10", "8", "2",
         "4.000", "1.000", "3.000",
     ]  # fmt: skip
-    nodes = read(node_summary(roll_up))
-    assert [(row["Node"], row["Processes"], row["Attempts"]) for row in nodes] == [
-        ("", "0", "1"),
-        ("0", "2", "3"),
-        ("1", "1", "1"),
+    assert (rows[1]["Ready Time"], rows[1]["End Reason"], rows[1]["First Start Time"]) == ("", "ValueError: no, none", "")
+    nodes = read(node_summary(roll_up, lives))
+    assert tuple(nodes[0]) == places.NODE_SUMMARY_COLUMNS
+    columns = ("Node", "Processes", "Failed Starts", "Start Seconds", "Init Seconds", "Attempts")
+    assert [tuple(row[name] for name in columns) for row in nodes] == [
+        ("", "0", "0", "0.000", "0.000", "1"),
+        ("0", "2", "1", "2.000", "0.500", "3"),
+        ("1", "1", "0", "0.000", "0.000", "1"),
     ]
 
 
@@ -64,3 +78,32 @@ def test_they_are_current_and_a_resume_goes_on_with_them(tmp_path: Path) -> None
     after.tick(NOW + 11)
     assert [row["Attempts"] for row in rows()] == ["2500", "2"]
     assert rows()[0] == before[0]
+
+
+def test_processes_of_all_parts_of_a_step_run_are_told_once(tmp_path: Path) -> None:
+    def rows() -> dict[str, dict[str, str]]:
+        return {row["Process"]: row for row in read((tmp_path / "logs" / places.PROCESS_SUMMARY).read_bytes())}
+
+    tree = LogTree(tmp_path / "logs")
+    first = [ProcessEvent(NOW, 0, number, STARTED, "10.0.0.1", 70 + number) for number in range(3)]
+    first.append(ProcessEvent(NOW + 1, 0, 0, ENDED, why="it was killed by SIGSEGV"))
+    for event in (*first, *first):
+        tree.add_process_event(event)
+    tree.tick(NOW)
+    before = rows()
+    events = tmp_path / "logs/sys/node/0/processes.csv"
+    events.write_bytes(events.read_bytes() + b"2026-01-01T00:00:05.000Z,process00")  # the driver was killed here
+    after = LogTree(tmp_path / "logs")
+    after.resumed("resumed", NOW + 10, failed_again=True)
+    for event in (*first, ProcessEvent(NOW + 11, 0, 3, STARTED, "10.0.0.1", 73)):
+        after.add_process_event(event)
+    after.tick(NOW + 12)
+    assert list(rows()) == ["process000", "process001", "process002", "process003"]
+    assert rows()["process000"] == before["process000"]
+    assert rows()["process001"] == before["process001"] | {"End Reason": BROKEN_OFF}
+    assert rows()["process003"]["End Reason"] == ""
+    assert [row["Process"] for row in read(events.read_bytes())] == [
+        "process000", "process001", "process002", "process000", "process003",
+    ]  # fmt: skip
+    master = (tmp_path / "logs" / places.MASTER_ROLE).read_text()
+    assert master.count("started: pid") == 4

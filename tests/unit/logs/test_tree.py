@@ -15,6 +15,7 @@ from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pac
 from prs_dask.logs import places
 from prs_dask.logs.attempt_table import HEADER
 from prs_dask.logs.error_groups import ErrorGroups
+from prs_dask.logs.process_events import ProcessEvent
 from prs_dask.logs.summary import Progress, StepSummary
 from prs_dask.logs.tree import LogTree
 from prs_dask.redaction import Redactor
@@ -165,6 +166,22 @@ def test_where_earlier_errors_cannot_be_read_their_text_is_kept(tmp_path: Path) 
     assert "[1 x]" in text(tree, "user/error.txt")
 
 
+def test_events_of_processes_are_in_their_nodes_table_and_tell_no_secret(tmp_path: Path) -> None:
+    tree = LogTree(tmp_path / "logs", Redactor({"storage_options": {"secret": "s3cret-key"}}))
+    tree.add_process_event(ProcessEvent(NOW, 2, 5, "started", "10.0.0.1", 71))
+    tree.add_process_event(ProcessEvent(NOW, 2, 5, "failed", why='ValueError: "s3cret-key", a\nb'))
+    tree.tick(NOW)
+    rows = list(csv.DictReader(text(tree, "sys/node/2/processes.csv").splitlines()))
+    assert tuple(rows[0]) == places.PROCESS_EVENT_COLUMNS
+    assert [(row["Process"], row["Event"], row["Pid"]) for row in rows] == [
+        ("process005", "started", "71"),
+        ("process005", "failed", ""),
+    ]
+    assert rows[1]["Why"].endswith(r", a\nb")
+    for name in ("sys/node/2/processes.csv", places.MASTER_ROLE, places.PROCESS_SUMMARY):
+        assert "s3cret" not in text(tree, name)
+
+
 def test_failed_items_are_json_lines(tree: LogTree) -> None:
     tree.add_failed_items(4, ["a\n.png", "b\udc80"], 3, "exception", "why?sig=canary")
     tree.add_failed_items(5, None, 1, "time limit", "", count=10)
@@ -262,4 +279,4 @@ def test_logs_that_cannot_be_written_never_fail_the_job(tmp_path: Path) -> None:
     tree.driver("x", NOW)
     result = tree.finish(SUMMARY, NOW)
     assert len(told) == 1
-    assert "Logs: 12 writes failed, first " in result
+    assert "Logs: 14 writes failed, first " in result
