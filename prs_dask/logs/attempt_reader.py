@@ -18,7 +18,7 @@ from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, SUCCEEDED
 from prs_dask.logs.places import ATTEMPT_COLUMNS
 from prs_dask.logs.text import NO_NODE
 
-__all__ = ["AttemptRow", "AttemptRows", "iter_attempts"]
+__all__ = ["AttemptRow", "AttemptRows", "iter_attempts", "lines_tried_again"]
 
 _READ = "Read Seconds"
 _NEEDED = tuple(name for name in ATTEMPT_COLUMNS if name != _READ)
@@ -78,9 +78,9 @@ class AttemptRows:
 
     def __iter__(self) -> Iterator[AttemptRow]:
         self.torn = 0
-        tried_again = self._tried_again() if self._resumed else frozenset()
+        tried_again = lines_tried_again(self._path) if self._resumed else frozenset()
         take: _Taker | None = None
-        for number, line in enumerate(self._lines()):
+        for number, line in enumerate(_lines(self._path)):
             if number == 0 and (take := _Taker.of(line)) is not None:
                 continue
             row = self._row(line, take)
@@ -90,13 +90,6 @@ class AttemptRows:
                 yield row._replace(record=row.record._replace(final=0))
             else:
                 yield row
-
-    def _lines(self) -> Iterator[str]:
-        try:
-            with open(self._path, encoding="utf-8", errors="replace", newline="\n") as file:
-                yield from file
-        except FileNotFoundError:
-            return
 
     def _row(self, line: str, take: _Taker | None) -> AttemptRow | None:
         """None for what is no whole row."""
@@ -133,22 +126,31 @@ class AttemptRows:
         node, _, number = process.partition("/" + _PROCESS)
         return self._places.setdefault(process, (int(node), int(number)))
 
-    def _tried_again(self) -> set[int]:
-        """Numbers of the lines with final rows that are not the last one of their mini-batch.
 
-        Only a mini-batch that had failed is run again, so what is remembered are the failures.
-        """
-        failed: dict[str, int] = {}
-        tried_again = set()
-        for number, line in enumerate(self._lines()):
-            name, *_, status, _ = (*line.split(",", 11), "", "")[:12]
-            if status not in (FAILED, SUCCEEDED) or (status == SUCCEEDED and name not in failed):
-                continue
-            if name in failed:
-                tried_again.add(failed.pop(name))
-            if status == FAILED:
-                failed[name] = number
-        return tried_again
+def lines_tried_again(path: str | os.PathLike[str]) -> set[int]:
+    """Numbers of the lines with final rows that are not the last one of their mini-batch; the header has number 0.
+
+    Only a mini-batch that had failed is run again, by a resume, so what is remembered are the failures.
+    """
+    failed: dict[str, int] = {}
+    tried_again = set()
+    for number, line in enumerate(_lines(path)):
+        name, *_, status, _ = (*line.split(",", 11), "", "")[:12]
+        if status not in (FAILED, SUCCEEDED) or (status == SUCCEEDED and name not in failed):
+            continue
+        if name in failed:
+            tried_again.add(failed.pop(name))
+        if status == FAILED:
+            failed[name] = number
+    return tried_again
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+            yield from file
+    except FileNotFoundError:
+        return
 
 
 def iter_attempts(path: str | os.PathLike[str], *, resumed: bool = False) -> AttemptRows:

@@ -19,10 +19,16 @@ __all__ = ["add_rows", "node_summary", "process_summary"]
 MOST_AT_ONCE = 1000
 
 
-def add_rows(roll_up: RollUp, rows: Iterable[AttemptRow]) -> None:
-    """Count attempts that stand in the table already, of earlier parts of a step run."""
+def add_rows(roll_up: RollUp, rows: Iterable[AttemptRow], *, failed_again: bool = False) -> None:
+    """Count attempts that stand in the table already, of earlier parts of a step run.
+
+    With ``failed_again`` what had failed for good is tried again: its attempts have decided nothing.
+    """
     for (node, process, _), some in groupby(enumerate(rows), key=_place):
-        roll_up.add(node, process, pack([row.record for _, row in some]))
+        records = [row.record for _, row in some]
+        if failed_again:
+            records = [record._replace(final=0) if record.category else record for record in records]
+        roll_up.add(node, process, pack(records))
 
 
 def _place(numbered: tuple[int, AttemptRow]) -> tuple[int, int, int]:

@@ -243,7 +243,8 @@ class LogTree:
         self.files.remove(places.JOB_RESULT_JSON)
         for name in (places.ATTEMPTS, places.FAILED_ITEMS, places.METRICS, places.PROGRESS):
             self.files.cut_torn_line(name)
-        add_rows(self._roll_up, iter_attempts(self.files.folder / places.ATTEMPTS))
+        rows = iter_attempts(self.files.folder / places.ATTEMPTS, resumed=True)
+        add_rows(self._roll_up, rows, failed_again=failed_again)
         self._go_on_with_processes()
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
@@ -359,6 +360,7 @@ class LogTree:
         for event in read_events(self.files.folder):
             self._lives.add(event)
         self._lives.break_off()
+        self._summaries_changed = True
 
     def _line(self, name: str, text: str, now: float) -> None:
         body = plain(self._redact(text)).strip("\n").replace("\n", "\n    ")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prs_dask.attempts.records import Category
-from prs_dask.logs.attempt_table import FAILED_ATTEMPT, SUCCEEDED
+from prs_dask.logs.attempt_reader import lines_tried_again
+from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, SUCCEEDED
 from prs_dask.logs.roll_up import RECORD
 from prs_dask.logs.text import NO_NODE
 
@@ -44,6 +46,7 @@ _NO_TEXT = {0: None, 13: None}
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _CATEGORIES = {category.label: int(category) for category in Category}
+_DECIDED, _TRIED_AGAIN = (f",{status},".encode() for status in (FAILED, FAILED_ATTEMPT))
 _OTHER_CATEGORY = max(_CATEGORIES.values()) + 1
 """Of a later version: a failure, by all means."""
 
@@ -79,10 +82,13 @@ class AttemptBlocks:
         ``processed_mini-batches.csv``; where there is none there are no blocks.
     block_bytes
         How much is read at once.
+    resumed
+        The step run was: of the final rows of one mini-batch the last counts, see `iter_attempts`.
     """
 
     path: Path
     block_bytes: int = BLOCK_BYTES
+    resumed: bool = False
     unreadable: int = field(default=0, init=False)
 
     def __iter__(self) -> Iterator[AttemptBlock]:
@@ -95,10 +101,15 @@ class AttemptBlocks:
             if not header.endswith(b"\n"):
                 return
             columns = next(csv.reader([header.decode("utf-8", "replace").rstrip("\r\n")]), [])
-            rest = b""
+            again = deque(sorted(lines_tried_again(self.path))) if self.resumed else deque[int]()
+            rest, line = b"", 1
             while data := file.read(self.block_bytes):
                 whole, newline, rest = (rest + data).rpartition(b"\n")
                 if newline:
+                    count = whole.count(b"\n") + 1
+                    if again and again[0] < line + count:
+                        whole = _as_tried_again(whole, line, again)
+                    line += count
                     block = self._block(columns, whole + newline)
                     if block is not None:
                         yield block
@@ -169,6 +180,15 @@ class AttemptBlocks:
             else:
                 self.unreadable += 1
         return text.getvalue().encode("utf-8")
+
+
+def _as_tried_again(data: bytes, first: int, numbers: deque[int]) -> bytes:
+    """Lines of a block, of which those with these numbers have decided nothing; ``first`` is the first one's number."""
+    lines = data.split(b"\n")
+    while numbers and numbers[0] < first + len(lines):
+        at = numbers.popleft() - first
+        lines[at] = lines[at].replace(_DECIDED, _TRIED_AGAIN, 1)  # no column before that of the status holds words
+    return b"\n".join(lines)
 
 
 def _as_utf8(data: bytes) -> bytes:

@@ -50,7 +50,7 @@ Floats = NDArray[np.float64]
 
 
 class TimeAxis:
-    """The axis that all figures over time share: folded seconds since the first attempt, in a unit that fits.
+    """The axis that all figures over time share: folded seconds since the first process, in a unit that fits.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class TimeAxis:
 
     def figure(self, height: int, y_label: str, y_range: Any = None) -> Any:
         """An empty figure over time; a dashed line where time is folded."""
-        drawn = _figure(height, f"{self.unit} since the first mini-batch began", y_label, self.range, y_range)
+        drawn = _figure(height, f"{self.unit} since the first worker process was started", y_label, self.range, y_range)
         for fold in self.time.folds:
             drawn.add_layout(
                 Span(

@@ -20,7 +20,7 @@ class Fold(NamedTuple):
 
 
 class FoldedTime:
-    """Seconds since the first attempt began, without stretches of more than ``least`` seconds in which none ran.
+    """Seconds since what is seen first began, without stretches of more than ``least`` seconds in which nothing ran.
 
     Parameters
     ----------

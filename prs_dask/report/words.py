@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from prs_dask.attempts.records import Category
 from prs_dask.config import SETTINGS
 from prs_dask.logs import places
+from prs_dask.logs.process_lives import Life
 from prs_dask.logs.roll_up import Process, RollUp, Sums
 from prs_dask.logs.text import one_line, process_label, shortened
 from prs_dask.quantities import format_bytes, format_count, format_rate, format_seconds
@@ -242,32 +243,45 @@ def _slowest(attempts: Attempts, links: Links) -> list[dict[str, Any]]:
 
 
 def _processes(contents: Contents, links: Links) -> dict[str, Any]:
-    processes = contents.attempts.roll_up.processes
+    attempts, told = contents.attempts.roll_up.processes, contents.told
     unfolded = contents.attempts.time.unfolded
-    busiest = sorted(processes, key=lambda process: -processes[process].elapsed)[:MOST_PROCESSES]
+    nothing, unknown = Sums(), Life()
+    processes = list(dict.fromkeys((*attempts, *told)))
+    busiest = sorted(processes, key=lambda process: -attempts.get(process, nothing).elapsed)[:MOST_PROCESSES]
     rows = []
     for process in sorted(busiest):
-        sums = processes[process]
+        sums, life = attempts.get(process, nothing), told.get(process, unknown)
         rows.append(
             {
                 "label": process_label(*process) if process[1] >= 0 else "lost with their workers",
+                "started": "" if life.started is None else _clock(life.started),
+                "init": "" if life.ready is None else _brief(life.init_seconds),
+                "ended": "" if life.ended is None else _clock(life.ended),
+                "why": one_line(f"could not start: {life.why}" if life.failed else life.why, 300),
                 "attempts": format_count(sums.attempts),
                 "failed": format_count(sums.failed + sums.retried),
                 "busy": _brief(sums.elapsed),
                 "run": _brief(sums.run),
                 "read": _brief(sums.read),
                 "cpu": _brief(sums.cpu),
-                "first": _clock(unfolded(sums.first)),
-                "last": _clock(unfolded(sums.last)),
+                "first": _clock(unfolded(sums.first)) if sums.attempts else "",
+                "last": _clock(unfolded(sums.last)) if sums.attempts else "",
                 "logs": links.of_process(process),
             }
         )
     shown = f"The {format_count(len(rows))} busiest" if len(rows) < len(processes) else "All"
     return {
-        "told": f"{_count(len(processes), 'process', 'processes')} on {_count(_node_count(processes), 'node')}.",
+        "told": f"{_count(len(processes), 'process', 'processes')} on {_count(_node_count(processes), 'node')}."
+        + _replaced(told.values()),
+        "has_lives": bool(told),
         "summary": f"{shown}, by their numbers",
         "rows": rows,
     }
+
+
+def _replaced(lives: Collection[Life]) -> str:
+    failed = sum(life.failed for life in lives)
+    return f" {_count(failed, 'start')} failed." if failed else ""
 
 
 def _profile(contents: Contents) -> dict[str, Any]:
@@ -352,7 +366,7 @@ def _number(name: str) -> int:
     return int(digits) if digits.isdecimal() and len(digits) < 19 else -1
 
 
-def _node_count(processes: Mapping[Process, Sums]) -> int:
+def _node_count(processes: Collection[Process]) -> int:
     return len({node for node, _ in processes if node >= 0})
 
 

@@ -1,4 +1,4 @@
-"""The table of events of worker processes: what was written is read again, whatever it holds and wherever it is torn."""
+"""Events of worker processes: what was written is read again, whatever it holds and wherever the table is torn."""
 
 from __future__ import annotations
 

@@ -51,7 +51,11 @@ def test_processes_and_nodes_have_their_sums() -> None:
         "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:07.000Z", "2", "1", "0", "1", "10", "8", "2",
         "4.000", "1.000", "3.000",
     ]  # fmt: skip
-    assert (rows[1]["Ready Time"], rows[1]["End Reason"], rows[1]["First Start Time"]) == ("", "ValueError: no, none", "")
+    assert [rows[1][name] for name in ("Ready Time", "End Reason", "First Start Time")] == [
+        "",
+        "ValueError: no, none",
+        "",
+    ]
     nodes = read(node_summary(roll_up, lives))
     assert tuple(nodes[0]) == places.NODE_SUMMARY_COLUMNS
     columns = ("Node", "Processes", "Failed Starts", "Start Seconds", "Init Seconds", "Attempts")
@@ -107,3 +111,22 @@ def test_processes_of_all_parts_of_a_step_run_are_told_once(tmp_path: Path) -> N
     ]  # fmt: skip
     master = (tmp_path / "logs" / places.MASTER_ROLE).read_text()
     assert master.count("started: pid") == 4
+
+
+def test_what_had_failed_for_good_and_is_tried_again_by_a_resume_counts_once(tmp_path: Path) -> None:
+    failed = int(Category.EXCEPTION)
+
+    def part(*attempts: AttemptRecord, failed_again: bool | None = None) -> tuple[int, ...]:
+        tree = LogTree(tmp_path / "logs")
+        if failed_again is not None:
+            tree.resumed("resumed", NOW, failed_again=failed_again)
+        tree.add_attempts(0, 1, pack(attempts))
+        tree.tick(NOW)
+        [row] = read((tmp_path / "logs" / places.PROCESS_SUMMARY).read_bytes())
+        columns = ("Attempts", "Succeeded Mini-batches", "Failed Mini-batches", "Failed Attempts Tried Again", "Items")
+        return tuple(int(row[name]) for name in columns)
+
+    assert part(attempt(0), attempt(1, failed), attempt(2, failed)) == (3, 1, 2, 0, 30)
+    assert part(attempt(1), attempt(2, failed), failed_again=True) == (5, 2, 1, 2, 30)
+    assert part(failed_again=False) == (5, 2, 1, 2, 30)
+    assert part(failed_again=True) == (5, 2, 0, 3, 20)

@@ -39,9 +39,9 @@ def table(attempts: list[tuple[int, int, int, int, int, float, str, str]]) -> by
     return b"".join(rows)
 
 
-def check_against_rows(path: Path, block_bytes: int) -> AttemptBlocks:
-    blocks = AttemptBlocks(path, block_bytes)
-    rows = list(iter_attempts(path))
+def check_against_rows(path: Path, block_bytes: int, *, resumed: bool = False) -> AttemptBlocks:
+    blocks = AttemptBlocks(path, block_bytes, resumed)
+    rows = list(iter_attempts(path, resumed=resumed))
     at = 0
     for block in blocks:
         for here, record in enumerate(block.records):
@@ -68,6 +68,24 @@ def test_blocks_are_the_rows(tmp_path_factory, attempts, block_bytes):
     path = tmp_path_factory.mktemp("table") / "table.csv"
     path.write_bytes(table(attempts))
     assert check_against_rows(path, block_bytes).unreadable == 0
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 1]), st.integers(0, 1), TEXT), max_size=20),
+    st.sampled_from([64, 300, 1 << 20]),
+)
+def test_of_a_resumed_step_run_too(tmp_path_factory, attempts, block_bytes):
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    path.write_bytes(
+        table(
+            [
+                (0, 1, number, category, final, 1.0, f"{text},Failed,", text)
+                for number, category, final, text in attempts
+            ]
+        )
+    )
+    check_against_rows(path, block_bytes, resumed=True)
 
 
 def test_a_last_line_that_is_under_way_is_left_out(tmp_path):

@@ -14,9 +14,14 @@ import pytest
 
 from prs_dask.attempts.records import AttemptError
 from prs_dask.errors import OutputError, SettingsError
+from prs_dask.logs.process_events import ProcessEvent
 from prs_dask.report import writing
+from prs_dask.report.contents import gather
+from prs_dask.report.run_reading import read_run
+from prs_dask.report.timeline import STARTING
 from prs_dask.report.writing import write_report
 
+BEGUN = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 HARM = "</script><script>window.harmed = 1</script><img src=x onerror=alert(1)>"
 HOSTILE = HARM + "\x1b[31m\u202e\x00&amp;'\"{{ 7 * 7 }}"
 SHOWN = HARM + "\\x1b[31m\\u202e\\x00&amp;'\"{{ 7 * 7 }}"
@@ -196,3 +201,40 @@ def test_a_million_attempts_would_be_as_small(written_run):
     figures = max((one for one in page.scripts if one.startswith('{"documents"')), key=len)
     assert "64 of 70 processes" in page.text
     assert len(figures) < 1_000_000
+
+
+def test_starts_failures_and_ends_of_processes_are_told(written_run):
+    tree = written_run.tree
+    for process in range(2):
+        tree.add_process_event(ProcessEvent(BEGUN - 20, 0, process, "started", "10.0.0.1", 70 + process))
+    tree.add_process_event(ProcessEvent(BEGUN - 1, 0, 0, "ready", seconds=17.5))
+    tree.add_process_event(ProcessEvent(BEGUN - 1, 0, 1, "failed", why="ValueError: <b>no</b> model"))
+    tree.add_process_event(
+        ProcessEvent(BEGUN + 9, 0, 0, "ended", why="it was killed by SIGSEGV while run() was under way")
+    )
+    written_run.add([written_run.attempt(0)])
+    written_run.end()
+    page = Page(write_report(written_run.folder.path))
+    for told in (
+        "17.5 s",
+        "could not start: ValueError: <b>no</b> model",
+        "it was killed by SIGSEGV",
+        "1 start failed.",
+    ):
+        assert told in page.text
+    contents = gather(read_run(written_run.folder.path))
+    assert contents.lives == {(0, 0): (0.0, 19.0, 29.0), (0, 1): (0.0, 19.0, 19.0)}
+    assert contents.attempts.timeline.seconds()[STARTING] == pytest.approx(38)
+
+
+def test_a_long_start_is_no_time_in_which_nothing_ran(written_run):
+    for part in (0.0, 7 * 86400.0):
+        number = int(part > 0)
+        written_run.tree.add_process_event(ProcessEvent(BEGUN + part, 0, number, "started"))
+        written_run.tree.add_process_event(ProcessEvent(BEGUN + part + 1000, 0, number, "ready"))
+        written_run.add([written_run.attempt(number, part + 1000)], process=number)
+    written_run.end()
+    contents = gather(read_run(written_run.folder.path))
+    [fold] = contents.attempts.time.folds
+    assert fold.start == pytest.approx(BEGUN + 1000.01)
+    assert [life.ready - life.start for life in contents.lives.values()] == pytest.approx([1000, 1000])
