@@ -37,6 +37,9 @@ def run(mini_batch):
 
 SECONDS_TO_DIE = 5.0
 
+LIVES = (["started", "ready", "ended"], ["started", "failed"], ["started", "ended"], ["failed"])
+"""Events of a worker process, in the only orders that there are."""
+
 
 def processes_of(run_id: str) -> list[psutil.Process]:
     """Every process on this machine that was started within a step run: the environment tells."""
@@ -143,6 +146,40 @@ class Job:
         final = [row for row in self.attempts if row["Status"] in ("Succeeded", "Failed")]
         for column, items in (("Items", "Total"), ("Succeeded Items", "Succeeded"), ("Failed Items", "Failed")):
             assert sum(int(row[column]) for row in rows) == sum(int(row[items]) for row in final)
+
+    def lives(self) -> dict[str, list[dict[str, str]]]:
+        """Events by process (``0/process007``), as the tables of nodes tell them."""
+        found: dict[str, list[dict[str, str]]] = {}
+        for path in (self.run.log_dir / "sys").glob("node/*/processes.csv"):
+            with path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    found.setdefault(f"{path.parent.name}/{row['Process']}", []).append(row)
+        return found
+
+    def check_lives(self) -> None:
+        """Each process has one life in order and with a reason for its end, and its attempts lie within it."""
+        lives = self.lives()
+        ran = Counter(row["Process"] for row in self.attempts if row["Process"])
+        assert ran.keys() <= lives.keys()
+        for process, events in lives.items():
+            order = [event["Event"] for event in events]
+            assert order in LIVES, (process, events)
+            assert [event["Time"] for event in events] == sorted(event["Time"] for event in events)
+            assert events[-1]["Why"]
+            assert order == LIVES[0] or not ran[process], "an attempt in a process that was not ready"
+        assert self.log("sys/master_role.txt").count("started: pid") == sum(
+            event["Event"] == "started" for events in lives.values() for event in events
+        )
+        with (self.run.log_dir / "sys/job_report/process_summary.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                events = lives[f"{row['Node']}/{row['Process']}"]
+                told = {event["Event"]: event for event in events}
+                assert row["End Reason"] == events[-1]["Why"]
+                assert row["End Time"] == events[-1]["Time"]
+                assert row["Pid"] == events[-1]["Pid"]
+                assert row["Ready Time"] == told.get("ready", {"Time": ""})["Time"]
+                if row["First Start Time"]:
+                    assert row["Ready Time"] <= row["First Start Time"] <= row["Last End Time"] <= row["End Time"], row
 
     def check_counts(self, more_lines: int = 0) -> None:
         """summary(), job_result.txt, processed_mini-batches.csv and the output file say the same.
@@ -285,6 +322,7 @@ def job(submit: Callable[..., StepRun], cluster: SharedCluster) -> Callable[...,
         run = submit(script, items, **settings)
         done = Job(run, run.wait_for_completion(timeout_seconds=seconds, raise_on_error=False))
         done.check_counts(more_lines)
+        done.check_lives()
         done.check_nothing_lives()
         assert not list((run.log_dir / "sys").glob("error/*")), done.logs("sys/error/*")
         assert cluster.workers() == before, "workers of the shared cluster were replaced"
