@@ -31,6 +31,7 @@ from prs_dask.attempts.records import AttemptError, AttemptRecord, Category
 from prs_dask.engine.bell import Bell
 from prs_dask.engine.outbox import Outbox, sendable
 from prs_dask.engine.process import LaneProcess
+from prs_dask.logs.process_events import OVER
 from prs_dask.worker_process.family import ProcessFamily
 from prs_dask.worker_process.frames import (
     OUTCOME_SIZE,
@@ -78,7 +79,7 @@ _DOING = {
 }
 _AT_WORK = tuple(_DOING)
 
-_OVER = "the step run is over; it was killed"
+_KILLED_OVER = f"{OVER}; it was killed"
 _VOID = "its worker had been given up meanwhile, and what it ran is run elsewhere; it was killed"
 _RETREAT = "its worker had not heard of the scheduler for too long; it was killed"
 _UNATTENDED = "its worker had been stopped for too long; it was killed"
@@ -159,7 +160,7 @@ class Lane:
             if self._supervisor.stopping == "kill":  # the answer may never come
                 self._call.cancel()
                 self._call = None
-                self._abandon(_OVER)
+                self._abandon(_KILLED_OVER)
                 return {}
             self._pump(permit)
         return self._finish_call()
@@ -187,7 +188,7 @@ class Lane:
         self._header = reply.get("header", self._header)
         self._fetch_ahead(reply.get("soon", ()))
         if reply.get("void") or reply.get("closed"):
-            self._abandon(_OVER if reply.get("closed") else _VOID)
+            self._abandon(_KILLED_OVER if reply.get("closed") else _VOID)
         if "work" in reply:
             self._outbox.token = reply["token"]  # also for what the process had been given before
             if self._process is None:  # it died, or was abandoned, while the lane asked
@@ -220,7 +221,7 @@ class Lane:
                 self._supervisor.sleep(min(answer["wait"], 1.0))
             else:
                 return False
-        self._end_process("the step run ended before the process was ready")
+        self._end_process(f"{OVER}; it was not ready yet")
         return False
 
     def _usable_family(self) -> ProcessFamily:
@@ -268,10 +269,10 @@ class Lane:
         process = self._process
         if process is not None:
             problem = process.quit(seconds) if orderly else None
-            why = "the step run is over" if orderly else "the step run is over; it was killed"
+            why = OVER if orderly else _KILLED_OVER
             if problem is not None:
                 self._supervisor.log_process_error(process.number, "shutdown()", problem)
-                why = f"the step run is over; shutdown() failed: {_told(problem)}"
+                why = f"{OVER}; shutdown() failed: {_told(problem)}"
             self._end_process(why)
 
     def close(self) -> None:
@@ -296,7 +297,7 @@ class Lane:
         self._take(grant, begun)
         while (self._sent or self._pending or self._asking) and self._process is not None:
             if self._supervisor.stopping == "kill":
-                self._abandon(_OVER)
+                self._abandon(_KILLED_OVER)
                 return
             if self._pending:
                 self._top_up(self._process)

@@ -22,9 +22,22 @@ from typing import NamedTuple
 from prs_dask.logs.places import PROCESS_EVENT_COLUMNS, PROCESS_EVENTS
 from prs_dask.logs.text import csv_field, process_name, utc_text
 
-__all__ = ["ENDED", "EVENTS_HEADER", "FAILED", "READY", "STARTED", "ProcessEvent", "format_event", "read_events"]
+__all__ = [
+    "ENDED",
+    "EVENTS_HEADER",
+    "FAILED",
+    "OVER",
+    "READY",
+    "STARTED",
+    "ProcessEvent",
+    "format_event",
+    "read_events",
+]
 
 STARTED, READY, FAILED, ENDED = "started", "ready", "failed", "ended"
+OVER = "the step run is over"
+"""So begins why a process ended that nothing but the end of the step run has ended."""
+
 EVENTS_HEADER = (",".join(PROCESS_EVENT_COLUMNS) + "\n").encode()
 
 _NAME = re.compile(r"process(\d{1,9})", re.ASCII)

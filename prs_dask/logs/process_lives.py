@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from prs_dask.logs.process_events import ENDED, FAILED, READY, STARTED, ProcessEvent
+from prs_dask.logs.process_events import ENDED, FAILED, OVER, READY, STARTED, ProcessEvent
 from prs_dask.logs.roll_up import Process
 
 __all__ = ["BROKEN_OFF", "Life", "ProcessLives", "Starts"]
@@ -43,6 +43,11 @@ class Life:
     why: str = ""
     ip: str = ""
     pid: int = 0
+
+    @property
+    def ended_early(self) -> bool:
+        """Did it end, or fail to start, while the step run went on?"""
+        return self.ended is not None and not self.why.startswith(OVER)
 
 
 @dataclass(slots=True)

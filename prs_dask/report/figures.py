@@ -161,6 +161,17 @@ def _draw_lives(drawn: Any, axis: TimeAxis, place: Mapping[Process, int], lives:
         label=[one for one, kept in zip(label, begun, strict=True) if kept],
     )
     bars = _bars(drawn, source, color=DOING[STARTING].color)
+    early = np.array([life.early for _, life in known], bool)
+    width = (axis.end - axis.start) * 2e-3
+    ends = _source(
+        left=end[early],
+        right=end[early] + width,
+        top=at[early] - 0.48,
+        bottom=at[early] + 0.48,
+        label=[one for one, kept in zip(label, early, strict=True) if kept],
+    )
+    marks = _bars(drawn, ends, color=_BAD)
+    _hover(drawn, marks, [("process", "@label"), ("ended early", f"@left{{0.00}} {axis.unit}")])
     _hover(drawn, bars, [("process", "@label"), (DOING[STARTING].name, f"@left{{0.00}} to @right{{0.00}} {axis.unit}")])
 
 

@@ -21,12 +21,14 @@ Floats = NDArray[np.float64]
 class Life(NamedTuple):
     """One worker process; folded seconds, ``start <= ready <= end``.
 
-    One that was never ready has ``ready`` at its end, and its whole life is a start.
+    One that was never ready has ``ready`` at its end, and its whole life is a start. ``early``: it ended, or failed to
+    start, while the step run went on.
     """
 
     start: float
     ready: float
     end: float
+    early: bool = False
 
 
 def lives_of(
@@ -55,7 +57,8 @@ def lives_of(
             continue
         start, end = min(known), max(known)
         begun = ready if math.isfinite(ready) else sums.first if math.isfinite(sums.first) else end
-        lives[process] = Life(start, min(max(start, begun), end), end)
+        early = process in told and told[process].ended_early
+        lives[process] = Life(start, min(max(start, begun), end), end, early)
     return lives
 
 

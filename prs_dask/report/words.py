@@ -160,6 +160,11 @@ def _went(contents: Contents) -> dict[str, Any]:
     lanes = f"Processes, {each}."
     if known > MOST_DRAWN_LANES:
         lanes = f"{format_count(MOST_DRAWN_LANES)} of {format_count(known)} processes, the busiest; {each}."
+    if any(life.early for life in contents.lives.values()):
+        lanes += (
+            " A red mark: the process ended, or failed to start, while the step run went on; the table of processes"
+            " says why."
+        )
     folds = [
         f"A dashed line: {format_seconds(fold.seconds)} are left out, from {_utc(fold.start)}, in which nothing ran."
         for fold in attempts.time.folds[:3]
@@ -281,7 +286,8 @@ def _processes(contents: Contents, links: Links) -> dict[str, Any]:
 
 def _replaced(lives: Collection[Life]) -> str:
     failed = sum(life.failed for life in lives)
-    return f" {_count(failed, 'start')} failed." if failed else ""
+    early = sum(life.ended_early for life in lives) - failed
+    return (f" {_count(failed, 'start')} failed." if failed else "") + (f" {early:,} ended early." if early else "")
 
 
 def _profile(contents: Contents) -> dict[str, Any]:

@@ -579,4 +579,4 @@ def test_a_process_that_is_killed_while_it_starts_has_an_end(bench):
     thread.join(10)
     events, whys = lives(workbench.supervisor)
     assert events == {0: ["started", "ended"]}
-    assert whys == {0: "the step run ended before the process was ready"}
+    assert whys == {0: "the step run is over; it was not ready yet"}

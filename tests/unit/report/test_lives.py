@@ -22,7 +22,7 @@ def time(begun: float = BEGUN) -> FoldedTime:
 
 def test_events_tell_of_starts_and_ends_and_attempts_where_they_do_not() -> None:
     told = {
-        (0, 0): ToldLife(BEGUN, BEGUN + 2, BEGUN + 50),
+        (0, 0): ToldLife(BEGUN, BEGUN + 2, BEGUN + 50, why="the step run is over"),
         (0, 1): ToldLife(BEGUN + 1, None, BEGUN + 4, failed=True),
         (0, 2): ToldLife(BEGUN + 5, BEGUN + 6),
         (0, 3): ToldLife(ended=BEGUN + 30),
@@ -37,9 +37,9 @@ def test_events_tell_of_starts_and_ends_and_attempts_where_they_do_not() -> None
     }
     assert lives_of(processes, told, time()) == {
         (0, 0): Life(0.0, 2.0, 50.0),
-        (0, 1): Life(1.0, 4.0, 4.0),
+        (0, 1): Life(1.0, 4.0, 4.0, early=True),
         (0, 2): Life(5.0, 6.0, 60.0),
-        (0, 3): Life(8.0, 8.0, 30.0),
+        (0, 3): Life(8.0, 8.0, 30.0, early=True),
         (0, 5): Life(9.0, 9.0, 21.0),
     }
     assert lives_of({}, {}, time()) == {}

@@ -219,11 +219,12 @@ def test_starts_failures_and_ends_of_processes_are_told(written_run):
         "17.5 s",
         "could not start: ValueError: <b>no</b> model",
         "it was killed by SIGSEGV",
-        "1 start failed.",
+        "1 start failed. 1 ended early.",
+        "A red mark",
     ):
         assert told in page.text
     contents = gather(read_run(written_run.folder.path))
-    assert contents.lives == {(0, 0): (0.0, 19.0, 29.0), (0, 1): (0.0, 19.0, 19.0)}
+    assert contents.lives == {(0, 0): (0.0, 19.0, 29.0, True), (0, 1): (0.0, 19.0, 19.0, True)}
     assert contents.attempts.timeline.seconds()[STARTING] == pytest.approx(38)
 
 
