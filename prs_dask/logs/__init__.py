@@ -6,6 +6,9 @@
 ``attempt_table``  sys/job_report/processed_mini-batches.csv, in bulk
 ``error_groups``   user/error.txt and .json: every distinct error once
 ``source_lines``   the line of the user's code that an error names
+``process_events`` sys/node/<node>/processes.csv: what became of worker processes
+``process_lives``  a life for each of them, and sums for each node
+``master_role``    sys/master_role.txt: the scheduler's side
 ``attempt_reader`` reads that table again
 ``summary``        what a step run has come to, as values and as text
 ``job_result``     job_result.txt and .json: how it ended

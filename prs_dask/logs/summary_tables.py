@@ -11,12 +11,13 @@ from prs_dask.attempts.records import pack
 from prs_dask.logs.attempt_reader import AttemptRow
 from prs_dask.logs.places import NODE_SUMMARY_COLUMNS, PROCESS_SUMMARY_COLUMNS
 from prs_dask.logs.process_lives import Life, ProcessLives, Starts
-from prs_dask.logs.roll_up import OTHER_PROCESSES, RollUp, Sums
+from prs_dask.logs.roll_up import OTHER_PROCESSES, Process, RollUp, Sums
 from prs_dask.logs.text import NO_NODE, csv_field, process_name, utc_text
 
-__all__ = ["add_rows", "node_summary", "process_summary"]
+__all__ = ["ProcessSummary", "add_rows", "node_summary"]
 
 MOST_AT_ONCE = 1000
+_UNKNOWN = Life()
 
 
 def add_rows(roll_up: RollUp, rows: Iterable[AttemptRow], *, failed_again: bool = False) -> None:
@@ -36,19 +37,29 @@ def _place(numbered: tuple[int, AttemptRow]) -> tuple[int, int, int]:
     return row.node, row.process, number // MOST_AT_ONCE
 
 
-def process_summary(roll_up: RollUp, lives: ProcessLives) -> bytes:
-    """The whole of ``process_summary.csv``, in the order in which processes were started.
+class ProcessSummary:
+    """The whole of ``process_summary.csv``, in the order in which processes were started; call it again and again.
 
-    Attempts that were lost with their worker belong to no process.
+    Attempts that were lost with their worker belong to no process. Rows of processes to which nothing has happened
+    since the last time are kept: there may be thousands that have ended.
     """
-    sums, nothing, unknown = roll_up.processes, Sums(), Life()
-    processes = dict.fromkeys((*lives.lives, *(process for process in sums if process[0] != NO_NODE)))
-    rows = (
-        f"{node},{_name(process)},{_life(lives.lives.get((node, process), unknown))},"
-        f"{_fields(sums.get((node, process), nothing))}"
-        for node, process in processes
-    )
-    return _table(PROCESS_SUMMARY_COLUMNS, rows)
+
+    def __init__(self) -> None:
+        self._rows: dict[Process, tuple[Life, int, str]] = {}
+
+    def __call__(self, roll_up: RollUp, lives: ProcessLives) -> bytes:
+        """The file, as it is now."""
+        all_sums, nothing = roll_up.processes, Sums()
+        processes = dict.fromkeys((*lives.lives, *(process for process in all_sums if process[0] != NO_NODE)))
+        rows = []
+        for process in processes:
+            life, sums = lives.lives.get(process, _UNKNOWN), all_sums.get(process, nothing)
+            row = self._rows.get(process)
+            if row is None or row[1] != sums.attempts or row[0] is not life:
+                text = f"{process[0]},{_name(process[1])},{_life(life)},{_fields(sums)}"
+                row = self._rows[process] = (life, sums.attempts, text)
+            rows.append(row[2])
+        return _table(PROCESS_SUMMARY_COLUMNS, rows)
 
 
 def node_summary(roll_up: RollUp, lives: ProcessLives) -> bytes:

@@ -31,7 +31,7 @@ from prs_dask.logs.run_folder import RunFolder
 from prs_dask.logs.sent_files import SentFiles
 from prs_dask.logs.source_lines import SourceLines
 from prs_dask.logs.summary import Progress, StepSummary
-from prs_dask.logs.summary_tables import add_rows, node_summary, process_summary
+from prs_dask.logs.summary_tables import ProcessSummary, add_rows, node_summary
 from prs_dask.logs.text import NO_NODE, one_line, plain, process_name, shortened, utc_text
 from prs_dask.redaction import Redactor
 from prs_dask.relative_names import relative_name
@@ -72,6 +72,7 @@ class LogTree:
         self._master_role = MasterRole(self.files, self._redact)
         self._roll_up = RollUp()
         self._lives = ProcessLives()
+        self._process_summary = ProcessSummary()
         self._summaries_changed = False
         self._summaries_due = 0.0
 
@@ -259,7 +260,7 @@ class LogTree:
             self.files.rewrite(places.ERRORS_JSON, _encoded(self.errors.to_json()))
         if self._summaries_changed and now >= self._summaries_due:
             self._summaries_changed, self._summaries_due = False, now + _SUMMARIES_EVERY
-            self.files.rewrite(places.PROCESS_SUMMARY, process_summary(self._roll_up, self._lives))
+            self.files.rewrite(places.PROCESS_SUMMARY, self._process_summary(self._roll_up, self._lives))
             self.files.rewrite(places.NODE_SUMMARY, node_summary(self._roll_up, self._lives))
 
     def explanation(self, summary: StepSummary) -> str:

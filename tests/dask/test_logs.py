@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import signal
 from collections import Counter
 from pathlib import Path
@@ -42,3 +44,25 @@ def test_what_was_printed_before_a_worker_was_killed_is_in_the_logs_once(fleet, 
     assert noted.total() > 300, "no worker was killed in the middle of a mini-batch"
     assert not noted - printed, "what was printed is missing"
     assert (printed - noted).total() <= 2, "doubled, but for what was killed between the two"
+
+
+def test_a_worker_that_is_killed_leaves_lines_that_say_so_and_an_end_for_each_of_its_processes(fleet, job):
+    ours = fleet(worker0=1)
+    with ours.client():
+        submitted = job(ours.address, 100, pause=0.05)
+        submitted.until(40)  # two seconds: what is told of processes goes to the scheduler once a second
+        ours.workers["worker0"].send_signal(signal.SIGKILL)
+        ours.add("worker1")
+        submitted.wait()
+    logs = submitted.run.log_dir
+    lives: dict[str, list[dict[str, str]]] = {}
+    with (logs / "sys/node/0/processes.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            lives.setdefault(row["Process"], []).append(row)
+    assert [[event["Event"] for event in life] for life in lives.values()] == [["started", "ready", "ended"]] * 2
+    first, second = (life[-1]["Why"] for life in lives.values())
+    assert re.fullmatch(r"its worker tcp://\S+ is gone", first)
+    assert second == "the step run is over"
+    master = (logs / "sys/master_role.txt").read_text()
+    assert re.search(r"worker tcp://\S+ is gone; node 0 has no other: what its processes wrote last", master)
+    assert re.search(r"process000 of node 0 ended: its worker tcp://\S+ is gone", master)

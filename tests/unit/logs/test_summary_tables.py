@@ -6,12 +6,15 @@ import csv
 import io
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from prs_dask.attempts.records import AttemptRecord, Category, pack
 from prs_dask.logs import places
 from prs_dask.logs.process_events import ENDED, FAILED, READY, STARTED, ProcessEvent
 from prs_dask.logs.process_lives import BROKEN_OFF, ProcessLives
 from prs_dask.logs.roll_up import RollUp
-from prs_dask.logs.summary_tables import node_summary, process_summary
+from prs_dask.logs.summary_tables import ProcessSummary, node_summary
 from prs_dask.logs.tree import LogTree
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
@@ -37,7 +40,7 @@ def test_processes_and_nodes_have_their_sums() -> None:
     lives.add(ProcessEvent(NOW - 1, 0, 3, READY, seconds=0.5))
     lives.add(ProcessEvent(NOW - 1, 0, 9, FAILED, why="ValueError: no, none"))
     lives.add(ProcessEvent(NOW + 9, 0, 3, ENDED, why="it left with exit code 3"))
-    rows = read(process_summary(roll_up, lives))
+    rows = read(ProcessSummary()(roll_up, lives))
     assert tuple(rows[0]) == places.PROCESS_SUMMARY_COLUMNS
     assert [(row["Node"], row["Process"], row["Attempts"]) for row in rows] == [
         ("0", "process003", "2"),
@@ -130,3 +133,16 @@ def test_what_had_failed_for_good_and_is_tried_again_by_a_resume_counts_once(tmp
     assert part(attempt(1), attempt(2, failed), failed_again=True) == (5, 2, 1, 2, 30)
     assert part(failed_again=False) == (5, 2, 1, 2, 30)
     assert part(failed_again=True) == (5, 2, 0, 3, 20)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from((STARTED, READY, ENDED, "attempt", "ask"))), max_size=30))
+def test_rows_that_are_kept_are_those_that_would_be_made_anew(happened: list[tuple[int, str]]) -> None:
+    roll_up, lives, kept = RollUp(), ProcessLives(), ProcessSummary()
+    for process, what in happened:
+        if what == "attempt":
+            roll_up.add(0, process, pack([attempt(1)]))
+        elif what != "ask":
+            lives.add(ProcessEvent(NOW, 0, process, what, why="why"))
+        else:
+            assert kept(roll_up, lives) == ProcessSummary()(roll_up, lives)
+    assert kept(roll_up, lives) == ProcessSummary()(roll_up, lives)
