@@ -188,7 +188,7 @@ class Lane:
         self._header = reply.get("header", self._header)
         self._fetch_ahead(reply.get("soon", ()))
         if reply.get("void") or reply.get("closed"):
-            self._abandon(_KILLED_OVER if reply.get("closed") else _VOID)
+            self._abandon(_VOID if reply.get("void") == "given up" else _KILLED_OVER)
         if "work" in reply:
             self._outbox.token = reply["token"]  # also for what the process had been given before
             if self._process is None:  # it died, or was abandoned, while the lane asked

@@ -243,7 +243,7 @@ class RunPlugin(SchedulerPlugin):
         what = f"worker {address} {why or loss.value}"
         for key in [key for key in self._at_work if key[0] == address]:
             self._process_lost(*self._at_work.pop(key), f"its {what}")
-        self._note(what + self._alone_on(place))
+        self._note(what + ("" if loss is Loss.TAKEN_AWAY else self._alone_on(place)))
         if accepted is not None:
             self._emit(accepted, node=-1, process=-1, token=0)
         self._supplied.set()
@@ -369,7 +369,7 @@ class RunPlugin(SchedulerPlugin):
         self._judge.heard(worker, self._now())
         reply: Reply = {}
         if report is not None and not self._take_report(worker, token, report):
-            reply["void"] = True
+            reply["void"] = "over" if self._judge.verdict is not None else "given up"
         await self._room.wait()
         if claim:
             reply |= await self._claim(key, process, permit, keep, hoards)

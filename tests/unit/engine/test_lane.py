@@ -47,7 +47,7 @@ def test_a_grant_that_became_void_leaves_nothing_of_it_behind(bench, patient):
     workbench = bench()
     workbench.work_to_the_end(
         workbench.grant(1, "a"),
-        {**workbench.grant(2, "b", "c", first=1), "void": True},
+        {**workbench.grant(2, "b", "c", first=1), "void": "given up"},
         workbench.grant(3, "b", "c", first=1),
     )
     supervisor = workbench.supervisor
@@ -563,7 +563,7 @@ def test_too_much_memory_is_why_a_process_ended(bench):
 
 def test_a_process_whose_work_was_given_to_others_says_so(bench, patient):
     workbench = bench()
-    workbench.work_to_the_end(workbench.grant(1, "a"), {"void": True})
+    workbench.work_to_the_end(workbench.grant(1, "a"), {"void": "given up"})
     events, whys = lives(workbench.supervisor)
     assert events[0] == ["started", "ready", "ended"]
     assert "what it ran is run elsewhere" in whys[0]

@@ -244,7 +244,7 @@ def test_what_a_lost_worker_says_later_is_void(bench):
         grant = await b.lane(permit, claim=True)
         b.plugin.remove_worker(b.scheduler, WORKER, stimulus_id="test")
         answer = await b.lane(permit, token=grant["token"], report=outcome(grant["work"][0][0]))
-        assert answer["void"]
+        assert answer["void"] == "given up"
         entries = await b.sync()
         (void,) = [entry["permits"] for entry in entries if entry["kind"] == "void"]
         assert permit in void
@@ -550,5 +550,16 @@ def test_a_worker_that_cannot_be_used_ends_nothing_while_another_has_yet_to_say_
         assert verdict["state"] == "Failed"
         assert "no worker can be used; worker tcp://127.0.0.1:2: OSError: no room either" in verdict["cause"]
         await b.call("remove")
+
+    bench(test)
+
+
+def test_a_report_that_comes_when_the_step_run_is_over_is_told_so(bench):
+    async def test(b: Bench) -> None:
+        permit = await b.begin()
+        grant = await b.lane(permit, claim=True)
+        await b.call("stop", orderly=False, state="Canceled")
+        answer = await b.lane(permit, token=grant["token"], report=outcome(grant["work"][0][0]))
+        assert answer["void"] == "over"
 
     bench(test)
