@@ -121,6 +121,6 @@ def _lived(life: Life, event: ProcessEvent) -> Life | None:
     if event.event == READY and life.ready is None:
         return replace(life, ready=event.time, init_seconds=event.seconds)
     if event.event in (FAILED, ENDED) and life.ended is None:
-        place = {"ip": life.ip or event.ip, "pid": life.pid or event.pid}
-        return replace(life, ended=event.time, failed=event.event == FAILED, why=event.why, **place)
+        ip, pid = life.ip or event.ip, life.pid or event.pid
+        return replace(life, ended=event.time, failed=event.event == FAILED, why=event.why, ip=ip, pid=pid)
     return None

@@ -68,7 +68,7 @@ def busy_times(told: Mapping[Process, ToldLife]) -> Floats:
     until = np.fmax(started, np.where(np.isnan(ready), ended, ready))
     times = np.concatenate([np.stack([started, until], axis=1), np.stack([ended, ended], axis=1)])
     times = times[np.isfinite(times).all(axis=1)]
-    return times[np.argsort(times[:, 0], kind="stable")]
+    return np.asarray(times[np.argsort(times[:, 0], kind="stable")])
 
 
 def _moments(told: Mapping[Process, ToldLife]) -> Floats:
