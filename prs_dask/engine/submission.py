@@ -33,8 +33,10 @@ BYTES_AHEAD = 32 << 20
 TAKEN_BYTES = 16 << 20
 """What one round sends to the scheduler at most, but for a single one that is larger."""
 
-
 _FINISHED = b""
+
+_Listed = tuple[int | None, bytes, str]
+"""(items where known, descriptor, detail)"""
 
 
 class Submission:
@@ -46,6 +48,12 @@ class Submission:
         All of them, lazily; None in place of one that an earlier part of the same step run has finished.
     manifest
         Where those are written that do not stand there yet.
+
+    Attributes
+    ----------
+    details
+        What each holds, in a few words, by its id, until it is forgotten: every row of the logs tells it, and to
+        decode the descriptor for that would cost more than the rest of the row.
     """
 
     def __init__(self, mini_batches: Iterable[MiniBatch | None], manifest: ManifestWriter) -> None:
@@ -56,7 +64,8 @@ class Submission:
         self._manifest = manifest
         self._bytes_ahead = 0
         self._changed = threading.Condition()
-        self._queue: queue.Queue[list[tuple[int | None, bytes]] | BaseException | None] = queue.Queue(BATCHES_AHEAD)
+        self.details: dict[int, str] = {}
+        self._queue: queue.Queue[list[_Listed] | BaseException | None] = queue.Queue(BATCHES_AHEAD)
         self._ready: deque[Supply] = deque()
         self._ready_bytes = 0
         self._under_way: dict[int, bytes] = {}
@@ -72,7 +81,7 @@ class Submission:
                 self._manifest.append(listed, [mini_batch for mini_batch, _ in batch], time.time())
                 listed += len(batch)
                 self._wait_for_room(sum(len(descriptor) for _, descriptor in batch))
-                self._put([(mini_batch and mini_batch.items, descriptor) for mini_batch, descriptor in batch])
+                self._put([_listed(mini_batch, descriptor) for mini_batch, descriptor in batch])
             if not self._closed.is_set():
                 self._manifest.end()
         except BaseException as error:
@@ -99,7 +108,7 @@ class Submission:
             )
             self._bytes_ahead += size
 
-    def _put(self, batch: list[tuple[int | None, bytes]] | BaseException | None) -> None:
+    def _put(self, batch: list[_Listed] | BaseException | None) -> None:
         while not self._closed.is_set():
             try:
                 self._queue.put(batch, timeout=0.25)
@@ -116,12 +125,13 @@ class Submission:
                 break
             if isinstance(batch, list):
                 with self._changed:
-                    self._bytes_ahead -= sum(len(descriptor) for _, descriptor in batch)
+                    self._bytes_ahead -= sum(len(descriptor) for _, descriptor, _ in batch)
                     self._changed.notify_all()
-                for items, descriptor in batch:
+                for items, descriptor, detail in batch:
                     if descriptor is not _FINISHED:
                         self._ready.append((self.listed, items, descriptor))
                         self._ready_bytes += len(descriptor)
+                        self.details[self.listed] = detail
                     self.listed += 1
             else:
                 self.error, self.ended = batch, True
@@ -149,6 +159,7 @@ class Submission:
         """These have ended for good: what is kept is bounded by what is under way."""
         for number in numbers:
             self._under_way.pop(number, None)
+            self.details.pop(number, None)
 
     @property
     def exhausted(self) -> bool:
@@ -176,3 +187,7 @@ class Submission:
         with self._changed:
             self._changed.notify_all()
         self._thread.join(5)
+
+
+def _listed(mini_batch: MiniBatch | None, descriptor: bytes) -> _Listed:
+    return (None, descriptor, "") if mini_batch is None else (mini_batch.items, descriptor, mini_batch.detail)

@@ -14,14 +14,16 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from prs_dask.attempts.records import AttemptRecord, Category
-from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, SUCCEEDED
+from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, READ, SUCCEEDED
 from prs_dask.logs.places import ATTEMPT_COLUMNS
 from prs_dask.logs.text import NO_NODE
 
 __all__ = ["AttemptRow", "AttemptRows", "iter_attempts", "lines_tried_again"]
 
-_READ = "Read Seconds"
-_NEEDED = tuple(name for name in ATTEMPT_COLUMNS if name != _READ)
+_NEEDED = tuple(name for name in ATTEMPT_COLUMNS if name != READ)
+_WIDTHS = (len(_NEEDED), len(ATTEMPT_COLUMNS))
+"""Of a table that has lost its header: of an earlier version, or of this one."""
+
 _PROCESS = "process"
 _CATEGORIES = {"": 0, **{category.label: int(category) for category in Category}}
 _new = tuple.__new__  # a quarter of the time that AttemptRecord(...) takes
@@ -96,7 +98,7 @@ class AttemptRows:
         try:
             fields: Sequence[str] = line[:-1].split(",") if '"' not in line else next(csv.reader((line,)))
             width = len(fields)
-            if line[-1] != "\n" or (width != len(ATTEMPT_COLUMNS) and (take is None or width != take.width)):
+            if line[-1] != "\n" or (width not in _WIDTHS if take is None else width != take.width):
                 return None
             if take is not None and not take.in_order:
                 fields = take.columns(fields)
@@ -187,5 +189,5 @@ class _Taker(NamedTuple):
         names = header.rstrip("\r\n").split(",")
         if any(name not in names for name in _NEEDED):
             return None
-        places = [names.index(name) for name in (*_NEEDED, *([_READ] if _READ in names else []))]
+        places = [names.index(name) for name in (*_NEEDED, *([READ] if READ in names else []))]
         return cls(itemgetter(*places), len(names), places == list(range(len(places))))

@@ -3,26 +3,35 @@
 ``Status`` tells rows apart that would be counted twice otherwise: ``Failed attempt`` was tried again,
 ``Succeeded`` and ``Failed`` are final, one for each mini-batch, or one for each part of a bisected one (``7[3:5]``).
 ``Total``, ``Succeeded`` and ``Failed`` count items: those of the final rows add up to the summary's. A mini-batch has
-failed if one of its final rows says so.
+failed if one of its final rows says so. ``Read Seconds`` is what reading the mini-batch took; where a resume goes on
+with a table of an earlier version, which has no such column, the table stays as it began.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, unpack
+from prs_dask.attempts.records import AttemptError, Category
+from prs_dask.logs.attempt_fields import FAILED, FAILED_ATTEMPT, SUCCEEDED, AttemptFields, attempt_fields
 from prs_dask.logs.places import ATTEMPT_COLUMNS
-from prs_dask.logs.text import UtcTexts, csv_field, process_label
+from prs_dask.logs.roll_up import RECORD
+from prs_dask.logs.text import MOST_OF_A_FIELD, csv_field, process_label
 
-__all__ = ["FAILED", "FAILED_ATTEMPT", "HEADER", "SUCCEEDED", "Details", "format_attempts"]
+__all__ = ["FAILED", "FAILED_ATTEMPT", "HEADER", "READ", "SUCCEEDED", "Details", "format_attempts", "has_read_seconds"]
 
 HEADER = (",".join(ATTEMPT_COLUMNS) + "\n").encode()
-SUCCEEDED, FAILED, FAILED_ATTEMPT = "Succeeded", "Failed", "Failed attempt"
+READ = "Read Seconds"
 
 Details = Callable[[int], str] | Mapping[int, str] | None
 """What a mini-batch holds, in a few words, by its id; empty or missing where nobody knows any more."""
 
 _LABELS = {int(category): category.label for category in Category}
+_CATEGORY = RECORD.fields["category"][1]  # type: ignore[index]
+
+
+def has_read_seconds(header: bytes) -> bool:
+    """Does a table that begins with this line have the column? Where there is no such line it will."""
+    return not header or READ in header.decode("utf-8", "replace").rstrip("\r\n").split(",")
 
 
 def format_attempts(
@@ -33,6 +42,9 @@ def format_attempts(
     errors: Mapping[int, AttemptError] | None = None,
     redact: Callable[[str], str] = str,
     names: Mapping[int, object] | None = None,
+    *,
+    fields: AttemptFields | None = None,
+    read_seconds: bool = True,
 ) -> bytes:
     """Rows of the table.
 
@@ -50,43 +62,44 @@ def format_attempts(
         Takes secrets out of messages and details.
     names
         What stands as the id of those that have another than their number: ``7[3:5]``.
+    fields
+        The records' text, where it is made already.
+    read_seconds
+        Whether the table has the column ``Read Seconds``.
     """
-    known = errors or {}
-    look_up = details.get if isinstance(details, Mapping) else details
+    fields = fields or attempt_fields(records, names)
     label = process_label(node, process)
-    rows = []
-    when_text = UtcTexts()
-    for record in unpack(records):
-        number, attempt, category, _, items, results, _, started, elapsed, _, run, cpu = record
-        when = when_text(started)
-        detail = look_up(number) if look_up is not None else None
-        if detail:
-            detail = csv_field(redact(detail))
-        name = names.get(number, number) if names else number
-        if category:
-            rows.append(_failed_row(name, record, label, when, detail or "", known.get(number), redact))
-        else:
-            good = results if results < items else items
-            rows.append(
-                f"{name},{attempt},{label},{when},{items},{good},{items - good},"
-                f"{elapsed:.6f},{cpu:.6f},{run:.6f},Succeeded,,,{detail or ''}\n"
-            )
+    look_up = details.get if isinstance(details, Mapping) else details
+    told = [look_up(number) or "" for number in fields.numbers] if look_up is not None else [""] * len(fields.numbers)
+    told = _fields(told, redact)
+    ends = [f",{read}\n" for read in fields.reads] if read_seconds else ["\n"] * len(told)
+    rows = [
+        f"{head}{label},{middle},,,{detail}{end}"
+        for head, middle, detail, end in zip(fields.heads, fields.middles, told, ends, strict=True)
+    ]
+    for at in fields.failed:
+        error = (errors or {}).get(fields.numbers[at])
+        message = csv_field(redact(f"{error.type}: {error.message}")) if error is not None else ""
+        number = records[at * RECORD.itemsize + _CATEGORY]
+        category = _LABELS.get(number, str(number))
+        rows[at] = f"{fields.heads[at]}{label},{fields.middles[at]},{category},{message},{told[at]}{ends[at]}"
     return "".join(rows).encode("utf-8", "backslashreplace")
 
 
-def _failed_row(
-    name: object,
-    record: AttemptRecord,
-    label: str,
-    when: str,
-    detail: str,
-    error: AttemptError | None,
-    redact: Callable[[str], str],
-) -> str:
-    message = csv_field(redact(f"{error.type}: {error.message}")) if error is not None else ""
-    status = FAILED if record.final else FAILED_ATTEMPT
-    category = _LABELS.get(record.category, str(record.category))
-    return (
-        f"{name},{record.attempt},{label},{when},{record.items},0,{record.items},"
-        f"{record.elapsed:.6f},{record.cpu:.6f},{record.run:.6f},{status},{category},{message},{detail}\n"
-    )
+def _fields(texts: list[str], redact: Callable[[str], str]) -> list[str]:
+    """Each text without secrets, as one CSV field on one line.
+
+    Nearly all texts are such fields already, and that is asked of all of them at once: what holds for them together,
+    with blanks between, holds for each.
+    """
+    joined = " ".join(texts)
+    if (
+        joined.isprintable()
+        and "," not in joined
+        and '"' not in joined
+        and not any(text[:1] == " " or text[-1:] == " " for text in texts)
+        and max(map(len, texts), default=0) <= MOST_OF_A_FIELD
+        and redact(joined) == joined
+    ):
+        return texts
+    return [csv_field(redact(text)) for text in texts]

@@ -105,6 +105,14 @@ class LogFiles:
         except OSError as error:
             self._failed(name, error)
 
+    def first_line(self, name: str) -> bytes:
+        """The line with which a file begins; nothing where there is none, or nobody can read it."""
+        try:
+            with (self.folder / name).open("rb") as file:
+                return file.readline(65536)
+        except OSError:
+            return b""
+
     def remove(self, name: str) -> None:
         """Remove a file that is not true any more; none there is no error."""
         self._forget(name)

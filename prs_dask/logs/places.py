@@ -58,7 +58,10 @@ ATTEMPT_COLUMNS = (
     "Error Category",
     "Error Message",
     "Mini-batch Detail",
+    "Read Seconds",
 )
+"""Those of the contract, and behind them ``Read Seconds``, which tables of earlier versions do not have."""
+
 PROCESS_ATTEMPTS = "sys/node/{node}/{process}.txt"
 PROCESS_COLUMNS = (
     "Mini-batch Id",

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prs_dask.attempts.records import unpack
-from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, SUCCEEDED
+from prs_dask.logs.attempt_fields import AttemptFields, attempt_fields
 from prs_dask.logs.places import PROCESS_COLUMNS
-from prs_dask.logs.text import UtcTexts
 
 __all__ = ["PROCESS_HEADER", "format_process_rows"]
 
 PROCESS_HEADER = (",".join(PROCESS_COLUMNS) + "\n").encode()
 
 
-def format_process_rows(ip: str, pid: int, records: bytes, names: Mapping[int, object] | None = None) -> bytes:
+def format_process_rows(
+    ip: str, pid: int, records: bytes | AttemptFields, names: Mapping[int, object] | None = None
+) -> bytes:
     """Rows of the table.
 
     Parameters
@@ -28,19 +28,11 @@ def format_process_rows(ip: str, pid: int, records: bytes, names: Mapping[int, o
     pid
         On its host; 0 where it is unknown.
     records
-        Packed `AttemptRecord`, of this process.
+        Packed `AttemptRecord` of this process, or their text.
     names
         What stands as the id of those that have another than their number: ``7[3:5]``.
     """
-    place = f"{ip},{pid or ''}"
-    rows, when = [], UtcTexts()
-    for record in unpack(records):
-        number, attempt, category, final, items, results, _, started, elapsed, _, run, cpu = record
-        good = 0 if category else min(results, items)
-        status = SUCCEEDED if not category else FAILED if final else FAILED_ATTEMPT
-        name = names.get(number, number) if names else number
-        rows.append(
-            f"{name},{attempt},{place},{when(started)},{items},{good},{items - good},"
-            f"{elapsed:.6f},{cpu:.6f},{run:.6f},{status}\n"
-        )
+    fields = attempt_fields(records, names) if isinstance(records, bytes) else records
+    place = f"{ip},{pid or ''},"
+    rows = [f"{head}{place}{middle}\n" for head, middle in zip(fields.heads, fields.middles, strict=True)]
     return "".join(rows).encode()

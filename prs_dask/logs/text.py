@@ -6,8 +6,8 @@ import re
 from datetime import UTC, datetime
 
 __all__ = [
+    "MOST_OF_A_FIELD",
     "NO_NODE",
-    "UtcTexts",
     "csv_field",
     "one_line",
     "plain",
@@ -19,6 +19,9 @@ __all__ = [
 
 NO_NODE = -1
 """Stands for node and process where an attempt was lost together with them."""
+
+MOST_OF_A_FIELD = 1000
+"""Characters of a text in a table."""
 
 # C0 and C1 controls, DEL, line separators, bidirectional overrides, lone surrogates.
 _NOT_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -46,7 +49,7 @@ def one_line(text: str, most: int = 500) -> str:
 
 def csv_field(text: str) -> str:
     """Text as one CSV field on one line."""
-    text = one_line(text, 1000)
+    text = one_line(text, MOST_OF_A_FIELD)
     return '"' + text.replace('"', '""') + '"' if '"' in text or "," in text else text
 
 
@@ -61,20 +64,6 @@ def utc_text(seconds: float) -> str:
     """Seconds since the epoch as ``2026-01-31T08:15:00.123Z``."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
-
-
-class UtcTexts:
-    """`utc_text` for many times that lie close together: most share their second with the one before."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = ""
-
-    def __call__(self, seconds: float) -> str:
-        second = int(seconds)
-        if second != self._second:
-            self._second, self._text = second, utc_text(second)[:-4]
-        return f"{self._text}{int((seconds - second) * 1000):03d}Z"
 
 
 def process_name(process: int) -> str:

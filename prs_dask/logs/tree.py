@@ -15,8 +15,9 @@ from pathlib import Path
 
 from prs_dask.attempts.records import AttemptError, Category, unpack
 from prs_dask.logs import places
+from prs_dask.logs.attempt_fields import attempt_fields
 from prs_dask.logs.attempt_reader import iter_attempts
-from prs_dask.logs.attempt_table import HEADER, Details, format_attempts
+from prs_dask.logs.attempt_table import HEADER, Details, format_attempts, has_read_seconds
 from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.log_files import LogFiles
@@ -70,6 +71,7 @@ class LogTree:
         self._errors_changed = False
         self._errors_due = 0.0
         self._master_role = MasterRole(self.files, self._redact)
+        self._read_seconds = True
         self._roll_up = RollUp()
         self._lives = ProcessLives()
         self._process_summary = ProcessSummary()
@@ -138,12 +140,14 @@ class LogTree:
         """
         if not records:
             return
-        self.files.append(
-            places.ATTEMPTS, format_attempts(node, process, records, details, errors, self._redact, names), HEADER
+        fields = attempt_fields(records, names)
+        rows = format_attempts(
+            node, process, records, details, errors, self._redact, fields=fields, read_seconds=self._read_seconds
         )
+        self.files.append(places.ATTEMPTS, rows, HEADER)
         if NO_NODE not in (node, process):
             own = places.PROCESS_ATTEMPTS.format(node=node, process=process_name(process))
-            self.files.append(own, format_process_rows(ip, pid, records, names), PROCESS_HEADER)
+            self.files.append(own, format_process_rows(ip, pid, fields), PROCESS_HEADER)
         self._roll_up.add(node, process, records)
         self._summaries_changed = True
         if not errors:
@@ -244,6 +248,7 @@ class LogTree:
         self.files.remove(places.JOB_RESULT_JSON)
         for name in (places.ATTEMPTS, places.FAILED_ITEMS, places.METRICS, places.PROGRESS):
             self.files.cut_torn_line(name)
+        self._read_seconds = has_read_seconds(self.files.first_line(places.ATTEMPTS))
         rows = iter_attempts(self.files.folder / places.ATTEMPTS, resumed=True)
         add_rows(self._roll_up, rows, failed_again=failed_again)
         self._go_on_with_processes()

@@ -25,19 +25,29 @@ class TreeRecorder:
         The logs.
     mini_batch
         What a mini-batch holds, by its id; None where that is not known any more.
+    details
+        The same in a few words.
     spans
         Are told of attempts too; None where there are none.
     """
 
     def __init__(
-        self, tree: LogTree, mini_batch: Callable[[int], MiniBatch | None], spans: Spans | None = None
+        self,
+        tree: LogTree,
+        mini_batch: Callable[[int], MiniBatch | None],
+        details: Mapping[int, str],
+        spans: Spans | None = None,
     ) -> None:
         self._tree = tree
         self._mini_batch = mini_batch
+        self._details = details
         self._spans = spans
 
-    def _detail(self, number: int, parts: Mapping[int, Part] = {}) -> str:
-        mini_batch = self._named(number, parts.get(number))
+    def _detail(self, number: int, parts: Mapping[int, Part]) -> str:
+        part = parts.get(number)
+        if part is None:
+            return self._details.get(number, "")
+        mini_batch = self._named(number, part)
         return mini_batch.detail if mini_batch is not None else ""
 
     def _named(self, number: int, part: Part | None) -> MiniBatch | None:
@@ -55,7 +65,7 @@ class TreeRecorder:
         ip: str = "",
         pid: int = 0,
     ) -> None:
-        details = partial(self._detail, parts=parts) if parts else self._detail
+        details = partial(self._detail, parts=parts) if parts else self._details
         self._tree.add_attempts(node, process, records, details, errors, parts, ip=ip, pid=pid)
         if self._spans is not None:
             self._spans.attempts(node, process, records, errors, parts)

@@ -430,7 +430,7 @@ class StepRun:
         config, preparation, files, earlier = self._config, self._preparation, self._files, self._earlier
         journal = earlier.journal if earlier is not None else JournalState()
         submission = Submission(self._mini_batches(), files.manifest)
-        recorder = TreeRecorder(self._tree, submission.mini_batch, self._spans)
+        recorder = TreeRecorder(self._tree, submission.mini_batch, submission.details, self._spans)
         results = Results(
             files.committer, files.journal, files.pieces, recorder, self._situation.rows, self._redactor.text
         )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from prs_dask.attempts.records import Category
 from prs_dask.logs.attempt_reader import lines_tried_again
-from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, SUCCEEDED
+from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, READ, SUCCEEDED
 from prs_dask.logs.roll_up import RECORD
 from prs_dask.logs.text import NO_NODE
 
@@ -35,7 +35,7 @@ BLOCK_BYTES = 4 << 20
 _WHOLE = {"Picked Count": "attempt", "Total": "items", "Succeeded": "results"}
 _SECONDS = {
     "Elapsed Seconds": "elapsed",
-    "Read Seconds": "read",
+    READ: "read",
     "Run Method Seconds": "run",
     "Process Seconds": "cpu",
 }

@@ -129,6 +129,14 @@ def test_take_does_not_wait_for_a_slow_listing(submit):
     assert len(take_all(submission)) == 1
 
 
+def test_what_each_holds_is_known_until_it_is_forgotten(submit):
+    submission = submit([*mini_batches(3), None])
+    take_all(submission)
+    assert submission.details == {0: "0", 1: "1", 2: "2"}
+    submission.forget([1, 7])
+    assert submission.details == {0: "0", 2: "2"}
+
+
 def held(manifest):
     return [from_line(line) for member in read_members(manifest.path) for line in member.lines]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack
 from prs_dask.logs.attempt_table import HEADER, format_attempts
 from prs_dask.logs.places import ATTEMPT_COLUMNS
+from prs_dask.redaction import redact_text
 
 
 def record(mini_batch: int = 7, category: int = 0, final: int = 1, started: float = 1_767_225_600.25) -> AttemptRecord:
@@ -38,6 +39,7 @@ def test_an_attempt_that_succeeded() -> None:
         "Error Category": "",
         "Error Message": "",
         "Mini-batch Detail": "a.png",
+        "Read Seconds": "0.250000",
     }
 
 
@@ -66,6 +68,26 @@ def test_secrets_in_messages_and_details_are_taken_out() -> None:
     )
     assert b"canary" not in data
     assert [row["Mini-batch Detail"] for row in read(data)] == ["url?sig=***"] * 2
+
+
+def test_details_that_need_no_care_are_written_as_those_that_do() -> None:
+    details = ["a.png", "b c.png", "", " d ", "e,f", 'g"h', "i\nj", "k" * 2000, "?sig=secret", "\udc80", "last"]
+    records = pack([record(number) for number in range(len(details))])
+    together = read(format_attempts(0, 0, records, dict(enumerate(details)), redact=redact_text))
+    alone = [
+        read(format_attempts(0, 0, pack([record(number)]), {number: detail}, redact=redact_text))[0]
+        for number, detail in enumerate(details)
+    ]
+    assert together == alone
+    assert [row["Mini-batch Detail"] for row in alone[:7]] == ["a.png", "b c.png", "", "d", "e,f", 'g"h', "i\\nj"]
+    assert alone[8]["Mini-batch Detail"] == "?sig=***"
+
+
+@given(st.lists(st.text(max_size=12), max_size=5))
+def test_secrets_are_found_in_details_whatever_stands_beside_them(others: list[str]) -> None:
+    details = [*others, "url?sig=canary", *others]
+    records = pack([record(number) for number in range(len(details))])
+    assert b"canary" not in format_attempts(0, 0, records, dict(enumerate(details)), redact=redact_text)
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=40), st.floats(0, 4e9))

@@ -154,6 +154,19 @@ def test_a_line_that_a_killed_driver_left_torn_is_not_glued_to_the_next(tmp_path
     assert [json.loads(line)["item"] for line in text(tree, places.FAILED_ITEMS).splitlines()] == ["a", "b"]
 
 
+def test_a_table_of_an_earlier_version_stays_as_it_began(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / places.ATTEMPTS
+    path.parent.mkdir(parents=True)
+    columns = ",".join(places.ATTEMPT_COLUMNS[:-1])
+    path.write_text(columns + "\n0,1,0/process000,2026-01-01T00:00:00.000Z,1,1,0,1.0,1.0,1.0,Succeeded,,,a\n")
+    tree = LogTree(tmp_path / "logs")
+    tree.resumed("resumed", NOW, failed_again=False)
+    tree.add_attempts(0, 1, pack([attempt(7, 1)]), {7: "b"})
+    rows = list(csv.DictReader(text(tree, places.ATTEMPTS).splitlines(), strict=True))
+    assert [(row["Mini-batch Id"], row["Mini-batch Detail"]) for row in rows] == [("0", "a"), ("7", "b")]
+    assert all(None not in row and "Read Seconds" not in row for row in rows)
+
+
 def test_where_earlier_errors_cannot_be_read_their_text_is_kept(tmp_path: Path) -> None:
     (tmp_path / "logs/user").mkdir(parents=True)
     (tmp_path / "logs/user/error.txt").write_text("of before")

@@ -33,7 +33,9 @@ ATTEMPTS = st.lists(
 def table(attempts: list[tuple[int, int, int, int, int, float, str, str]]) -> bytes:
     rows = [HEADER]
     for node, process, number, category, final, seconds, message, detail in attempts:
-        record = AttemptRecord(number, 1, category, final, 5, 4, 0, BEGUN + seconds, seconds, 0, seconds, seconds / 2)
+        record = AttemptRecord(
+            number, 1, category, final, 5, 4, 0, BEGUN + seconds, seconds, seconds / 4, seconds, seconds / 2
+        )
         errors = {number: AttemptError("ValueError", message)} if category else {}
         rows.append(format_attempts(node, process, pack([record]), {number: detail}, errors))
     return b"".join(rows)
@@ -55,7 +57,7 @@ def check_against_rows(path: Path, block_bytes: int, *, resumed: bool = False) -
                 assert block.texts("Error Message", here) == row.message
             assert block.texts("Mini-batch Id", here) == row.name
             assert block.texts("Mini-batch Detail", here) == row.detail
-            for name in ("started", "elapsed", "run", "cpu"):
+            for name in ("started", "elapsed", "read", "run", "cpu"):
                 assert record[name] == pytest.approx(getattr(row.record, name), abs=1e-3, rel=1e-6)
         at += len(block.records)
     assert at == len(rows)
