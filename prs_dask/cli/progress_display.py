@@ -81,6 +81,7 @@ class Display(Protocol):
     def update(self, progress: ProgressLike) -> None: ...
     def close(self) -> None: ...
     def end(self, step_run: Any, state: str) -> None: ...
+    def report(self, path: Path) -> None: ...
 
 
 def display_for(kind: str = "auto", stream: TextIO | None = None) -> Display:
@@ -173,6 +174,9 @@ class NoDisplay:
     def end(self, step_run: Any, state: str) -> None:
         tell_end(step_run, state)
 
+    def report(self, path: Path) -> None:
+        tell(f"report: {path}")
+
 
 class LineDisplay(NoDisplay):
     """A line at each change of state or stage, and every ten seconds between."""
@@ -212,6 +216,9 @@ class JsonDisplay(LineDisplay):
             "resume": None if completed else step_run.resume_hint,
         }
         _tell_json("end", values)
+
+    def report(self, path: Path) -> None:
+        """Nothing stands behind the end."""
 
 
 _FIELDS = (

@@ -63,7 +63,7 @@ def resume(
     with Interrupts() as interrupts:
         from prs_dask.cli.recorded_step import recorded_step
         from prs_dask.cli.terminal_text import tell
-        from prs_dask.cli.watching import EXIT_CODES, watch
+        from prs_dask.cli.watching import EXIT_CODES, watch, watch_report
         from prs_dask.clusters import cool_down, warm_up
         from prs_dask.pipeline.resume import Earlier
 
@@ -83,6 +83,7 @@ def resume(
             display = display_for(progress_kind)
             state = watch(step_run, interrupts, display)
             display.end(step_run, state)
+            watch_report(step_run, interrupts, display)
         finally:
             cool_down()
     ctx.exit(EXIT_CODES[state])

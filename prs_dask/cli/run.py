@@ -33,7 +33,7 @@ def run(ctx: click.Context, /, step_file: str | None, run_folder: str | None, pr
     with Interrupts() as interrupts:
         from prs_dask.cli.step_description import build_step, describe
         from prs_dask.cli.terminal_text import tell_error
-        from prs_dask.cli.watching import EXIT_CODES, watch
+        from prs_dask.cli.watching import EXIT_CODES, watch, watch_report
         from prs_dask.clusters import cool_down, warm_up
 
         description = describe(step_file, flags)
@@ -49,6 +49,7 @@ def run(ctx: click.Context, /, step_file: str | None, run_folder: str | None, pr
             display = display_for(progress_kind)
             state = watch(step_run, interrupts, display)
             display.end(step_run, state)
+            watch_report(step_run, interrupts, display)
         finally:
             cool_down()
     ctx.exit(EXIT_CODES[state])

@@ -1,7 +1,8 @@
-"""Watch a step run to its end: show its progress, and obey Ctrl-C."""
+"""Watch a step run to its end, and then its report: show its progress, and obey Ctrl-C."""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from prs_dask.cli.interrupts import Interrupts
 from prs_dask.cli.progress_display import Display, ProgressLike
 from prs_dask.cli.terminal_text import tell_error
 
-__all__ = ["EXIT_CODES", "StepRunLike", "watch"]
+__all__ = ["EXIT_CODES", "StepRunLike", "watch", "watch_report"]
 
 EXIT_CODES = {"Completed": 0, "Failed": 1, "Canceled": 130}
 
@@ -24,36 +25,26 @@ class StepRunLike(Protocol):
 
     run_folder: Path
 
-    def wait_for_completion(
-        self, show_output: bool = ..., timeout_seconds: float | None = ..., raise_on_error: bool = ...
-    ) -> str: ...
+    @property
+    def report_file(self) -> Path | None: ...
+    def wait_for_end(self, timeout_seconds: float | None = ...) -> bool: ...
+    def wait_for_report(self, timeout_seconds: float | None = ...) -> bool: ...
+    def get_status(self) -> str: ...
     def progress(self) -> ProgressLike: ...
     def cancel(self) -> None: ...
     def kill(self) -> None: ...
 
 
 def watch(step_run: StepRunLike, interrupts: Interrupts, display: Display) -> str:
-    """Wait for the end of a step run and return its state.
+    """Wait for the end of a step run and return its state; its report may still be written then.
 
     The first interrupt cancels it in order, the second ends it at once.
     """
-    outcome: list[str | BaseException] = []
-    ended = threading.Event()
-
-    def wait() -> None:
-        try:
-            outcome.append(step_run.wait_for_completion(raise_on_error=False))
-        except BaseException as error:  # handed to the waiting thread
-            outcome.append(error)
-        finally:
-            ended.set()
-
-    threading.Thread(target=wait, name="wait for the step run", daemon=True).start()
     interrupts.patience = 2
     obeyed = 0
     give_up_at = float("inf")
     try:
-        while not ended.wait(BETWEEN_LOOKS):
+        while not step_run.wait_for_end(BETWEEN_LOOKS):
             if interrupts.count > obeyed:
                 obeyed = _obey(step_run, interrupts.count)
                 if obeyed > 1:
@@ -64,10 +55,23 @@ def watch(step_run: StepRunLike, interrupts: Interrupts, display: Display) -> st
         display.update(step_run.progress())
     finally:
         display.close()
-    (result,) = outcome
-    if isinstance(result, BaseException):
-        raise result
-    return result
+    return step_run.get_status()
+
+
+def watch_report(step_run: StepRunLike, interrupts: Interrupts, display: Display) -> None:
+    """Wait for the report of a step run whose end was told; an interrupt leaves it out, and changes nothing else."""
+    before = interrupts.count
+    if before > 1:  # it was ended at once, and is to have none
+        return
+    interrupts.patience = sys.maxsize
+    while not step_run.wait_for_report(BETWEEN_LOOKS):
+        if interrupts.count > before:
+            step_run.kill()
+            step_run.wait_for_report(SECONDS_AFTER_KILL)
+            tell_error("the report was left out")
+            return
+    if step_run.report_file is not None:
+        display.report(step_run.report_file)
 
 
 def _obey(step_run: StepRunLike, count: int) -> int:

@@ -15,9 +15,13 @@ from prs_dask.clusters.fork_server import cool_down, warm_up
 from prs_dask.lazy_names import loaded_on_first_use
 
 if TYPE_CHECKING:
+    from prs_dask.clusters.cluster_outline import ClusterOutline, outline
     from prs_dask.clusters.targets import OpenCluster, check_target, open_cluster
 
-__all__ = ["OpenCluster", "check_target", "cool_down", "open_cluster", "warm_up"]
+__all__ = ["ClusterOutline", "OpenCluster", "check_target", "cool_down", "open_cluster", "outline", "warm_up"]
 
-_HOMES = dict.fromkeys(("OpenCluster", "check_target", "open_cluster"), "targets")
+_HOMES = {
+    **dict.fromkeys(("OpenCluster", "check_target", "open_cluster"), "targets"),
+    **dict.fromkeys(("ClusterOutline", "outline"), "cluster_outline"),
+}
 __getattr__ = loaded_on_first_use(__name__, _HOMES)

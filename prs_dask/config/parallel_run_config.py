@@ -63,6 +63,7 @@ class ParallelRunConfig:
     environment: dict[str, str] | str | None
     environment_variables: dict[str, str]
     logging_level: str
+    logging_format: str
     run_invocation_timeout: float
     run_max_try: int
     partition_keys: tuple[str, ...] | None
@@ -98,6 +99,7 @@ class ParallelRunConfig:
             environment: Mapping[str, str] | str | os.PathLike[str] | None = None,
             environment_variables: Mapping[str, str] = ...,
             logging_level: str | PipelineParameter = "INFO",
+            logging_format: str = "text",
             run_invocation_timeout: float | PipelineParameter = 60,
             run_max_try: int | PipelineParameter = 3,
             partition_keys: Sequence[str] | PipelineParameter | None = None,

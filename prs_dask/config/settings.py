@@ -275,6 +275,16 @@ _ROWS: tuple[Setting, ...] = (
         metavar="LEVEL",
     ),
     Setting(
+        "logging_format",
+        checks.one_of("text", "json"),
+        "text",
+        "text or json",
+        '"json"',
+        "json: the lines of driver, overview, scheduler and engine, and those of EntryScript().logger, are JSON "
+        "objects.",
+        metavar="FORMAT",
+    ),
+    Setting(
         "run_invocation_timeout",
         checks.seconds,
         60,

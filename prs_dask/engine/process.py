@@ -142,6 +142,7 @@ class LaneProcess:
             agent_name=self.name,
             node_id=supervisor.node,
             logging_level=settings.logging_level,
+            logging_format=settings.logging_format,
             import_paths=tuple(path for path in sys.path if path),
             input_names=settings.input_names,
             input_paths=settings.input_paths,

@@ -81,7 +81,7 @@ class WorkerSettings:
         cloudpickle of that object.
     source_digest
         Names the source archive; None without one.
-    arguments, readers, row_format, logging_level, input_names, input_paths
+    arguments, readers, row_format, logging_level, logging_format, input_names, input_paths
         See `prs_dask.worker_process.frames.ProcessSetup`.
     environment
         Set for every worker process before anything is imported. May hold secrets.
@@ -108,3 +108,4 @@ class WorkerSettings:
     shared_output: str | None = None
     input_names: tuple[str, ...] = ()
     input_paths: tuple[tuple[str, str], ...] = ()
+    logging_format: str = "text"

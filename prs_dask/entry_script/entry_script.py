@@ -35,6 +35,8 @@ class Surroundings(NamedTuple):
         ``process000`` and the node's number.
     logging_level
         ``"WARNING"``, ``"INFO"`` or ``"DEBUG"``.
+    logging_format
+        Of ``log_file``: ``"text"`` or ``"json"``.
     arguments
         The script's own command line: ``sys.argv[1:]``.
     models
@@ -56,6 +58,7 @@ class Surroundings(NamedTuple):
     models: tuple[tuple[str, str], ...] = ()
     inputs: tuple[tuple[str, str], ...] = ()
     metrics_file: str = ""
+    logging_format: str = "text"
 
 
 _configured: Surroundings | None = None
@@ -130,10 +133,7 @@ class EntryScript:
         if EntryScript._logger is None:
             from prs_dask.entry_script.log_handlers import entry_script_logger
 
-            place = _configured
-            EntryScript._logger = entry_script_logger(
-                LOGGER_NAME, place.logging_level if place else "INFO", place.log_file if place else ""
-            )
+            EntryScript._logger = entry_script_logger(LOGGER_NAME, _configured or Surroundings("", "", ""))
         return EntryScript._logger
 
     @property

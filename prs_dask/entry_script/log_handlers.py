@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import logging
 
+    from prs_dask.entry_script.entry_script import Surroundings
+
 __all__ = ["entry_script_logger", "prepare_root"]
 
 _FORMAT = "%(asctime)s.%(msecs)03dZ|%(levelname)s|%(process)d|%(message)s"
@@ -51,21 +53,63 @@ def _standard_stream_handler(name: str) -> logging.Handler:
     return StandardStreamHandler()
 
 
-def entry_script_logger(name: str, level: str, log_file: str) -> logging.Logger:
-    """The logger ``name``, set up anew to write to ``log_file``, or to stderr if that is empty."""
+def _json_formatter(place: Surroundings) -> logging.Formatter:
+    """A JSON object for each record: what the line of text says, where it comes from, and what ``extra=`` added."""
+    import json
+    import logging
+    import time
+
+    class JsonFormatter(logging.Formatter):
+        converter = staticmethod(time.gmtime)
+
+        def format(self, record: logging.LogRecord) -> str:
+            values: dict[str, Any] = {
+                "time": f"{self.formatTime(record, _TIME)}.{int(record.msecs):03d}Z",
+                "log": "entry_script",
+                "level": record.levelname,
+                "message": record.getMessage().encode("utf-8", "backslashreplace").decode(),
+                "node": place.node_id,
+                "process": place.agent_name,
+                "pid": record.process,
+                "where": f"{record.filename}:{record.lineno} in {record.funcName}",
+            }
+            if record.exc_info:
+                values["traceback"] = self.formatException(record.exc_info)
+            if record.stack_info:
+                values["stack"] = self.formatStack(record.stack_info)
+            more = {name: value for name, value in vars(record).items() if name not in known and name not in values}
+            try:
+                return json.dumps({**values, **more}, default=_text_of, skipkeys=True)
+            except ValueError:  # it holds itself
+                return json.dumps({**values, **{name: _text_of(value) for name, value in more.items()}})
+
+    known = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+    return JsonFormatter()
+
+
+def _text_of(value: object) -> str:
+    """Whatever a script hands over to be logged: it must not fail for that."""
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def entry_script_logger(name: str, place: Surroundings) -> logging.Logger:
+    """The logger ``name``, set up anew to write to the place's ``log_file``, or to stderr if that is empty."""
     import logging
 
     logger = logging.getLogger(name)
     for old in logger.handlers[:]:
         logger.removeHandler(old)
         old.close()
-    if log_file:
-        handler: logging.Handler = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
+    if place.log_file:
+        handler: logging.Handler = logging.FileHandler(place.log_file, encoding="utf-8", errors="backslashreplace")
     else:
         handler = _standard_stream_handler("stderr")
-    handler.setFormatter(_formatter(_FORMAT))
+    handler.setFormatter(_json_formatter(place) if place.logging_format == "json" else _formatter(_FORMAT))
     logger.addHandler(handler)
-    logger.setLevel(level)
+    logger.setLevel(place.logging_level)
     logger.propagate = False
     return logger
 

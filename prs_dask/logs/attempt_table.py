@@ -89,17 +89,16 @@ def format_attempts(
 def _fields(texts: list[str], redact: Callable[[str], str]) -> list[str]:
     """Each text without secrets, as one CSV field on one line.
 
-    Nearly all texts are such fields already, and that is asked of all of them at once: what holds for them together,
-    with blanks between, holds for each.
+    Nearly all texts need no more than quotes for a comma, and that is asked of all of them at once: what holds for
+    them together, with blanks between, holds for each.
     """
     joined = " ".join(texts)
     if (
         joined.isprintable()
-        and "," not in joined
         and '"' not in joined
         and not any(text[:1] == " " or text[-1:] == " " for text in texts)
         and max(map(len, texts), default=0) <= MOST_OF_A_FIELD
         and redact(joined) == joined
     ):
-        return texts
+        return [f'"{text}"' if "," in text else text for text in texts] if "," in joined else texts
     return [csv_field(redact(text)) for text in texts]

@@ -10,15 +10,17 @@ workers that come and go, thresholds, the end   always
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category
 from prs_dask.logs.due import Due
+from prs_dask.logs.lines import LineFormat
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.places import MASTER_ROLE
 from prs_dask.logs.process_events import FAILED, READY, STARTED, ProcessEvent
 from prs_dask.logs.summary import Progress
-from prs_dask.logs.text import one_line, plain, process_label, process_name, utc_text
+from prs_dask.logs.text import one_line, process_label, process_name
 from prs_dask.quantities import format_seconds
 
 __all__ = ["MasterRole"]
@@ -28,11 +30,11 @@ _EVERY = 10.0
 
 
 class MasterRole:
-    """Writes it; times are seconds since the epoch, and ``redact`` takes secrets out of texts."""
+    """Writes it; times are seconds since the epoch, and ``lines`` takes secrets out of texts."""
 
-    def __init__(self, files: LogFiles, redact: Callable[[str], str] = str) -> None:
+    def __init__(self, files: LogFiles, lines: LineFormat | None = None) -> None:
         self._files = files
-        self._redact = redact
+        self._lines = lines or LineFormat()
         self._due = Due(_EVERY)
         self._retried = 0
         self._written = 0
@@ -42,12 +44,12 @@ class MasterRole:
     def note(self, text: str, when: float) -> None:
         """What is never left out."""
         self._written += 1
-        self._write(self._redact(text), when)
+        self._write(text, when)
 
     def process(self, event: ProcessEvent) -> None:
-        """An event of a worker process; it tells no secrets."""
+        """An event of a worker process."""
         if self._has_room():
-            self._write(_told(event), event.time)
+            self._write(_told(event), event.time, "process", **_without_time(event))
 
     def failed_attempt(self, name: object, node: int, process: int, record: AttemptRecord, error: AttemptError) -> None:
         """A mini-batch, or a part of one, that is tried again, or failed for good."""
@@ -56,10 +58,18 @@ class MasterRole:
             return
         where = f" on {label}" if (label := process_label(node, process)) else ""
         what = "failed for good" if record.final else "failed and goes on"
+        category = Category(record.category).label
+        message = one_line(self._lines.redact(f"{error.type}: {error.message}"))
         self._write(
-            f"mini-batch {name} {what}: attempt {record.attempt}{where}, {Category(record.category).label}: "
-            f"{one_line(self._redact(f'{error.type}: {error.message}'))}",
+            f"mini-batch {name} {what}: attempt {record.attempt}{where}, {category}: {message}",
             record.started + record.elapsed,
+            "attempt",
+            mini_batch=str(name),
+            attempt=record.attempt,
+            final=bool(record.final),
+            process=label,
+            category=category,
+            error=message,
         )
 
     def progress(self, progress: Progress, now: float) -> None:
@@ -74,6 +84,9 @@ class MasterRole:
             f" {progress.failed:,} failed), {self._retried:,} failed attempts tried again;"
             f" {progress.items:,} items, {progress.failed_items:,} failed",
             now,
+            "progress",
+            **asdict(progress),
+            tried_again=self._retried,
         )
 
     def tick(self, now: float) -> None:
@@ -93,9 +106,14 @@ class MasterRole:
         self._left_out += self._written > MOST_A_SECOND
         return self._written <= MOST_A_SECOND
 
-    def _write(self, text: str, when: float) -> None:
-        body = plain(text).strip("\n").replace("\n", "\n    ")
-        self._files.append(MASTER_ROLE, f"{utc_text(when)} {body}\n".encode("utf-8", "backslashreplace"))
+    def _write(self, text: str, when: float, event: str = "note", **fields: Any) -> None:
+        self._files.append(MASTER_ROLE, self._lines.line("scheduler", text, when, event=event, fields=fields))
+
+
+def _without_time(event: ProcessEvent) -> dict[str, Any]:
+    """Its values; what happened is called ``what``, for ``event`` is that it happened."""
+    values = event._asdict()
+    return {"what": values.pop("event"), **{name: value for name, value in values.items() if name != "time"}}
 
 
 def _told(event: ProcessEvent) -> str:

@@ -85,14 +85,15 @@ class Progress:
 
 def format_progress(progress: Progress) -> str:
     """One line of the overview."""
+    running = progress.state == "Running"
+    head = f"{progress.state}, {one_line(progress.stage, 80)}" if running else progress.state
     if not progress.created:
-        head = f"{progress.state}, {one_line(progress.stage, 80)}"
         return f"{head}: no mini-batches yet; {format_seconds(progress.elapsed)} so far"
     done = progress.succeeded + progress.failed
     total = f"{progress.total:,}" if progress.total is not None else f"{progress.created:,} or more"
     left = f"{format_seconds(progress.seconds_left)} left" if progress.seconds_left is not None else "time left unknown"
     return (
-        f"{progress.state}, {one_line(progress.stage, 80)}: {done:,} of {total} mini-batches done"
+        f"{head}: {done:,} of {total} mini-batches done"
         f" ({progress.created:,} created, {progress.running:,} running,"
         f" {progress.succeeded:,} succeeded, {progress.failed:,} failed);"
         f" {progress.items:,} items, {progress.failed_items:,} failed;"

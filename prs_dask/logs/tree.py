@@ -1,17 +1,21 @@
 """The ``logs/`` tree: one method for each kind of news that reaches the driver.
 
 Nothing here fails the job: what cannot be written is counted (`LogTree.files`). Everything shows
-up at once but ``user/error.txt``, which is rewritten every 2 seconds at most. What worker
-processes print is kept byte for byte; what the tree says itself has its secrets taken out and
-control characters shown.
+up at once but ``user/error.txt`` and the summaries of processes and nodes, which are rewritten every second at
+most. What worker processes print is kept byte for byte; what the tree says itself has its secrets taken out and
+control characters shown. Several threads may write: the driver, its timer, and whoever has a note.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from prs_dask.attempts.records import AttemptError, Category, unpack
 from prs_dask.logs import places
@@ -20,6 +24,7 @@ from prs_dask.logs.attempt_reader import iter_attempts
 from prs_dask.logs.attempt_table import HEADER, Details, format_attempts, has_read_seconds
 from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.job_result import JobResult
+from prs_dask.logs.lines import LineFormat, encoded
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.master_role import MasterRole
 from prs_dask.logs.overview import Overview
@@ -39,10 +44,26 @@ from prs_dask.relative_names import relative_name
 
 __all__ = ["LogTree"]
 
-_ERRORS_EVERY = 2.0
-_SUMMARIES_EVERY = 2.0
+_ERRORS_EVERY = 1.0
+_SUMMARIES_EVERY = 1.0
 _FULL_TRACEBACKS = 1000
 """Of one distinct error; each further one is a line, for a million tracebacks help nobody."""
+
+_Given = ParamSpec("_Given")
+_Told = TypeVar("_Told")
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate[LogTree, _Given], _Told],
+) -> Callable[Concatenate[LogTree, _Given], _Told]:
+    """A method that no two threads are in together."""
+
+    @functools.wraps(method)
+    def alone(self: LogTree, *args: _Given.args, **kwargs: _Given.kwargs) -> _Told:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return alone
 
 
 class LogTree:
@@ -56,21 +77,30 @@ class LogTree:
         Knows the step run's secrets.
     on_trouble
         Called once when a log cannot be written, with what failed.
+    as_json
+        Whether the lines of driver, overview, scheduler and engine are JSON objects.
     """
 
     def __init__(
-        self, folder: Path, redactor: Redactor | None = None, on_trouble: Callable[[str], None] | None = None
+        self,
+        folder: Path,
+        redactor: Redactor | None = None,
+        on_trouble: Callable[[str], None] | None = None,
+        *,
+        as_json: bool = False,
     ) -> None:
         self.files = LogFiles(folder, on_trouble)
         self._sent_files = SentFiles(self.files)
+        self._lock = threading.RLock()
         self._redact = (redactor or Redactor()).text
+        self._lines = LineFormat(self._redact, as_json=as_json)
         self._source_lines = SourceLines(RunFolder(folder.parent).source_zip)
         self.errors = ErrorGroups(source_of=self._source_line)
-        self._overview = Overview(self.files)
+        self._overview = Overview(self.files, self._lines)
         self._progress_table = ProgressTable(self.files)
         self._errors_changed = False
         self._errors_due = 0.0
-        self._master_role = MasterRole(self.files, self._redact)
+        self._master_role = MasterRole(self.files, self._lines)
         self._read_seconds = True
         self._roll_up = RollUp()
         self._lives = ProcessLives()
@@ -78,6 +108,7 @@ class LogTree:
         self._summaries_changed = False
         self._summaries_due = 0.0
 
+    @_one_at_a_time
     def add_stream(
         self,
         stream: str,
@@ -109,6 +140,7 @@ class LogTree:
         path = path.format(node=node, process=process_name(process), **names)
         self._sent_files.add(path, data, whole=whole, more=more)
 
+    @_one_at_a_time
     def add_attempts(
         self,
         node: int,
@@ -165,11 +197,13 @@ class LogTree:
             when = record.started + record.elapsed
             self._add_error(node, process, error, when, what, label, detail or "", str(name))
 
+    @_one_at_a_time
     def add_process_error(self, node: int, process: int, error: AttemptError, when: float, doing: str) -> None:
         """What went wrong in a process outside of mini-batches; ``doing``: ``"loading the entry script"``,
         ``"shutdown()"``, ``"waiting for a mini-batch"``."""
         self._add_error(node, process, error, when, doing, "", "")
 
+    @_one_at_a_time
     def add_process_event(self, event: ProcessEvent) -> None:
         """What became of a worker process; what was told before is passed over."""
         event = event._replace(why=self._redact(event.why))
@@ -178,6 +212,7 @@ class LogTree:
             self._master_role.process(event)
             self._summaries_changed = True
 
+    @_one_at_a_time
     def add_failed_items(
         self,
         mini_batch: int,
@@ -215,16 +250,18 @@ class LogTree:
         lines = [json.dumps(one) + "\n" for one in entries]
         self.files.append(places.FAILED_ITEMS, "".join(lines).encode("ascii"))
 
+    @_one_at_a_time
     def progress(self, progress: Progress, now: float) -> None:
         """Call as often as you like: the overview and the table of progress get a line when one is due."""
         self._overview.update(progress, now)
         self._progress_table.update(progress, now)
         self._master_role.progress(progress, now)
 
-    def driver(self, text: str, now: float) -> None:
-        """A line of ``driver_log.txt``."""
-        self._line(places.DRIVER_LOG, text, now)
+    def driver(self, text: str, now: float, event: str = "note", **fields: Any) -> None:
+        """A line of ``driver_log.txt``; ``event`` and ``fields`` are for JSON, see `LineFormat`."""
+        self._line(places.DRIVER_LOG, "driver", text, now, event=event, fields=fields)
 
+    @_one_at_a_time
     def scheduler(self, text: str, now: float) -> None:
         """A line of ``sys/master_role.txt``: what the scheduler's side saw."""
         self._master_role.note(text, now)
@@ -232,8 +269,12 @@ class LogTree:
     def engine_error(self, component: str, text: str, now: float) -> None:
         """A fault of the engine itself: ``sys/error/<component>.txt``."""
         name = "".join(c if c.isalnum() or c in "_-" else "_" for c in component)[:60] or "unknown"
-        self._line(places.ENGINE_ERROR.format(component=name), text, now)
+        fields = {"component": component}
+        self._line(
+            places.ENGINE_ERROR.format(component=name), "error", text, now, event="fault", level="ERROR", fields=fields
+        )
 
+    @_one_at_a_time
     def resumed(self, text: str, now: float, *, failed_again: bool) -> None:
         """A further part of the step run begins: what is there is added to, and what is no longer true goes.
 
@@ -242,7 +283,7 @@ class LogTree:
         failed_again
             What had failed for good is tried again, and is not listed as failed meanwhile.
         """
-        self._overview.line(text, now)
+        self._overview.line(text, now, event="resumed")
         self._go_on_with_errors()
         self.files.remove(places.JOB_RESULT)
         self.files.remove(places.JOB_RESULT_JSON)
@@ -255,19 +296,21 @@ class LogTree:
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
 
+    @_one_at_a_time
     def tick(self, now: float) -> None:
         """Call it every second or so: rewrite ``user/error.txt`` and ``error.json``, and the summaries of processes
         and nodes, if they are due."""
         self._master_role.tick(now)
         if self._errors_changed and now >= self._errors_due:
             self._errors_changed, self._errors_due = False, now + _ERRORS_EVERY
-            self.files.rewrite(places.ERRORS, _encoded(self.errors.text()))
-            self.files.rewrite(places.ERRORS_JSON, _encoded(self.errors.to_json()))
+            self.files.rewrite(places.ERRORS, encoded(self.errors.text()))
+            self.files.rewrite(places.ERRORS_JSON, encoded(self.errors.to_json()))
         if self._summaries_changed and now >= self._summaries_due:
             self._summaries_changed, self._summaries_due = False, now + _SUMMARIES_EVERY
             self.files.rewrite(places.PROCESS_SUMMARY, self._process_summary(self._roll_up, self._lives))
             self.files.rewrite(places.NODE_SUMMARY, node_summary(self._roll_up, self._lives))
 
+    @_one_at_a_time
     def explanation(self, summary: StepSummary) -> str:
         """What went wrong in the user's code, in a few lines, with the log that tells more; empty where nothing did."""
         if digest := self.errors.digest(str(self.files.folder)):
@@ -279,6 +322,7 @@ class LogTree:
             f" in which mini-batches: {self.files.folder / places.ATTEMPTS}"
         )
 
+    @_one_at_a_time
     def finish(
         self,
         summary: StepSummary,
@@ -304,9 +348,11 @@ class LogTree:
         text = result.text()
         if self.files.failures:
             text += f"Logs: {self.files.failures:,} writes failed, first {one_line(self.files.first_failure)}\n"
-        self.files.rewrite(places.JOB_RESULT, _encoded(text))
-        self.files.rewrite(places.JOB_RESULT_JSON, _encoded(result.to_json()))
-        self._overview.line(text, now)
+        self.files.rewrite(places.JOB_RESULT, encoded(text))
+        self.files.rewrite(places.JOB_RESULT_JSON, encoded(result.to_json()))
+        level = "INFO" if summary.state == "Completed" else "ERROR"
+        fields = asdict(result)
+        self._overview.line(text, now, event="end", level=level, fields={**fields.pop("summary"), **fields})
         self._sent_files.close()
         self.files.close()
         return text
@@ -344,7 +390,7 @@ class LogTree:
             blocks += [self._redact(text).strip("\n") for text in (error.traceback,) if text]
             if error.process_output:
                 blocks += ["output of the subprocess:", self._redact(error.process_output).strip("\n")]
-        self.files.append(log, _encoded(plain("\n".join(blocks)) + "\n\n"))
+        self.files.append(log, encoded(plain("\n".join(blocks)) + "\n\n"))
 
     def _source_line(self, error: AttemptError) -> str:
         return self._redact(self._source_lines.of(error))
@@ -368,10 +414,6 @@ class LogTree:
         self._lives.break_off()
         self._summaries_changed = True
 
-    def _line(self, name: str, text: str, now: float) -> None:
-        body = plain(self._redact(text)).strip("\n").replace("\n", "\n    ")
-        self.files.append(name, _encoded(f"{utc_text(now)} {body}\n"))
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")
+    @_one_at_a_time
+    def _line(self, name: str, log: str, text: str, now: float, **how: Any) -> None:
+        self.files.append(name, self._lines.line(log, text, now, **how))

@@ -14,14 +14,12 @@ import atexit
 import contextlib
 import os
 import pickle
-import platform
 import shutil
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,19 +36,22 @@ from prs_dask.logs.resume_hint import resume_hint
 from prs_dask.logs.run_folder import RunFolder
 from prs_dask.logs.summary import Progress, StepSummary
 from prs_dask.logs.text import plain
+from prs_dask.logs.ticking import Ticking
 from prs_dask.logs.tree import LogTree
 from prs_dask.output.journal import Failure, JournalState, iter_failures
+from prs_dask.pipeline.driver_log import DriverLog
 from prs_dask.pipeline.preparation import Preparation
 from prs_dask.pipeline.progress_html import ShownRun, progress_html
 from prs_dask.pipeline.progress_news import OnProgress, ProgressNews
 from prs_dask.pipeline.progress_shown import shown_progress
 from prs_dask.pipeline.recording import TreeRecorder
+from prs_dask.pipeline.report_at_end import ReportAtEnd
 from prs_dask.pipeline.run_files import RunFiles
 from prs_dask.pipeline.side_inputs import Places
 from prs_dask.pipeline.spans import spans_for
 from prs_dask.quantities import format_seconds
-from prs_dask.redaction import Redactor, without_hashes
-from prs_dask.report.writing import write_report, write_report_apart, writes_reports
+from prs_dask.redaction import Redactor
+from prs_dask.report.writing import write_report
 
 if TYPE_CHECKING:
     from prs_dask.clusters import OpenCluster
@@ -104,7 +105,7 @@ class StepRun:
         self._config = config
         self._preparation = preparation
         self._arguments = arguments
-        self._shown_arguments = without_hashes(record["arguments"])
+        self._record = record
         self._compute_target = compute_target
         self._input_paths = input_paths
         self._places = places
@@ -116,10 +117,9 @@ class StepRun:
             self._situation = Situation(counts=earlier.counts, rows=earlier.rows)
         secrets = [dataset.secrets for dataset in (*step.inputs, *step.placed) if isinstance(dataset, Dataset)]
         self._redactor = Redactor([vars(config), {"storage_options": secrets}])
-        self._tree = LogTree(run_folder.logs, self._redactor)
-        self._spans = spans_for(
-            self.id, self.name, self._redactor.text, lambda text: self._tree.driver(text, time.time())
-        )
+        self._tree = LogTree(run_folder.logs, self._redactor, as_json=config.logging_format == "json")
+        self._log = DriverLog(self._tree, self._submitted)
+        self._spans = spans_for(self.id, self.name, self._redactor.text, self._log.note)
         self._thread = threading.Thread(target=self._main, name=f"prs-{self.id}", daemon=True)
         self._thread.start()
         self._tell_progress(on_progress)
@@ -149,8 +149,10 @@ class StepRun:
         self._driver: StepRunDriver | None = None
         self._cancel = ("", "")
         self._hurried = False
+        self._ticking: Ticking | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._report = ReportAtEnd(run_folder, lambda text: self._log.note(text, "report"))
         self._news: ProgressNews | None = None
 
     @classmethod
@@ -164,6 +166,7 @@ class StepRun:
         run._summary = run._counted()
         run._result_text = f"{run.run_folder}: completed already; nothing is left to do\n"
         run._ended.set()
+        run._report.leave_out()
         earlier.lock.release()
         run._tell_progress(on_progress)
         return run
@@ -185,7 +188,7 @@ class StepRun:
     def wait_for_completion(
         self, show_output: bool = False, timeout_seconds: float | None = None, raise_on_error: bool = True
     ) -> str:
-        """Wait for the end.
+        """Wait for the end, and for the report that is written then.
 
         Parameters
         ----------
@@ -193,7 +196,8 @@ class StepRun:
             Show how far it is: in a notebook a card that changes in place, else a line of the overview every 10 s
             and at each change; and the result.
         timeout_seconds
-            Longest wait; the step run goes on afterwards.
+            Longest wait; the step run goes on afterwards. What has ended is not waited for any longer: its report may
+            come later.
         raise_on_error
             Raise where the step run has not completed.
 
@@ -225,18 +229,55 @@ class StepRun:
             shown.end(self._result_text)
         if self._news is not None:
             self._news.join(NEWS_SECONDS)
+        self._report.is_over(None if until is None else _left(until, 3600.0))
         if raise_on_error and self._state != "Completed":
             raise StepRunFailed(self._state, self.error or "", str(self.run_folder), self.resume_hint)
         return self._state
 
+    def wait_for_end(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until it has ended: output and logs are complete, only the report may still be written.
+
+        Parameters
+        ----------
+        timeout_seconds
+            Longest wait; None: without limit.
+
+        Returns
+        -------
+        bool
+            Whether it has ended.
+        """
+        return self._ended.wait(timeout_seconds)
+
+    def wait_for_report(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until the report that is written at the end is there, or it is known that none will be.
+
+        Parameters
+        ----------
+        timeout_seconds
+            Longest wait; None: without limit.
+
+        Returns
+        -------
+        bool
+            Whether there is nothing more to wait for; `report_file` tells whether it is there.
+        """
+        return self._report.is_over(timeout_seconds)
+
     def cancel(self) -> None:
-        """End it in order: what runs is stopped, what was finished is kept. Returns when that is done."""
+        """End it in order: what runs is stopped, what was finished is kept. Returns when that is done.
+
+        Where it has ended already, the report that may still be written is left out.
+        """
+        if self._ended.is_set():
+            self._report.give_up()
         self._stop("as it was asked to, with cancel() or Ctrl-C")
         self._ended.wait()
 
     def kill(self) -> None:
-        """End it at once, without waiting for workers. The run folder stays as it is."""
+        """End it at once, without waiting for workers, and without a report. The run folder stays as it is."""
         self._hurried = True
+        self._report.give_up()
         self._stop("it was ended at once")
         driver = self._driver
         if driver is not None:
@@ -311,6 +352,11 @@ class StepRun:
         """
         return write_report(self.run_folder)
 
+    @property
+    def report_file(self) -> Path | None:
+        """``report.html`` once it was written at the end; None before, and where it was not."""
+        return self._report.path
+
     def failed_items(self) -> Iterator[Failure]:
         """Mini-batches that failed for good and were not opened again, from the journal, in the order they did."""
         return iter_failures(self._folder.journal)
@@ -341,6 +387,7 @@ class StepRun:
         verdict = Verdict("Failed", "it was never started")
         cluster: OpenCluster | None = None
         try:
+            self._ticking = Ticking(self._tick, self._cannot_tick)
             self._log_start()
             if self._files.is_finished:  # an earlier driver was killed when it had given the output its name
                 verdict = Verdict("Completed")
@@ -366,36 +413,42 @@ class StepRun:
                     self.error = f"the step run could not be ended in order: {type(error).__name__}: {error}"
                     self._state, self._result_text = "Failed", f"Failed: {self.error}\n"
             finally:
+                self._stop_ticking()
                 self._ended.set()
+                self._report.write()
+                self._tree.files.close()
                 atexit.unregister(self._interpreter_ends)
 
     def _enter(self, stage: str) -> None:
         with self._lock:
             if self._stage != "canceling":
                 self._stage = stage
-        self._tree.driver(stage, time.time())
+        self._log.enter(stage)
         self._tree.progress(self.progress(), time.time())
 
-    def _log_start(self) -> None:
-        from prs_dask import __version__
+    def _tick(self) -> None:
+        """From a thread of its own, whatever this one waits for."""
+        now = time.time()
+        self._tree.progress(self.progress(), now)
+        self._tree.tick(now)
 
-        config = self._config
-        lines = [
-            *self._beginning(),
-            f"step run {self.id}: prs_dask {__version__}, dask {version('dask')}, Python {platform.python_version()},"
-            f" {platform.platform()}",
-            f"settings: {config!r}",
-            f"arguments: {self._shown_arguments}",
-            *(f"input {index}: {dataset!r}" for index, dataset in enumerate(self._step.inputs)),
-            f"output: {self.output_dir}",
-        ]
-        for line in lines:
-            self._tree.driver(line, time.time())
+    def _stop_ticking(self) -> None:
+        ticking, self._ticking = self._ticking, None
+        if ticking is not None:
+            ticking.stop()
+
+    def _cannot_tick(self, error: BaseException) -> None:
+        self._tree.engine_error("logs", "".join(traceback.format_exception(error)), time.time())
+
+    def _log_start(self) -> None:
+        for line in self._beginning():
+            self._log.note(line)
+        self._log.begins(self._record, self._step.options, self._step.inputs, self.output_dir)
 
     def _beginning(self) -> list[str]:
         """Where a resume begins, in the logs of what came before."""
         if not self._files.lock.works:
-            self._tree.driver("the run folder's file system knows no locks: nobody is kept from it", time.time())
+            self._log.note("the run folder's file system knows no locks: nobody is kept from it")
         if self._earlier is None:
             return []
         counts = self._earlier.counts
@@ -423,7 +476,8 @@ class StepRun:
         config = self._config
         cluster = open_cluster(self._compute_target, config.process_count_per_node, config.node_count)
         for note in cluster.notes:
-            self._tree.driver(note, time.time())
+            self._log.note(note)
+        self._log.cluster(cluster.client)
         return cluster
 
     def _drive(self, cluster: OpenCluster) -> Verdict:
@@ -444,6 +498,7 @@ class StepRun:
             readers=preparation.readers,
             row_format=preparation.rows,
             logging_level=config.logging_level,
+            logging_format=config.logging_format,
             limits=preparation.limits,
             environment=dict(config.environment_variables),
             memory_limit=config.memory_limit_per_process,
@@ -480,11 +535,10 @@ class StepRun:
         return driver.run()
 
     def _on_round(self, situation: Situation) -> None:
+        if situation.total is not None and self._situation.total is None:
+            self._log.listed(situation.total)
         self._situation = situation
         self._meter.add(time.monotonic(), situation.counts.succeeded + situation.counts.failed)
-        now = time.time()
-        self._tree.progress(self.progress(), now)
-        self._tree.tick(now)
 
     # ---------------------------------------------------------------- the end
 
@@ -511,38 +565,33 @@ class StepRun:
 
     def _end(self, verdict: Verdict, cluster: OpenCluster | None) -> None:
         output = self._files.output
+        self._enter("closing")
         self._files.close(verdict.state)
         if cluster is not None:
             with contextlib.suppress(Exception):  # nothing that goes wrong here changes the result
                 cluster.close()
             sweep_abandoned()  # what workers of this machine left that were killed
         self._places.remove()
+        self._stop_ticking()
         self._state = verdict.state
         self._summary = summary = self.summary()
         self.error = _told(verdict, self._tree.explanation(summary))
         shown = ""
         if output is not None:
             shown = str(output.path if output.is_finished else output.partial)
-        self._tree.driver(f"{verdict.state}: {verdict.cause}" if verdict.cause else verdict.state, time.time())
+        self._log.ends(verdict.state, verdict.cause)
+        self._tree.progress(self.progress(), time.time())
         resume = self.resume_hint if verdict.state != "Completed" else ""
         self._result_text = self._tree.finish(summary, time.time(), cause=self.error or "", output=shown, resume=resume)
         self._files.lock.release()
         if self._spans is not None:
             self._spans.end(self._summary, self.error or "")
-        self._write_report()
-
-    def _write_report(self) -> None:
-        """Where it can be, and nobody is in a hurry; nothing that goes wrong with it changes the result."""
-        if self._hurried or not writes_reports():
-            return
-        try:
-            write_report_apart(self.run_folder)
-        except Exception as error:
-            self._tree.driver(f"no report.html: {error}", time.time())
-            self._tree.files.close()
 
     def _interpreter_ends(self) -> None:
-        """The interpreter ends while the step run goes on: cancel it in order."""
+        """The interpreter ends while the step run goes on: cancel it in order; and not in the middle of its report."""
+        if self._ended.is_set():
+            self._report.is_over(EXIT_SECONDS)
+            return
         with contextlib.suppress(OSError, ValueError):  # whoever read it may be gone before
             print(
                 f"prs_dask: the interpreter ends, so step run {self.id} is canceled; logs: {self.log_dir};"

@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prs_dask.errors import Fault, OutputError, SettingsError
+from prs_dask.logs.run_folder import RunFolder
 from prs_dask.report.run_reading import RunReading, read_run
 
 __all__ = ["SWITCH", "write_report", "write_report_apart", "writes_reports"]
@@ -67,7 +69,7 @@ def write_report(run_folder: str | os.PathLike[str], output: str | os.PathLike[s
     reading = read_run(run_folder)
     path = Path(os.path.abspath(output)) if output is not None else reading.folder.report
     text = _text(reading, path.parent)
-    new = path.with_name(f".{path.name}.new")
+    new = _unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         new.write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -82,27 +84,50 @@ def write_report(run_folder: str | os.PathLike[str], output: str | os.PathLike[s
     return path
 
 
-def write_report_apart(run_folder: str | os.PathLike[str]) -> None:
+def write_report_apart(run_folder: str | os.PathLike[str], given_up: Callable[[], bool] = lambda: False) -> None:
     """The same in a process of its own: bokeh would stay in this one, 80 MB and more.
+
+    A Ctrl-C in the terminal does not reach that process. Where this one is killed it ends its work.
+
+    Parameters
+    ----------
+    given_up
+        Asked ten times a second: once it says yes, the process is ended, and nothing is left of its work.
 
     Raises
     ------
-    OSError, subprocess.SubprocessError
-        There is no such process, or it takes longer than `SECONDS_APART`.
+    OSError
+        There is no such process.
     RuntimeError
-        It has failed; what it said last.
+        It has failed, with what it said last; it was given up, or took longer than `SECONDS_APART`.
     """
-    done = subprocess.run(
+    until = time.monotonic() + SECONDS_APART
+    with subprocess.Popen(
         [sys.executable, "-c", PROGRAM_APART, os.fspath(run_folder)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        timeout=SECONDS_APART,
-    )
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise RuntimeError(said[-1] if said else f"it ended with {done.returncode}")
+        start_new_session=True,
+    ) as process:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _, told = process.communicate(timeout=0.1)
+                break
+            if given_up() or time.monotonic() > until:
+                process.kill()
+                process.communicate()
+                with contextlib.suppress(OSError):
+                    _unfinished(RunFolder(Path(run_folder)).report).unlink(missing_ok=True)
+                raise RuntimeError("nobody waits for it" if given_up() else f"not within {SECONDS_APART:g} s")
+    if process.returncode:
+        said = told.decode("utf-8", "replace").strip().splitlines()
+        raise RuntimeError(said[-1] if said else f"it ended with {process.returncode}")
+
+
+def _unfinished(path: Path) -> Path:
+    """Its name while it is written."""
+    return path.with_name(f".{path.name}.new")
 
 
 def _missing() -> list[str]:

@@ -131,6 +131,8 @@ class ProcessSetup(NamedTuple):
         ``process000`` and the node's number.
     logging_level
         ``"WARNING"``, ``"INFO"`` or ``"DEBUG"``.
+    logging_format
+        Of what ``EntryScript().logger`` writes: ``"text"`` or ``"json"``.
     import_paths
         Entries of the supervisor's ``sys.path`` that a fresh interpreter lacks, appended last.
     input_names
@@ -161,6 +163,7 @@ class ProcessSetup(NamedTuple):
     cache_bound: int | None = None
     input_paths: tuple[tuple[str, str], ...] = ()
     models: tuple[tuple[str, str], ...] = ()
+    logging_format: str = "text"
 
 
 class FetcherSetup(NamedTuple):

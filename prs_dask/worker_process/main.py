@@ -103,6 +103,7 @@ def _prepare(setup: ProcessSetup) -> None:
             agent_name=setup.agent_name,
             node_id=setup.node_id,
             logging_level=setup.logging_level,
+            logging_format=setup.logging_format,
             arguments=setup.arguments,
             models=setup.models,
             inputs=setup.input_paths,

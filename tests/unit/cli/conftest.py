@@ -45,15 +45,21 @@ class FakeStepRun:
         self.killed = threading.Event()
         self.nothing_ever = threading.Event()
 
-    def wait_for_completion(
-        self, show_output: bool = False, timeout_seconds: float | None = None, raise_on_error: bool = True
-    ) -> str:
+    def wait_for_end(self, timeout_seconds: float | None = None) -> bool:
         if isinstance(self.stage.state, BaseException):
             raise self.stage.state
-        if self.stage.ends_by:
-            getattr(self, self.stage.ends_by).wait(20)
-            return "Canceled"
-        return self.stage.state
+        return not self.stage.ends_by or getattr(self, self.stage.ends_by).wait(timeout_seconds)
+
+    def get_status(self) -> str:
+        return "Canceled" if self.stage.ends_by else self.stage.state
+
+    def wait_for_report(self, timeout_seconds: float | None = None) -> bool:
+        self.stage.on_report(self)
+        return self.stage.report_takes == 0 or self.killed.wait(min(timeout_seconds or 0, self.stage.report_takes))
+
+    @property
+    def report_file(self) -> Path | None:
+        return None if self.killed.is_set() else self.run_folder / "report.html"
 
     def progress(self) -> FakeProgress:
         self.stage.on_progress(self)
@@ -92,7 +98,12 @@ class Stage:
     submitted: list[Any] = field(default_factory=list)
     warmed: int = 0
 
+    report_takes: float = 0.0
+
     def on_progress(self, step_run: FakeStepRun) -> None:
+        pass
+
+    def on_report(self, step_run: FakeStepRun) -> None:
         pass
 
 

@@ -51,6 +51,7 @@ def test_every_setting_has_its_flag(stage: Any, monkeypatch: pytest.MonkeyPatch)
         "node-count": "2",
         "process-count-per-node": "4",
         "logging-level": "debug",
+        "logging-format": "json",
         "run-invocation-timeout": "1.5",
         "run-max-try": "1",
         "description": "a text",
@@ -241,6 +242,23 @@ def test_a_third_interrupt_does_not_wait_for_what_never_ends(stage: Any) -> None
     result = invoke("run", *FLAGS)
     assert result.exit_code == 130
     assert "canceled" in result.stderr
+
+
+def test_the_report_comes_behind_the_outcome(stage: Any, tmp_path: Path) -> None:
+    lines = invoke("run", *FLAGS).stdout.splitlines()
+    assert lines[0].startswith("Completed in 1.5 s")
+    assert lines[-1] == f"report: {tmp_path}/prs_runs/score-1/report.html"
+
+
+@pytest.mark.parametrize(("state", "code"), [("Completed", 0), ("Failed", 1)])
+def test_an_interrupt_leaves_the_report_out_and_changes_nothing_else(state: str, code: int, stage: Any) -> None:
+    stage.state, stage.report_takes = state, 20.0
+    stage.on_report = interrupting(stage, 3)
+    result = invoke("run", *FLAGS)
+    assert result.exit_code == code
+    assert result.stderr.splitlines()[-1] == "the report was left out"
+    assert "canceling" not in result.stderr
+    assert "report: " not in result.stdout
 
 
 def test_help_is_there_at_once_and_without_dask() -> None:

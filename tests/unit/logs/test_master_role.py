@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category
+from prs_dask.logs.lines import LineFormat
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.master_role import MOST_A_SECOND, MasterRole
 from prs_dask.logs.process_events import ENDED, FAILED, READY, STARTED, ProcessEvent
@@ -18,7 +20,7 @@ ERROR = AttemptError("ValueError", "bad \x1b[31m key=s3cret")
 
 @pytest.fixture
 def role(tmp_path: Path) -> MasterRole:
-    return MasterRole(LogFiles(tmp_path), lambda text: text.replace("s3cret", "***"))
+    return MasterRole(LogFiles(tmp_path), LineFormat(lambda text: text.replace("s3cret", "***")))
 
 
 def lines(folder: Path) -> list[str]:
@@ -87,3 +89,17 @@ def test_ticks_within_a_second_give_no_more_room(role, tmp_path) -> None:
         for number in range(100):
             role.process(ProcessEvent(NOW, 0, number, STARTED))
     assert len(lines(tmp_path)) == MOST_A_SECOND
+
+
+def test_lines_may_be_json(tmp_path) -> None:
+    role = MasterRole(LogFiles(tmp_path), LineFormat(lambda text: text.replace("s3cret", "***"), as_json=True))
+    role.note("worker tcp://x has come", NOW)
+    role.process(ProcessEvent(NOW, 1, 7, STARTED, "10.0.0.7", 4711))
+    role.failed_attempt("7[3:5]", 1, 7, failed(7), ERROR)
+    role.progress(progress(), NOW)
+    note, process, attempt, sums = map(json.loads, lines(tmp_path))
+    assert [one["event"] for one in (note, process, attempt, sums)] == ["note", "process", "attempt", "progress"]
+    assert (process["what"], process["node"], process["process"], process["pid"]) == ("started", 1, 7, 4711)
+    assert (attempt["mini_batch"], attempt["final"], attempt["category"]) == ("7[3:5]", False, "exception")
+    assert "s3cret" not in str(attempt)
+    assert (sums["succeeded"], sums["tried_again"]) == (118, 1)

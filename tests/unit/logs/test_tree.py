@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -96,15 +97,15 @@ def test_load_errors_and_lost_workers_have_their_places(tree: LogTree) -> None:
     assert "mini-batch 3, attempt 1, worker lost: worker lost: gone" in text(tree, "user/error/lost_workers.txt")
 
 
-def test_errors_are_rewritten_every_two_seconds_at_most(tree: LogTree) -> None:
+def test_errors_are_rewritten_every_second_at_most(tree: LogTree) -> None:
     tree.tick(NOW)
     assert not (tree.files.folder / "user/error.txt").exists()
     tree.add_process_error(0, 0, ERROR, NOW, "loading the entry script")
     tree.tick(NOW)
     tree.add_process_error(0, 0, ERROR, NOW, "loading the entry script")
-    tree.tick(NOW + 1.9)
+    tree.tick(NOW + 0.9)
     assert "[1 x]" in text(tree, "user/error.txt")
-    tree.tick(NOW + 2)
+    tree.tick(NOW + 1)
     assert "[2 x]" in text(tree, "user/error.txt")
 
 
@@ -269,6 +270,47 @@ def test_what_went_wrong_is_explained_also_where_nothing_was_raised(tree: LogTre
     assert f"Open first: {table}" in tree.finish(SUMMARY, NOW)
     tree.add_process_error(0, 0, ERROR, NOW, "shutdown()")
     assert tree.explanation(SUMMARY).startswith("most frequent error, 1 x: ValueError")
+
+
+def test_lines_may_be_json(tmp_path: Path) -> None:
+    tree = LogTree(tmp_path, as_json=True)
+    tree.driver("running", NOW, "stage", stage="running")
+    tree.scheduler("worker tcp://x came", NOW)
+    tree.engine_error("driver loop", "Traceback\nlast", NOW)
+    tree.progress(progress(), NOW)
+    tree.finish(SUMMARY, NOW, cause="why")
+    told = [json.loads(line) for path in sorted(tmp_path.rglob("*.txt")) if path.name != "job_result.txt"
+            for line in path.read_text().splitlines()]  # fmt: skip
+    assert [(one["log"], one["event"], one["level"]) for one in told] == [
+        ("driver", "stage", "INFO"),
+        ("overview", "progress", "INFO"),
+        ("overview", "end", "ERROR"),
+        ("error", "fault", "ERROR"),
+        ("scheduler", "note", "INFO"),
+    ]
+    assert (told[1]["succeeded"], told[1]["seconds_left"], told[2]["mini_batches"]) == (118, 31.0, 500)
+    assert (told[2]["cause"], told[2]["state"], told[3]["component"]) == ("why", "Failed", "driver loop")
+    assert json.loads((tmp_path / "job_result.json").read_text())["cause"] == "why"  # as ever
+
+
+def test_several_threads_may_write_at_once(tree: LogTree) -> None:
+    def write(process: int) -> None:
+        for number in range(50):
+            tree.add_attempts(0, process, pack([attempt(number, 1)]))
+            tree.driver(f"{process} {number}", NOW)
+            tree.tick(NOW + number)
+            tree.progress(progress(stage=f"{process} {number}"), NOW)
+
+    threads = [threading.Thread(target=write, args=(process,)) for process in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(text(tree, places.ATTEMPTS).splitlines()) == 201
+    assert sorted(line.split()[1:] for line in text(tree, "driver_log.txt").splitlines()) == sorted(
+        [str(process), str(number)] for process in range(4) for number in range(50)
+    )
+    assert tree.files.failures == 0
 
 
 def test_lines_of_driver_scheduler_and_engine(tmp_path: Path) -> None:
