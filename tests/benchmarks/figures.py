@@ -14,6 +14,7 @@ from typing import Any
 from tests.benchmarks.cache import full_cache
 from tests.benchmarks.inputs import plan_as_lines, plan_in_a_store, read_csv, scan_quotes
 from tests.benchmarks.judging import many_workers
+from tests.benchmarks.logs import log_cost
 from tests.benchmarks.many_files import small_files
 from tests.benchmarks.ours import SCRIPTS, run_step, two_workers
 from tests.benchmarks.peers import client_map, pool_imap, windowed_client_map
@@ -234,6 +235,7 @@ FIGURES: dict[str, Callable[[float], Figure]] = {
         first_row,
         stuck_process,
         protection,
+        log_cost,
         many_workers,
         scan_quotes,
         plan_as_lines,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,12 @@ def run_step(
     target: Any = "local",
     *,
     rows: list[str] | None = None,
+    arguments: Sequence[str] = (),
+    look: Callable[[Path], None] = lambda _: None,
     **settings: Any,
 ) -> tuple[StepSummary, float]:
-    """The summary, and the seconds from submit to the end; ``rows`` is filled with the output's."""
+    """The summary, and the seconds from submit to the end; ``rows`` is filled with the output's, ``look`` gets the
+    run folder."""
     with tempfile.TemporaryDirectory() as folder:
         config = ParallelRunConfig(
             entry_script=SCRIPTS / script,
@@ -47,11 +50,12 @@ def run_step(
             process_count_per_node=2,
             **settings,
         )
-        step = ParallelRunStep("benchmark", config, [inputs], Path(folder) / "output")
+        step = ParallelRunStep("benchmark", config, [inputs], Path(folder) / "output", arguments=arguments)
         begun = time.perf_counter()
         step_run = step.submit(run_folder=Path(folder) / "run", compute_target=target)
         step_run.wait_for_completion()
         seconds = time.perf_counter() - begun
+        look(Path(folder) / "run")
         if rows is not None:
             rows += (Path(folder) / "output" / "parallel_run_step.txt").read_text().splitlines()
         return step_run.summary(), seconds

@@ -287,6 +287,7 @@ def test_lines_may_be_json(tmp_path: Path) -> None:
         ("overview", "end", "ERROR"),
         ("error", "fault", "ERROR"),
         ("scheduler", "note", "INFO"),
+        ("scheduler", "progress", "INFO"),
     ]
     assert (told[1]["succeeded"], told[1]["seconds_left"], told[2]["mini_batches"]) == (118, 31.0, 500)
     assert (told[2]["cause"], told[2]["state"], told[3]["component"]) == ("why", "Failed", "driver loop")

@@ -1,0 +1,117 @@
+"""What the logs cost: mini-batches of 10 ms and of nothing, with all logs and with none, in turn.
+
+The engine has no switch for its logs. Here they are taken away: on the driver nothing is written below ``logs/`` and
+nothing formatted for it, on the workers nothing is shipped, no process of a node measures it. What stays is what has to
+be there to begin with: stdout and stderr of a process are files on its node, and an attempt is timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from distributed import Client
+
+from prs_dask.engine import submission
+from prs_dask.logs.tree import LogTree
+from prs_dask.report.writing import SWITCH
+from tests.benchmarks.ours import run_step, two_workers
+from tests.benchmarks.workloads import Synthetic
+
+__all__ = ["log_cost"]
+
+PAIRS = 5
+MONITOR = ("--resource_monitor_interval", "5")
+
+
+def log_cost(scale: float) -> dict[str, Any]:
+    """How much more it takes with all logs and a monitor than with none; and bytes of logs a mini-batch."""
+    jobs = {
+        "sleep_10_ms": ("sleep.py", _synthetic(seconds=(0.01,) * int(1000 * scale))),
+        "no_op": ("no_op.py", _synthetic(count=int(50_000 * scale))),
+    }
+    figure: dict[str, Any] = {"pairs": PAIRS}
+    # The report is written behind the end of a step run, and is none of its logs.
+    with two_workers() as client, mock.patch.dict(os.environ, {SWITCH: "0"}):
+        for name, (script, inputs) in jobs.items():
+            _seconds(client, script, _synthetic(count=500) if script == "no_op.py" else inputs, MONITOR)
+            sizes: list[int] = []
+            pairs = [_pair(client, script, inputs, sizes, on_first=bool(number % 2)) for number in range(PAIRS)]
+            count = inputs.count or len(inputs.seconds)
+            shares = sorted(100 * (on / off - 1) for on, off in pairs)
+            figure |= {
+                f"{name}_mini_batches": count,
+                f"{name}_percent_more": round(statistics.median(shares), 1),
+                f"{name}_percent_more_all": [round(share, 1) for share in shares],
+                f"{name}_per_second": [round(count / statistics.median(side)) for side in zip(*pairs, strict=True)],
+                f"{name}_log_bytes_each": round(statistics.median(sizes) / count),
+            }
+    return figure
+
+
+def _synthetic(**fields: Any) -> Synthetic:
+    return Synthetic(paths=("/data",), **fields)
+
+
+def _pair(client: Client, script: str, inputs: Synthetic, sizes: list[int], *, on_first: bool) -> tuple[float, float]:
+    def on() -> float:
+        return _seconds(client, script, inputs, MONITOR, sizes)
+
+    first = on() if on_first else None
+    with _without_logs(client):
+        off = _seconds(client, script, inputs, ("--resource_monitor_interval", "0"))
+    return (on() if first is None else first), off
+
+
+def _seconds(
+    client: Client, script: str, inputs: Synthetic, arguments: tuple[str, ...], sizes: list[int] | None = None
+) -> float:
+    def look(run_folder: Path) -> None:
+        if sizes is not None:
+            sizes.append(sum(path.stat().st_size for path in (run_folder / "logs").rglob("*") if path.is_file()))
+
+    summary, _ = run_step(script, inputs, client, arguments=arguments, look=look)
+    assert summary.state == "Completed"
+    return summary.seconds
+
+
+@contextlib.contextmanager
+def _without_logs(client: Client) -> Iterator[None]:
+    nothing: Callable[..., None] = lambda *_, **__: None  # noqa: E731 - what parts are replaced by
+    writers = [name for name in vars(LogTree) if name.startswith(("add_", "progress", "tick", "driver", "scheduler"))]
+    with contextlib.ExitStack() as stack:
+        undescribed: Callable[..., Any] = lambda mini_batch, descriptor: (mini_batch.items, descriptor, "")  # noqa: E731
+        stack.enter_context(mock.patch.object(submission, "_listed", undescribed))
+        for name in writers:
+            stack.enter_context(mock.patch.object(LogTree, name, nothing))
+        client.run(_take_away)
+        stack.callback(client.run, _give_back)
+        yield
+
+
+_BEFORE: dict[str, Any] = {}
+"""On a worker: what was there before."""
+
+
+def _take_away() -> None:
+    """On a worker: nothing is shipped."""
+    import asyncio
+
+    from prs_dask.engine.supervisor import Supervisor
+
+    async def rest(self: Supervisor) -> None:
+        await asyncio.Event().wait()
+
+    _BEFORE["ship"] = Supervisor._ship
+    Supervisor._ship = rest  # type: ignore[method-assign]
+
+
+def _give_back() -> None:
+    from prs_dask.engine.supervisor import Supervisor
+
+    Supervisor._ship = _BEFORE["ship"]  # type: ignore[method-assign]
