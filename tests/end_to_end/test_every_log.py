@@ -116,7 +116,6 @@ class Evidence:
             told = [json.loads(line) for line in lines]
             assert {one["log"] for one in told} == {log}
             assert all(re.fullmatch(TIME, one["time"]) for one in told)
-            assert [one["time"] for one in told] == sorted(one["time"] for one in told)
             return told
         assert all(re.match(TIME + " ", line) or line.startswith("    ") for line in lines)
         return lines
@@ -204,8 +203,16 @@ def overview(the: Evidence) -> None:
 
 
 def master_role(the: Evidence) -> None:
-    for path in the.files(places.MASTER_ROLE):
-        assert the.lines(path, "scheduler")
+    lines = the.lines(the.file(places.MASTER_ROLE), "scheduler")
+    if the.as_json:
+        told = Counter((one["mini_batch"], one["attempt"]) for one in lines if one["event"] == "attempt")
+    else:
+        told = Counter(
+            (found[1], int(found[2]))
+            for line in lines
+            if (found := re.search(r"Z mini-batch (\S+) failed .*?: attempt (\d+)", line))
+        )
+    assert told == Counter((row["Mini-batch Id"], int(row["Picked Count"])) for row in the.failed)
 
 
 def attempts(the: Evidence) -> None:
@@ -354,6 +361,25 @@ def log_dir(the: Evidence) -> None:
     assert {path.name for path in the.files(places.STREAMS["log_dir"])} == {"<b>own &.txt"}
 
 
+def process_events(the: Evidence) -> None:
+    rows = the.table(the.file(places.PROCESS_EVENTS), places.PROCESS_EVENT_COLUMNS)
+    lives: dict[str, list[str]] = {}
+    for row in rows:
+        assert re.fullmatch(TIME, row["Time"])
+        lives.setdefault(row["Process"], []).append(row["Event"])
+        assert (row["Why"] != "") == (row["Event"] in ("failed", "ended"))
+    assert all(life in (["started", "ready", "ended"], ["started", "ended"]) for life in lives.values())
+    summary = the.table(the.file(places.PROCESS_SUMMARY), places.PROCESS_SUMMARY_COLUMNS)
+    assert {row["Process"]: row["Start Time"] for row in summary} == {
+        row["Process"]: row["Time"] for row in rows if row["Event"] == "started"
+    }
+    assert {row["Process"]: row["End Reason"] for row in summary} == {
+        row["Process"]: row["Why"] for row in rows if row["Event"] == "ended"
+    }
+    (node,) = the.table(the.file(places.NODE_SUMMARY), places.NODE_SUMMARY_COLUMNS)
+    assert (int(node["Processes"]), node["Failed Starts"]) == (len(lives), "0")
+
+
 def none_here(template: str) -> Callable[[Evidence], None]:
     """Such a file tells of what does not happen in these jobs."""
 
@@ -361,10 +387,6 @@ def none_here(template: str) -> Callable[[Evidence], None]:
         assert not the.files(template), the.files(template)[0].read_text()
 
     return check
-
-
-def checked_elsewhere(the: Evidence) -> None:
-    """Where it is filled: tests of its own."""
 
 
 CHECKS: dict[str, Callable[[Evidence], None]] = {
@@ -376,6 +398,7 @@ CHECKS: dict[str, Callable[[Evidence], None]] = {
     places.ENGINE_ERROR: none_here(places.ENGINE_ERROR),
     places.ATTEMPTS: attempts,
     places.PROCESS_ATTEMPTS: process_attempts,
+    places.PROCESS_EVENTS: process_events,
     places.PROCESS_SUMMARY: process_summary,
     places.NODE_SUMMARY: node_summary,
     places.PROGRESS: progress,
