@@ -152,7 +152,7 @@ class StepRun:
         self._ticking: Ticking | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._report = ReportAtEnd(run_folder, lambda text: self._log.note(text, "report"))
+        self._report = ReportAtEnd(run_folder, self._note_report)
         self._news: ProgressNews | None = None
 
     @classmethod
@@ -416,7 +416,6 @@ class StepRun:
                 self._stop_ticking()
                 self._ended.set()
                 self._report.write()
-                self._tree.files.close()
                 atexit.unregister(self._interpreter_ends)
 
     def _enter(self, stage: str) -> None:
@@ -586,6 +585,10 @@ class StepRun:
         self._files.lock.release()
         if self._spans is not None:
             self._spans.end(self._summary, self.error or "")
+
+    def _note_report(self, text: str) -> None:
+        self._log.note(text, "report")
+        self._tree.files.close()
 
     def _interpreter_ends(self) -> None:
         """The interpreter ends while the step run goes on: cancel it in order; and not in the middle of its report."""
