@@ -1,7 +1,7 @@
 """The fields that all tables of attempts share, as text: formatted once, and in bulk.
 
 A driver that is fed no-op mini-batches spends most of its time for logs on the text of numbers. So a block of
-packed records goes through numpy, and one ``%`` makes the fields of a row: a third of the time of an f-string for each.
+packed records is taken apart by numpy, and one ``%`` makes the fields of a row: half the time of an f-string.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ SUCCEEDED, FAILED, FAILED_ATTEMPT = "Succeeded", "Failed", "Failed attempt"
 
 _STATUS = (SUCCEEDED, FAILED_ATTEMPT, FAILED)
 _HEAD = "%s,%d,"
-_MIDDLE = "%s%03dZ,%d,%d,%d,%d.%06d,%d.%06d,%d.%06d,%s"
-_SECONDS = "%d.%06d"
-_MOST_SECONDS = 1e12
+_MIDDLE = "%s%03dZ,%d,%d,%d,%.6f,%.6f,%.6f,%s"
+_SECONDS = "%.6f"
 
 
 class AttemptFields(NamedTuple):
@@ -66,34 +65,25 @@ def attempt_fields(records: bytes, names: Mapping[int, object] | None = None) ->
     succeeded = np.where(good, np.minimum(items, block["results"]), 0)
     second = np.floor(block["started"])
     texts = {moment: utc_text(moment)[:-4] for moment in set(second.tolist())}
-    times = np.stack([block[name] for name in ("elapsed", "cpu", "run", "read")]).astype(np.float64)
-    micros = np.rint(np.clip(np.nan_to_num(times), 0.0, _MOST_SECONDS) * 1e6).astype(np.int64)
-    (elapsed, cpu, run, read), (elapsed_, cpu_, run_, read_) = (part.tolist() for part in np.divmod(micros, 1_000_000))
     status = np.where(good, 0, 1 + (block["final"] != 0)).tolist()
     called = [names.get(number, number) for number in numbers] if names else numbers
+    heads = zip(called, block["attempt"].tolist(), strict=True)
+    middles = zip(
+        map(texts.__getitem__, second.tolist()),
+        ((block["started"] - second) * 1000).astype(np.int64).tolist(),
+        items.tolist(),
+        succeeded.tolist(),
+        (items - succeeded).tolist(),
+        block["elapsed"].tolist(),
+        block["cpu"].tolist(),
+        block["run"].tolist(),
+        map(_STATUS.__getitem__, status),
+        strict=True,
+    )
     return AttemptFields(
         numbers,
-        list(map(_HEAD.__mod__, zip(called, block["attempt"].tolist(), strict=True))),
-        list(
-            map(
-                _MIDDLE.__mod__,
-                zip(
-                    map(texts.__getitem__, second.tolist()),
-                    ((block["started"] - second) * 1000).astype(np.int64).tolist(),
-                    items.tolist(),
-                    succeeded.tolist(),
-                    (items - succeeded).tolist(),
-                    elapsed,
-                    elapsed_,
-                    cpu,
-                    cpu_,
-                    run,
-                    run_,
-                    map(_STATUS.__getitem__, status),
-                    strict=True,
-                ),
-            )
-        ),
-        list(map(_SECONDS.__mod__, zip(read, read_, strict=True))),
+        list(map(_HEAD.__mod__, heads)),
+        list(map(_MIDDLE.__mod__, middles)),
+        list(map(_SECONDS.__mod__, block["read"].tolist())),
         np.flatnonzero(~good).tolist(),
     )
