@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from prs_dask.attempts.records import AttemptError, Category, unpack
 from prs_dask.logs import places
@@ -49,21 +49,18 @@ _SUMMARIES_EVERY = 1.0
 _FULL_TRACEBACKS = 1000
 """Of one distinct error; each further one is a line, for a million tracebacks help nobody."""
 
-_Given = ParamSpec("_Given")
-_Told = TypeVar("_Told")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _one_at_a_time(
-    method: Callable[Concatenate[LogTree, _Given], _Told],
-) -> Callable[Concatenate[LogTree, _Given], _Told]:
+def _one_at_a_time(method: _Method) -> _Method:
     """A method that no two threads are in together."""
 
     @functools.wraps(method)
-    def alone(self: LogTree, *args: _Given.args, **kwargs: _Given.kwargs) -> _Told:
+    def alone(self: LogTree, *args: Any, **kwargs: Any) -> Any:
         with self._lock:
             return method(self, *args, **kwargs)
 
-    return alone
+    return cast("_Method", alone)
 
 
 class LogTree:
