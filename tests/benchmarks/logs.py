@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import statistics
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 from distributed import Client
@@ -39,45 +40,59 @@ def log_cost(scale: float) -> dict[str, Any]:
     # The report is written behind the end of a step run, and is none of its logs.
     with two_workers() as client, mock.patch.dict(os.environ, {SWITCH: "0"}):
         for name, (script, inputs) in jobs.items():
-            _seconds(client, script, _synthetic(count=500) if script == "no_op.py" else inputs, MONITOR)
+            _cost(client, script, _synthetic(count=500) if script == "no_op.py" else inputs, MONITOR)
             sizes: list[int] = []
             pairs = [_pair(client, script, inputs, sizes, on_first=bool(number % 2)) for number in range(PAIRS)]
             count = inputs.count or len(inputs.seconds)
-            shares = sorted(100 * (on / off - 1) for on, off in pairs)
+            shares = sorted(100 * (on.seconds / off.seconds - 1) for on, off in pairs)
+            on, off = zip(*pairs, strict=True)
             figure |= {
                 f"{name}_mini_batches": count,
                 f"{name}_percent_more": round(statistics.median(shares), 1),
                 f"{name}_percent_more_all": [round(share, 1) for share in shares],
-                f"{name}_per_second": [round(count / statistics.median(side)) for side in zip(*pairs, strict=True)],
+                f"{name}_per_second": [round(count / _median("seconds", side)) for side in (on, off)],
+                f"{name}_driver_us_each": [round(1e6 * _median("driver", side) / count, 1) for side in (on, off)],
                 f"{name}_log_bytes_each": round(statistics.median(sizes) / count),
             }
     return figure
+
+
+class Cost(NamedTuple):
+    """Seconds of a step run; of the processor in this process, which is driver and client."""
+
+    seconds: float
+    driver: float
+
+
+def _median(name: str, costs: Sequence[Cost]) -> float:
+    return statistics.median(getattr(one, name) for one in costs)
 
 
 def _synthetic(**fields: Any) -> Synthetic:
     return Synthetic(paths=("/data",), **fields)
 
 
-def _pair(client: Client, script: str, inputs: Synthetic, sizes: list[int], *, on_first: bool) -> tuple[float, float]:
-    def on() -> float:
-        return _seconds(client, script, inputs, MONITOR, sizes)
+def _pair(client: Client, script: str, inputs: Synthetic, sizes: list[int], *, on_first: bool) -> tuple[Cost, Cost]:
+    def on() -> Cost:
+        return _cost(client, script, inputs, MONITOR, sizes)
 
     first = on() if on_first else None
     with _without_logs(client):
-        off = _seconds(client, script, inputs, ("--resource_monitor_interval", "0"))
+        off = _cost(client, script, inputs, ("--resource_monitor_interval", "0"))
     return (on() if first is None else first), off
 
 
-def _seconds(
+def _cost(
     client: Client, script: str, inputs: Synthetic, arguments: tuple[str, ...], sizes: list[int] | None = None
-) -> float:
+) -> Cost:
     def look(run_folder: Path) -> None:
         if sizes is not None:
             sizes.append(sum(path.stat().st_size for path in (run_folder / "logs").rglob("*") if path.is_file()))
 
+    before = time.process_time()
     summary, _ = run_step(script, inputs, client, arguments=arguments, look=look)
     assert summary.state == "Completed"
-    return summary.seconds
+    return Cost(summary.seconds, time.process_time() - before)
 
 
 @contextlib.contextmanager
