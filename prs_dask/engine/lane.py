@@ -109,6 +109,7 @@ class Lane:
         self._report_seconds = 0.0
         self._ask_at = 0.0
         self._piece_bytes = 0
+        self._sends_files = False
         self._header: bytes | None = None
         self._mean: float | None = None
         self._look_at = 0.0
@@ -245,6 +246,7 @@ class Lane:
             process.close()
             self._supervisor.tell_of_process(process.number, event, pid=process.pid, why=why)
         self._retreating = False
+        self._piece_bytes, self._sends_files = 0, False
 
     def limit_memory(self, limit: int) -> None:
         """So many bytes may the process use from now on; asked by another thread."""
@@ -268,12 +270,19 @@ class Lane:
         """End the process, with shutdown() where ``orderly``; when no task holds the lane."""
         process = self._process
         if process is not None:
-            problem = process.quit(seconds) if orderly else None
+            problem = process.quit(seconds, self._send_last_file) if orderly else None
             why = OVER if orderly else _KILLED_OVER
             if problem is not None:
                 self._supervisor.log_process_error(process.number, "shutdown()", problem)
                 why = f"{OVER}; shutdown() failed: {_told(problem)}"
             self._end_process(why)
+
+    def _send_last_file(self, piece: bytes) -> None:
+        """A piece of what the process stores at its end, at once: nobody else waits; without bytes: all is there."""
+        process = self._process
+        if process is not None:
+            self._calls += 1
+            self._supervisor.call("last_file", process=process.number, number=self._calls, piece=piece)
 
     def close(self) -> None:
         """Kill the process; the lane is of no use afterwards."""
@@ -362,9 +371,14 @@ class Lane:
                 self._begin_call(permit, claim=False)
             self._flush_at = now + self._report_seconds
 
+    @property
+    def _is_in_pieces(self) -> bool:
+        """Has a part of what the one under way has come to been reported? The rest belongs to the same grant."""
+        return bool(self._piece_bytes) or self._sends_files
+
     def _may_ask_ahead(self, now: float) -> bool:
         """Will the process be idle soon? Then its next chunk is asked for while it runs the last ones."""
-        if self._pending or not self._sent or self._mean is None or self._piece_bytes or now < self._ask_at:
+        if self._pending or not self._sent or self._mean is None or self._is_in_pieces or now < self._ask_at:
             return False
         if now - self._heard_at > ASK_AHEAD_SECONDS:
             return False  # the one under way is slow: what comes next is better off elsewhere
@@ -372,7 +386,7 @@ class Lane:
 
     def _may_hoard(self, now: float) -> bool:
         """Has the process all there is, and is no slow one under way? Then the files of the next are fetched."""
-        if self._pending or not self._sent or self._piece_bytes or now < self._ask_at:
+        if self._pending or not self._sent or self._is_in_pieces or now < self._ask_at:
             return False
         return now < self._slow_at()
 
@@ -469,6 +483,10 @@ class Lane:
                 data = bytes(payload)
                 self._piece_bytes += len(data)
                 self._outbox.add_piece(self._sent[sequence][0], data)
+            elif kind == FrameKind.FILE:
+                self._sends_files = True
+                self._excused_until = time.monotonic()  # a large one takes what it takes
+                self._outbox.add_file(self._sent[sequence][0], bytes(payload))
             elif kind == FrameKind.HEADER and payload != self._header:
                 self._outbox.headers.append((self._sent[sequence][0], bytes(payload)))
         return alive
@@ -490,7 +508,7 @@ class Lane:
             if self._piece_bytes:
                 self._outbox.pieced.append((mini_batch, self._piece_bytes))
             self._outbox.add(record, body)
-        self._piece_bytes = 0
+        self._piece_bytes, self._sends_files = 0, False
 
     # ---------------------------------------------------------------- limits and deaths
 
@@ -555,7 +573,6 @@ class Lane:
         self._outbox.back.extend(work[0] for work in self._pending)
         self._sent.clear()
         self._pending.clear()
-        self._piece_bytes = 0
         self._end_process(why)
         self._tell("ended", process.number)
 

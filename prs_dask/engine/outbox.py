@@ -33,12 +33,13 @@ class Outbox:
     rows: list[bytes] = field(default_factory=list)
     errors: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
     pieces: list[tuple[int, bytes]] = field(default_factory=list)
+    files: list[tuple[int, bytes]] = field(default_factory=list)
     pieced: list[tuple[int, int]] = field(default_factory=list)
     headers: list[tuple[int, bytes]] = field(default_factory=list)
     back: list[int] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.records or self.pieces or self.back)
+        return bool(self.records or self.pieces or self.files or self.back)
 
     def add(self, record: AttemptRecord, rows: bytes) -> None:
         """A success and the last of its rows."""
@@ -57,6 +58,11 @@ class Outbox:
         self.pieces.append((mini_batch, rows))
         self.size += len(rows)
 
+    def add_file(self, mini_batch: int, piece: bytes) -> None:
+        """A piece of a file that a mini-batch has stored, which has not ended yet."""
+        self.files.append((mini_batch, piece))
+        self.size += len(piece)
+
     def take(self) -> dict[str, Any]:
         """The report, as it travels; the outbox is empty afterwards."""
         report: dict[str, Any] = {
@@ -65,9 +71,9 @@ class Outbox:
             "records": pack(self.records),
             "rows": b"".join(self.rows),
         }
-        for name in ("errors", "pieces", "pieced", "headers", "back"):
+        for name in ("errors", "pieces", "files", "pieced", "headers", "back"):
             if getattr(self, name):
                 report[name] = getattr(self, name)
         self.records, self.rows, self.errors, self.pieces = [], [], [], []
-        self.pieced, self.headers, self.back, self.size = [], [], [], 0
+        self.files, self.pieced, self.headers, self.back, self.size = [], [], [], [], 0
         return report

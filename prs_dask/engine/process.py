@@ -10,6 +10,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.log_folder import LogFolder
 from prs_dask.engine.shipper import spool_files
 from prs_dask.worker_process.family import Ended, ProcessFamily, describe_status
-from prs_dask.worker_process.frames import FRAME_HEADER, READY_BODY, FrameKind, ProcessSetup, unpack_error
+from prs_dask.worker_process.frames import AT_THE_END, FRAME_HEADER, READY_BODY, FrameKind, ProcessSetup, unpack_error
 from prs_dask.worker_process.killed_stacks import where_in_stacks
 from prs_dask.worker_process.launch import STACK_SIGNAL, command
 from prs_dask.worker_process.phase import Phase, PhasePage, new_page_descriptor
@@ -129,16 +130,18 @@ class LaneProcess:
         for folder in folders.values():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = str(supervisor.source) if supervisor.source is not None else None
+        output = supervisor.shared_output or str(folders["output"])
         return ProcessSetup(
             script=os.path.join(source, settings.script) if source and settings.script else None,
             script_object=settings.script_object,
             source_folder=source,
-            arguments=settings.arguments,
+            arguments=tuple(output if text == settings.output_folder else text for text in settings.arguments),
             readers=settings.readers,
             row_format=settings.row_format,
             working_folder=str(folders["work"]),
             log_folder=str(folders["logs"]),
-            output_folder=settings.shared_output or str(folders["output"]),
+            output_folder=output,
+            sends_output=supervisor.shared_output is None,
             agent_name=self.name,
             node_id=supervisor.node,
             logging_level=settings.logging_level,
@@ -304,17 +307,30 @@ class LaneProcess:
         where = where_in_stacks(stacks, None if source is None else str(source), _ENGINE)
         return AttemptError(kind, message, stacks, where)
 
-    def quit(self, seconds: float) -> AttemptError | None:
-        """Let it call shutdown() and leave, for at most so long; what went wrong, None where nothing did."""
+    def quit(self, seconds: float, take_file: Callable[[bytes], None]) -> AttemptError | None:
+        """Let it call shutdown() and leave, for at most so long; what went wrong, None where nothing did.
+
+        Parameters
+        ----------
+        seconds
+            For shutdown() and for leaving; sending files takes what it takes.
+        take_file
+            Gets each piece of the files that it sends before it leaves, and an empty one behind the last.
+        """
         self.send(FrameKind.QUIT)
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         until = time.monotonic() + seconds
-        doing, problem = "shutdown()", None
+        doing, problem, sends_files = "shutdown()", None, False
         while poll.poll(max(0.0, until - time.monotonic()) * 1000):
             frames, alive = self.receive()
-            for kind, _, payload in frames:
-                if kind == FrameKind.GOODBYE:
+            for kind, sequence, payload in frames:
+                if kind == FrameKind.FILE and sequence == AT_THE_END:
+                    take_file(bytes(payload))
+                    sends_files, until = True, time.monotonic() + seconds
+                elif kind == FrameKind.GOODBYE:
+                    if sends_files:
+                        take_file(b"")
                     doing, problem = (
                         "leaving (functions registered with atexit)",
                         unpack_error(payload) if payload else None,

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, unpack
 from prs_dask.engine.submission import Submission
 from prs_dask.logs.process_events import ProcessEvent
-from prs_dask.logs.text import shortened
+from prs_dask.logs.text import process_name, shortened
 from prs_dask.mini_batches import Part
 from prs_dask.output.committer import Committable, Committer
 from prs_dask.output.journal import Failure, JournalWriter
 from prs_dask.output.piece_store import PieceStore
+from prs_dask.output.stored_files import StoredFiles
+from prs_dask.worker_process.output_files import AGAIN, FIRST, unpack_file_piece
 
 __all__ = ["Recorder", "Results"]
 
@@ -65,6 +67,8 @@ class Results:
         Those that an earlier part of the same step run has committed.
     redact
         Takes secrets out of what failures say, before it is journalled.
+    stored
+        Takes files from nodes without the output folder; None: there are none.
 
     Attributes
     ----------
@@ -80,8 +84,10 @@ class Results:
         recorder: Recorder,
         rows: int = 0,
         redact: Callable[[str], str] = str,
+        stored: StoredFiles | None = None,
     ) -> None:
         self.rows = rows
+        self._stored = stored
         self._redact = redact
         self._committer = committer
         self._journal = journal
@@ -116,6 +122,8 @@ class Results:
             elif kind == "piece" and self._pieces is not None:
                 with self._may_fail(self._pieces.folder):
                     self._pieces.add((entry["mini_batch"], str(entry["token"])), entry["data"])
+            elif kind == "file" and self._stored is not None:
+                self._add_file(self._stored, entry)
             elif kind == "header":
                 self._header = entry["data"]
         numbers = {
@@ -123,14 +131,17 @@ class Results:
         }
         if batch or numbers:
             submission.sync()
-            self._committer.commit(batch, header_line=self._header, process_numbers=numbers)
+            with self._files_of(batch, entries):
+                self._committer.commit(batch, header_line=self._header, process_numbers=numbers)
             self._process_numbers.update(numbers)
             self.rows += rows
         for entry in entries:
             self._record(entry)
-            if entry["kind"] == "attempts" and entry["errors"] and self._pieces is not None:
+            if entry["kind"] == "attempts":
                 for number, _ in entry["errors"]:  # what such an attempt had sent before it failed
-                    self._pieces.drop((number, str(entry["token"])))
+                    for store in (self._pieces, self._stored):
+                        if store is not None:
+                            store.drop((number, str(entry["token"])))
         for committable in batch:
             if committable.failures:
                 self._recorder.failures(committable.failures)
@@ -139,6 +150,38 @@ class Results:
             submission.forget(failure.id for failure in committable.failures if failure.part is None)
             parts = {part.mini_batch for part in committable.parts.values()}
             submission.forget(number for number in parts if number in self._committer)
+
+    def _add_file(self, stored: StoredFiles, entry: Mapping[str, Any]) -> None:
+        """A piece of a file that a script has stored; an empty one: all that a process stores at its end is here."""
+        key = (entry["mini_batch"], str(entry["token"]))
+        with self._may_fail(stored.folder):
+            if not entry["data"]:
+                stored.store(key)
+                return
+            flags, offset, name, data = unpack_file_piece(entry["data"])
+            whose = f"{process_name(entry['process'])} of node {entry['node']}"
+            stored.add(key, whose, name, offset, data, first=bool(flags & FIRST), again=bool(flags & AGAIN))
+
+    @contextlib.contextmanager
+    def _files_of(self, batch: Sequence[Committable], entries: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+        """Around the commit: the files of what is committed take their places if it is."""
+        stored = self._stored
+        if stored is None or not stored:
+            yield
+            return
+        tokens = [str(entry["token"]) for entry in entries if entry["kind"] == "attempts"]
+        every = [(number, token) for item, token in zip(batch, tokens, strict=True) for number in item.ids]
+        before = self._journal.length
+        with self._may_fail(stored.folder):
+            stored.prepare([key for key in every if key in stored], before)
+        try:
+            yield
+        except BaseException:
+            if self._journal.length <= before:
+                stored.take_back()
+            raise
+        with self._may_fail(stored.folder):
+            stored.publish()
 
     @contextlib.contextmanager
     def _may_fail(self, path: Path) -> Iterator[None]:

@@ -89,8 +89,9 @@ class WorkerSettings:
         Bytes a process may use; None: the worker's limit shared among its lanes; 0: none.
     input_cache_size
         Bytes of files of stores that a node keeps; None: half of its free disk space.
-    shared_output
-        The step's output folder where workers see it; None: a folder of each process.
+    output_folder, output_mark
+        The step's output folder on the driver, and a file in it: workers that see that file write there themselves,
+        processes of others get folders of their own, from which files are sent.
     """
 
     run_id: str
@@ -105,7 +106,8 @@ class WorkerSettings:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     memory_limit: int | None = None
     input_cache_size: int | None = None
-    shared_output: str | None = None
+    output_folder: str | None = None
+    output_mark: str = ""
     input_names: tuple[str, ...] = ()
     input_paths: tuple[tuple[str, str], ...] = ()
     logging_format: str = "text"

@@ -2,7 +2,7 @@
 
 Workers and driver reach it by one permanent op, ``prs``, with a run id and the name of a call:
 
-    workers   hello, source, alive, may_start, process, lane, logs, stopped, unusable, fault
+    workers   hello, source, alive, may_start, process, lane, last_file, logs, stopped, unusable, fault
     driver    sync, driver_alive, stop, remove
 
 Every call answers something. An unknown step run answers ``{"closed": True}``; a fault of our
@@ -138,6 +138,8 @@ class RunPlugin(SchedulerPlugin):
         self._log_numbers: dict[str, int] = {}
         self._at_work: dict[LaneKey, tuple[int, int]] = {}  # node and number of each lane's process
         self._verdict_told = False
+        self._file_numbers: dict[tuple[str, int], int] = {}
+        self._unstored: set[str] = set()  # processes that are storing files at their end
         self._header_sent = False
         self._driver_heard = now
         self._closed = False
@@ -382,6 +384,9 @@ class RunPlugin(SchedulerPlugin):
         node = place.node if place is not None else -1
         for mini_batch, data in report.get("pieces", ()):
             self._put({"kind": "piece", "mini_batch": mini_batch, "token": token, "data": data}, len(data))
+        whose = {"kind": "file", "token": token, "node": node, "process": report["process"]}
+        for mini_batch, data in report.get("files", ()):
+            self._put({**whose, "mini_batch": mini_batch, "data": data}, len(data))
         errors = {number: AttemptError(*fields) for number, fields in report.get("errors", ())}
         accepted = self._judge.report(
             token,
@@ -439,6 +444,25 @@ class RunPlugin(SchedulerPlugin):
         place = self._judge.places.workers.get(worker)
         own = len(place.permits) if place is not None else 0
         return len(state.processing) > max(state.nthreads, own)
+
+    async def on_last_file(self, worker: str, process: int, number: int, piece: bytes) -> Reply:
+        """A piece of what a process stores at its end, empty behind the last; the answer comes when there is room."""
+        key = (worker, process)
+        place = self._judge.places.workers.get(worker)
+        if place is None:
+            self._note(f"what process{process:03d} of worker {worker} stored at its end came when the worker was lost")
+            return {}
+        if number > self._file_numbers.get(key, 0):
+            self._file_numbers[key] = number
+            token = f"process{process:03d} of node {place.node}"
+            entry = {"kind": "file", "mini_batch": -1, "token": token, "node": place.node, "process": process}
+            self._put({**entry, "data": piece}, len(piece))
+            self._unstored.add(token)
+            if not piece:
+                self._unstored.discard(token)
+        while not self._room.is_set() and not self._closed:
+            await asyncio.sleep(0.02)
+        return {}
 
     async def on_logs(self, worker: str, sender: str, number: int, pieces: list[Reply]) -> Reply:
         """Pieces of log files, and news of processes; the answer comes when there is room for more.
@@ -545,6 +569,7 @@ class RunPlugin(SchedulerPlugin):
             "counts": asdict(judge.counts()),
             "verdict": None if judge.verdict is None else asdict(judge.verdict),
             "live": len(self._live),
+            "unstored": sorted(self._unstored),
             "seconds": 0.0 if judge.first_run is None else self._now() - judge.first_run,
         }
 

@@ -49,6 +49,11 @@ REGISTER_SECONDS = 60.0
 END_SECONDS = 30.0
 """Beyond the time that ``shutdown()`` may take."""
 
+_UNSTORED = (
+    "files that processes have stored in shutdown() did not arrive whole ({}): their worker went away or was too slow;"
+    " the output has all that was stored by mini-batches"
+)
+
 WORKERS_SECONDS = 10.0
 """So long one worker that does not answer may hold up the start and the end."""
 
@@ -129,6 +134,7 @@ class StepRunDriver:
         self._hurried = False
         self._last_row: int | None = None  # the last result when there was a verdict: behind it come logs only
         self._begun = time.monotonic()
+        self._file_came_at = 0.0
         self._alive: concurrent.futures.Future[None] | None = None
 
     def stop(self, state: str, cause: str) -> None:
@@ -170,7 +176,7 @@ class StepRunDriver:
     def _rounds(self) -> Verdict:
         """Rounds until the verdict, then until the workers have said all there is to say.
 
-        The time for that is limited, but for what is completed: logs may come too late, rows may not.
+        The time for that is limited, but for what is completed: logs may come too late, rows and files may not.
         """
         room, stop_sent, stopped_at = 1, False, 0.0
         while True:
@@ -184,7 +190,8 @@ class StepRunDriver:
                 self._call("stop", orderly=reply["verdict"]["state"] == "Completed")
                 stop_sent, stopped_at = True, time.monotonic()
             if stop_sent:
-                verdict = self._verdict(reply, late=time.monotonic() > stopped_at + self._end_seconds)
+                late = time.monotonic() > max(stopped_at, self._file_came_at) + self._end_seconds
+                verdict = self._verdict(reply, late=late)
                 if verdict is not None:
                     return verdict
                 time.sleep(0.01)
@@ -197,10 +204,13 @@ class StepRunDriver:
         verdict = Verdict(**reply["verdict"])
         if self._last_row is None:
             self._last_row = reply["last"]
-        if self._acknowledged == reply["last"] and not reply["live"] and not reply["more_logs"]:
-            return verdict
-        if not late:
+        complete = self._acknowledged == reply["last"] and not reply["live"] and not reply["more_logs"]
+        if not complete and not late:
             return None
+        if verdict.state == "Completed" and reply["unstored"]:
+            return Verdict("Failed", _UNSTORED.format(", ".join(reply["unstored"])))
+        if complete:
+            return verdict
         if verdict.state != "Completed" or self._acknowledged >= self._last_row:
             return verdict
         return told if self._hurried else None
@@ -223,6 +233,8 @@ class StepRunDriver:
         )
         entries = [entry for number, entry in reply["results"] if number > self._acknowledged]
         self._results.write(entries, dict(reply["process_numbers"]), self._submission)
+        if any(entry["kind"] == "file" for entry in entries):
+            self._file_came_at = time.monotonic()
         for entry in entries:
             if entry["kind"] == "permit":
                 self._submit(entry["permit"], entry["worker"])

@@ -58,6 +58,8 @@ class Supervisor:
         Empty while the step run goes on; then ``"orderly"`` or ``"kill"``.
     node
         Number of this node; ``folder``: this supervisor's own; ``source``: the unpacked source.
+    shared_output
+        The step's output folder where this worker sees it, and may write there.
     shipper
         Takes what the processes write to the scheduler.
     cache_folder, fetch_ahead
@@ -76,6 +78,7 @@ class Supervisor:
         self.memory_limit = 0
         self.cache_folder: Path | None = None
         self.fetch_ahead: FetchAhead | None = None
+        self.shared_output: str | None = None
         self._worker = worker
         self._loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop  # type: ignore[attr-defined]
         self._node_folder: NodeFolder | None = None
@@ -92,6 +95,7 @@ class Supervisor:
         self._ended: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._silent_seconds = SILENT_SECONDS
+        self._files_sent_at = 0.0
 
     # ---------------------------------------------------------------- life
 
@@ -114,6 +118,7 @@ class Supervisor:
         self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id)
         self.folder = folder.own
         self.shipper = Shipper(self.acall, folder.own)
+        self.shared_output = await asyncio.to_thread(_seen_output, self.settings)
         self._prepare_cache(folder)
         digest = self.settings.source_digest
         if digest is None:
@@ -170,13 +175,22 @@ class Supervisor:
                 threads += [threading.Thread(target=family.close, daemon=True) for family in self._abandoned]
                 for thread in threads:
                     thread.start()
-                for thread in threads:
-                    thread.join(self.settings.limits.shutdown_seconds + 15)
+                self._join(threads)
             for lane in self._lanes:
                 lane.close()
             self._lanes.clear()
             if self.fetch_ahead is not None:
                 self.fetch_ahead.close()
+
+    def _join(self, threads: list[threading.Thread]) -> None:
+        """Wait for lanes as long as shutdown() may take, or what was stored there is being sent."""
+        most = self.settings.limits.shutdown_seconds + 15
+        until = time.monotonic() + most
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < until:
+            for thread in threads:
+                thread.join(0.05)
+            if self._files_sent_at:
+                until = max(until, self._files_sent_at + most)
 
     async def close(self) -> None:
         """The plugin is taken away: leave nothing behind."""
@@ -197,7 +211,7 @@ class Supervisor:
 
     async def acall(self, call: str, **arguments: Any) -> dict[str, Any]:
         """A call to the scheduler plugin; repeated where the connection breaks."""
-        if call in ("hello", "alive", "may_start", "process", "lane", "logs", "stopped", "unusable"):
+        if call in ("hello", "alive", "may_start", "process", "lane", "last_file", "logs", "stopped", "unusable"):
             arguments["worker"] = self._worker.address
         for attempt in range(CALL_TRIES):
             try:
@@ -211,6 +225,8 @@ class Supervisor:
                 answer = {"closed": True}
             if answer.get("closed"):
                 self._closed()
+            elif call == "last_file":
+                self._files_sent_at = time.monotonic()
             return answer
         self._closed()
         return {"closed": True}
@@ -287,7 +303,7 @@ class Supervisor:
         return {**inherited(os.environ), **fixed, **self.settings.environment, "PYTHONUNBUFFERED": "1"}
 
     def _output_folder(self, process: int) -> str:
-        return self.settings.shared_output or str(self.folder / f"process{process:03d}" / "output")
+        return self.shared_output or str(self.folder / f"process{process:03d}" / "output")
 
     def give_back(self, lane: int) -> None:
         """The scheduler asks a lane for what it has not begun: another one is idle."""
@@ -348,3 +364,9 @@ class Supervisor:
         await self.shipper.ship(last=last)
         if self._node_folder is not None:
             await Shipper.adopt(self.acall, self._node_folder, self.node, last=last)
+
+
+def _seen_output(settings: WorkerSettings) -> str | None:
+    """The step's output folder, where it is the driver's and not only one of the same name."""
+    folder, mark = settings.output_folder, settings.output_mark
+    return folder if folder and mark and os.path.isfile(mark) and os.access(folder, os.W_OK | os.X_OK) else None

@@ -138,12 +138,19 @@ class EntryScript:
 
     @property
     def log_dir(self) -> str:
-        """Folder for the script's own log files."""
+        """Folder for the script's own log files, one for each process.
+
+        They arrive in ``logs/user/entry_script_log/<node>/<process>/`` of the run folder, within seconds.
+        """
         return _made(surroundings().log_dir)
 
     @property
     def output_dir(self) -> str:
-        """Folder for what the script itself stores (``output_action="summary_only"``)."""
+        """Folder for what the script itself stores (``output_action="summary_only"``).
+
+        The step's output folder where this node sees it. Else a folder of this process: what an attempt that succeeds
+        has written into it arrives in the output under the same name, which no other process may use.
+        """
         return _made(surroundings().output_dir)
 
     @property

@@ -20,6 +20,7 @@ from prs_dask.output.journal_lock import JournalLock
 from prs_dask.output.manifest import ManifestState, ManifestWriter
 from prs_dask.output.order_file import OrderFile
 from prs_dask.output.piece_store import PieceStore
+from prs_dask.output.stored_files import StoredFiles
 from prs_dask.pipeline.run_record import fingerprint, utc_now
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class RunFiles:
     ----------
     output, order, pieces
         None where there are no rows (summary_only), or no order to keep.
+    stored
+        Files that scripts store on nodes without the output folder.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class RunFiles:
         output: AppendFile | None,
         order: OrderFile | None,
         pieces: PieceStore | None,
+        stored: StoredFiles,
     ) -> None:
         self.lock = lock
         self.journal = journal
@@ -55,6 +59,7 @@ class RunFiles:
         self.output = output
         self.order = order
         self.pieces = pieces
+        self.stored = stored
         self.committer = Committer(journal, output, order, pieces, state)
 
     @property
@@ -139,24 +144,28 @@ class RunFiles:
     ) -> RunFiles:
         settings, owner, output_folder = record["settings"], record["run_folder"], Path(record["output"])
         output, order, pieces = None, None, None
+        reserved: tuple[str, ...] = ()
         try:
             if settings["output_action"] == "append_row":
                 if settings["append_row_order"] == "input":
                     order = OrderFile(folder.order, state.order_count if state else 0)
                 pieces = PieceStore(folder.pieces)
                 name = settings["append_row_file_name"]
+                reserved = (name, f"{name}.partial")
                 if state is None:
                     output = AppendFile.create(output_folder, name, owner)
                 else:
                     output = AppendFile.resume(output_folder, name, owner, state.output_length, complete=complete)
             else:
                 _make(output_folder)
+            stored = StoredFiles(output_folder, record["run_id"], reserved)
+            stored.begin(state.valid_bytes if state else 0)
         except BaseException:
-            for part in (journal, manifest, order, pieces):
+            for part in (journal, manifest, order, pieces, output):
                 if part is not None:
                     part.close()
             raise
-        return cls(lock, journal, manifest, state or JournalState(), output, order, pieces)
+        return cls(lock, journal, manifest, state or JournalState(), output, order, pieces, stored)
 
     def begin_part(self, *, retry_failed: bool) -> None:
         """The journal's line that a further part begins here; on disk when this returns."""
@@ -167,7 +176,7 @@ class RunFiles:
         """The step run cannot be started after all: a new output is taken back."""
         if self.output is not None and is_new:
             self.output.discard()
-        for part in (self.output, self.order, self.pieces, self.manifest, self.journal):
+        for part in (self.output, self.order, self.pieces, self.stored, self.manifest, self.journal):
             if part is not None:
                 part.close()
 
@@ -176,7 +185,7 @@ class RunFiles:
         if self.output is not None and not self.output.is_finished:
             with contextlib.suppress(OSError):
                 self.output.keep_partial()
-        for part in (self.manifest, self.order, self.pieces):
+        for part in (self.manifest, self.order, self.pieces, self.stored):
             if part is not None:
                 with contextlib.suppress(OSError):  # a disk that is full or gone changes the end of nothing
                     part.close()

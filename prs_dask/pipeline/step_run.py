@@ -485,7 +485,13 @@ class StepRun:
         submission = Submission(self._mini_batches(), files.manifest)
         recorder = TreeRecorder(self._tree, submission.mini_batch, submission.details, self._spans)
         results = Results(
-            files.committer, files.journal, files.pieces, recorder, self._situation.rows, self._redactor.text
+            files.committer,
+            files.journal,
+            files.pieces,
+            recorder,
+            self._situation.rows,
+            self._redactor.text,
+            files.stored,
         )
         source = preparation.source
         worker_settings = WorkerSettings(
@@ -502,7 +508,8 @@ class StepRun:
             environment=dict(config.environment_variables),
             memory_limit=config.memory_limit_per_process,
             input_cache_size=config.input_cache_size,
-            shared_output=str(self.output_dir),
+            output_folder=str(self.output_dir),
+            output_mark=files.stored.token,
             input_names=preparation.input_names,
             input_paths=self._input_paths,
         )

@@ -22,7 +22,7 @@ from prs_dask.datasets.read_spec import UnsafeCut
 from prs_dask.entry_script.context import MiniBatchContext
 from prs_dask.entry_script.failures import describe
 from prs_dask.mini_batches import BisectedMiniBatch, MiniBatch, PartMiniBatch
-from prs_dask.worker_process.frames import FRAME_HEADER, MAX_PIECE, FrameKind, pack_error, pack_outcome
+from prs_dask.worker_process.frames import AT_THE_END, FRAME_HEADER, MAX_PIECE, FrameKind, pack_error, pack_outcome
 from prs_dask.worker_process.launch import EXIT_BROKEN, EXIT_SUPERVISOR_GONE
 from prs_dask.worker_process.phase import Phase
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from prs_dask.entry_script.host import ScriptHost
     from prs_dask.worker_process.frames import ProcessSetup
+    from prs_dask.worker_process.output_files import OutputFiles
     from prs_dask.worker_process.phase import PhasePage
     from prs_dask.worker_process.safeguards import StackDumps
 
@@ -42,6 +43,7 @@ Work = tuple[int, int, int, MiniBatch]
 # Plain numbers: an enum's costs 0.1 us at each use.
 _READ, _RUN, _ROWS = int(Phase.READ), int(Phase.RUN), int(Phase.ROWS)
 _HEADER_FRAME, _ROWS_FRAME, _OUTCOME_FRAME = int(FrameKind.HEADER), int(FrameKind.ROWS), int(FrameKind.OUTCOME)
+_FILE_FRAME = int(FrameKind.FILE)
 _SUCCEEDED, _LOAD_ERROR, _UNSAFE_CUT = int(Category.SUCCEEDED), int(Category.LOAD_ERROR), int(Category.UNSAFE_CUT)
 _EXCEPTION, _BAD_RETURN = int(Category.EXCEPTION), int(Category.BAD_RETURN)
 _MOST = 0xFFFFFFFF
@@ -96,6 +98,11 @@ class Attempts:
         self._readers, self._input_names = setup.readers, setup.input_names
         self._row_format = setup.row_format
         self._wants_header = getattr(setup.row_format, "header", False)
+        self._outputs = None
+        if setup.sends_output:
+            from prs_dask.worker_process.output_files import OutputFiles
+
+            self._outputs = OutputFiles(setup.output_folder)
         self._cpu = process_time()
         self.forked = False
 
@@ -125,6 +132,8 @@ class Attempts:
         page.write(sequence, _READ, -1, begun)
         category = _LOAD_ERROR
         try:
+            if self._outputs is not None:
+                self._outputs.attempt_begins()
             items = mini_batch.items or 0
             data = self._read(mini_batch, self._readers[mini_batch.input])
             items = len(data)
@@ -157,6 +166,8 @@ class Attempts:
                     send(self._sock, _ROWS_FRAME, sequence, payload)
                 payload = piece
                 length += len(piece)
+            if self._outputs is not None:
+                self._send_files(self._outputs, sequence)
             category = _SUCCEEDED
         except BaseException as error:
             if self.forked:
@@ -170,6 +181,8 @@ class Attempts:
                     category = _UNSAFE_CUT if isinstance(error, UnsafeCut) else category
             results = length = 0
             payload = pack_error(describe(error, host.user_code))
+            if self._outputs is not None:
+                self._outputs.failed()
         cpu = process_time()
         header = pack_outcome(
             category,
@@ -186,6 +199,16 @@ class Attempts:
         send(self._sock, _OUTCOME_FRAME, sequence, header + payload)
         if self._cached is not None:
             self._cached.let_go()
+
+    def send_last_files(self) -> None:
+        """What was stored since the last mini-batch, by ``shutdown()`` most likely."""
+        if self._outputs is not None:
+            self._send_files(self._outputs, AT_THE_END, last=True)
+
+    def _send_files(self, outputs: OutputFiles, sequence: int, *, last: bool = False) -> None:
+        for piece in outputs.pieces(last=last):
+            send(self._sock, _FILE_FRAME, sequence, piece)
+        outputs.sent()
 
 
 def context_of(

@@ -11,6 +11,8 @@ A frame is a header (kind, sequence, payload length) and its payload, over a soc
                             HEADER        the header line of the table mini-batch ``sequence`` returned,
                                           before its rows (only where a header is asked for)
                             ROWS          a piece of the rows of mini-batch ``sequence``, not the last
+                            FILE          a piece of a file that it has stored (see ``output_files``), before its
+                                          OUTCOME; `AT_THE_END` as sequence: before GOODBYE
                             OUTCOME       OutcomeHeader, then the last rows, or the packed error
                             SKIPPED       ``sequence`` had been revoked before it was begun
                             GOODBYE       shutdown() has returned (payload: packed error if it raised)
@@ -22,7 +24,7 @@ and between the supervisors of a node and its fetcher, one way only::
 
 The process writes an OUTCOME before it begins the next mini-batch and never waits for an answer.
 It reads only when it has nothing to run: a supervisor that writes WORK must go on reading meanwhile.
-ROWS are void when the OUTCOME of their sequence is an error (``str()`` of a late element raised).
+ROWS and FILE are void when the OUTCOME of their sequence is an error (``str()`` of a late element raised).
 ``sequence`` counts the mini-batches handed to one process, from 0.
 """
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     import _socket
 
 __all__ = [
+    "AT_THE_END",
     "FRAME_HEADER",
     "MAX_PIECE",
     "OUTCOME_SIZE",
@@ -76,6 +79,11 @@ class FrameKind(enum.IntEnum):
     SKIPPED = 20
     GOODBYE = 21
     HEADER = 22
+    FILE = 23
+
+
+AT_THE_END = (1 << 64) - 1
+"""Stands for a sequence where files belong to no mini-batch."""
 
 
 class OutcomeHeader(NamedTuple):
@@ -127,6 +135,8 @@ class ProcessSetup(NamedTuple):
         How results become rows (``output.rows.RowFormat``); None with summary_only.
     working_folder, log_folder, output_folder
         Own folders of this process; they exist.
+    sends_output
+        What the script stores in ``output_folder`` is to be sent; else it is the step's own folder.
     agent_name, node_id
         ``process000`` and the node's number.
     logging_level
@@ -164,6 +174,7 @@ class ProcessSetup(NamedTuple):
     input_paths: tuple[tuple[str, str], ...] = ()
     models: tuple[tuple[str, str], ...] = ()
     logging_format: str = "text"
+    sends_output: bool = False
 
 
 class FetcherSetup(NamedTuple):

@@ -88,6 +88,10 @@ def _live(sock: _socket.socket, page: PhasePage, stacks: StackDumps) -> NoReturn
         host.shutdown()
     except BaseException as error:
         error_text = pack_error(describe(error, host.user_code))
+    try:
+        attempts.send_last_files()
+    except BaseException as error:
+        error_text = error_text or pack_error(describe(error, host.user_code))
     send(sock, FrameKind.GOODBYE, 0, error_text)
     _leave(0)
 

@@ -79,11 +79,13 @@ class FakeSupervisor:
         self.memory_limit = 0
         self.cache_folder: Path | None = None
         self.fetch_ahead: Any = None
+        self.shared_output: str | None = None
         self.told: list[tuple[str, int, str]] = []
         self.how: list[dict[str, bool]] = []
         self.events: list[dict[str, Any]] = []
         self.load_errors: list[AttemptError] = []
         self.begun: list[tuple[int, int]] = []
+        self.last_files: list[bytes] = []
         self.abandoned: list[Any] = []
         self.lane_calls: list[dict[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
@@ -111,6 +113,9 @@ class FakeSupervisor:
     def call(self, call: str, **arguments: Any) -> dict[str, Any]:
         if call == "may_start":
             return {"number": next(self._numbers), "node": 0, "lanes": 1}
+        if call == "last_file":
+            self.last_files.append(arguments["piece"])
+            return {}
         if call == "alive":
             self.begun += [tuple(one) for one in arguments["begun"]]
             return {"known": True, "stop": ""}

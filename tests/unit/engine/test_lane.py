@@ -10,6 +10,7 @@ import pytest
 
 from prs_dask.attempts.records import Category, unpack
 from prs_dask.worker_process.family import ProcessFamily
+from prs_dask.worker_process.output_files import FIRST, unpack_file_piece
 
 
 def test_mini_batches_of_a_chunk_are_reported_once_and_in_order(bench, unhurried):
@@ -580,3 +581,71 @@ def test_a_process_that_is_killed_while_it_starts_has_an_end(bench):
     events, whys = lives(workbench.supervisor)
     assert events == {0: ["started", "ended"]}
     assert whys == {0: "the step run is over; it was not ready yet"}
+
+
+STORING = """
+import os, time
+from pathlib import Path
+from prs_dask import EntryScript
+
+def run(mini_batch):
+    for path in mini_batch:
+        name = Path(path).name
+        (Path(EntryScript().output_dir) / name).write_bytes(name.encode() * 300_000)
+        if name == "raise":
+            raise ValueError(name)
+    return list(mini_batch)
+
+def shutdown():
+    (Path(EntryScript().output_dir) / "last").write_text("at the end")
+"""
+
+
+def stored(reports):
+    """By mini-batch and name: what has come, and under which token."""
+    files, tokens = {}, {}
+    for report in reports:
+        for number, payload in report.get("files", ()):
+            flags, offset, name, data = unpack_file_piece(payload)
+            key = (number, name.decode())
+            assert (key not in files) == bool(flags & FIRST)
+            assert not offset
+            files[key] = files.get(key, b"") + data
+            tokens.setdefault(number, set()).add(report["token"])
+    return files, tokens
+
+
+def test_files_come_before_the_outcome_of_the_mini_batch_that_stored_them_under_its_grant(bench, unhurried):
+    workbench = bench(STORING)
+    workbench.work_to_the_end(
+        workbench.grant(1, "first", "raise", "second"), workbench.grant(2, "third", "fourth", first=3)
+    )
+    reports = workbench.supervisor.reports
+    files, tokens = stored(reports)
+    names = {0: "first", 2: "second", 3: "third", 4: "fourth"}
+    assert files == {(number, name): name.encode() * 300_000 for number, name in names.items()}
+    assert all(len(several) == 1 for several in tokens.values())
+    outcomes = {record.mini_batch: place for place, one in enumerate(reports) for record in unpack(one["records"])}
+    for place, report in enumerate(reports):
+        assert all(outcomes[number] >= place for number, _ in report.get("files", ()))
+
+
+def test_what_is_stored_in_shutdown_comes_at_the_end_with_an_empty_piece_behind_it(bench, unhurried):
+    workbench = bench(STORING)
+    workbench.work_to_the_end(workbench.grant(1, "first"))
+    workbench.lane.stop(orderly=True, seconds=10.0)
+    pieces = workbench.supervisor.last_files
+    assert [unpack_file_piece(piece)[2:] for piece in pieces[:-1]] == [(b"last", b"at the end")]
+    assert pieces[-1] == b""
+
+
+def test_where_the_output_folder_is_shared_files_are_written_there_and_none_is_sent(bench, unhurried, tmp_path):
+    workbench = bench(STORING)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    workbench.supervisor.shared_output = str(shared)
+    workbench.work_to_the_end(workbench.grant(1, "first"))
+    workbench.lane.stop(orderly=True, seconds=10.0)
+    assert not any("files" in report for report in workbench.supervisor.reports)
+    assert workbench.supervisor.last_files == []
+    assert {path.name for path in shared.iterdir()} == {"first", "last"}

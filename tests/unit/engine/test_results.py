@@ -1,7 +1,12 @@
 """What the scheduler plugin sends becomes one commit a round, and then the logs."""
 
+import pytest
+
 from prs_dask.attempts.records import AttemptRecord, Category, pack
 from prs_dask.engine.results import Results, _committable
+from prs_dask.output.committer import CommitFailed
+from prs_dask.output.stored_files import StoredFiles
+from prs_dask.worker_process import output_files
 
 
 def record(mini_batch, category=0, final=1, results=2, length=0, attempt=1, items=2):
@@ -119,3 +124,59 @@ def test_pieces_are_stored_before_the_commit_that_wants_them():
     results.write([piece, entry(record(4, length=12), rows=b"yy", pieced=[(4, 10)])], {}, recording)
     assert recording.calls[0] == ("add", (4, "5"), b"x" * 10)
     assert recording.names()[1:3] == ["sync", "commit"]
+
+
+def stored_file(mini_batch, name, data, token=5, process=1):
+    piece = output_files._HEAD.pack(output_files.FIRST, 0, len(name)) + name + data
+    return {"kind": "file", "mini_batch": mini_batch, "token": token, "node": 0, "process": process, "data": piece}
+
+
+class Journal:
+    """Of which only the length counts."""
+
+    length = 100
+    path = None
+
+
+class Committing(Recording):
+    """A committer whose journal grows by a line, or which fails."""
+
+    def __init__(self, journal, fails=False):
+        super().__init__()
+        self.journal, self.fails = journal, fails
+
+    def commit(self, batch, **more):
+        if self.fails:
+            raise CommitFailed([])
+        super().commit(batch, **more)
+        self.journal.length += 10
+
+
+def storing(output, fails=False):
+    stored, journal = StoredFiles(output, "run"), Journal()
+    stored.begin(0)
+    recording = Committing(journal, fails)
+    return stored, recording, Results(recording, journal, None, recording, stored=stored)
+
+
+def test_files_stand_in_the_output_with_the_commit_of_their_mini_batch(tmp_path):
+    stored, recording, results = storing(tmp_path)
+    results.write([stored_file(1, b"a", b"x"), stored_file(2, b"b", b"y")], {}, recording)
+    assert not (tmp_path / "a").exists()
+    results.write([entry(record(1)), entry(record(2, Category.EXCEPTION), errors=[(2, ("E", "no"))])], {}, recording)
+    results.write(
+        [stored_file(-1, b"end", b"z", token="end"), {**stored_file(-1, b"", b""), "token": "end", "data": b""}],
+        {},
+        recording,
+    )
+    stored.close()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"x", "end": b"z"}
+
+
+def test_files_of_a_commit_that_fails_stay_out_also_of_what_a_resume_brings(tmp_path):
+    stored, recording, results = storing(tmp_path, fails=True)
+    with pytest.raises(CommitFailed):
+        results.write([stored_file(1, b"a", b"x"), entry(record(1))], {}, recording)
+    stored.close()
+    StoredFiles(tmp_path, "run").begin(1000)
+    assert not (tmp_path / "a").exists()

@@ -563,3 +563,45 @@ def test_a_report_that_comes_when_the_step_run_is_over_is_told_so(bench):
         assert answer["void"] == "over"
 
     bench(test)
+
+
+def test_files_of_an_attempt_come_before_it_and_a_repeated_call_doubles_none(bench):
+    async def test(b: Bench) -> None:
+        permit = await b.begin()
+        grant = await b.lane(permit, claim=True)
+        mini_batch = grant["work"][0][0]
+        report = outcome(mini_batch, files=[(mini_batch, b"one"), (mini_batch, b"two")])
+        arguments = {"number": next(b.numbers), "token": grant["token"], "report": report}
+        await b.lane(permit, **arguments)
+        await b.lane(permit, **arguments)
+        entries = await b.sync()
+        assert [entry["kind"] for entry in entries if entry["kind"] in ("file", "attempts")] == [
+            "file",
+            "file",
+            "attempts",
+        ]
+        files = [entry for entry in entries if entry["kind"] == "file"]
+        assert [(file["mini_batch"], file["token"], file["data"]) for file in files] == [
+            (mini_batch, grant["token"], b"one"),
+            (mini_batch, grant["token"], b"two"),
+        ]
+
+    bench(test)
+
+
+def test_files_stored_at_the_end_of_a_process_are_missed_until_the_last_has_come(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+
+        async def send(number: int, piece: bytes) -> None:
+            await b.call("last_file", worker=WORKER, process=3, number=number, piece=piece)
+
+        await send(1, b"one")
+        await send(1, b"one")
+        assert (await b.call("sync", ack=b.ack))["unstored"] == ["process003 of node 0"]
+        await send(2, b"")
+        reply = await b.call("sync", ack=b.ack)
+        assert reply["unstored"] == []
+        assert [entry["data"] for _, entry in reply["results"] if entry["kind"] == "file"] == [b"one", b""]
+
+    bench(test)

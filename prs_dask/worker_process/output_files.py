@@ -1,0 +1,187 @@
+"""Files that a script stores in its ``output_dir`` where that is no folder of the step's: they travel with the outcome.
+
+What was written since the last attempt that succeeded is sent before the outcome of the next one that does, so a
+mini-batch counts as succeeded only where its files have arrived. A file that has grown is sent from where it was left,
+every other one whole. What a failed attempt has made is removed, but for files that are open or were there before:
+nobody can tell what is to be undone in them.
+
+A piece is a head, the name, and bytes::
+
+    flags       FIRST: of this file in this attempt; AGAIN: this process has sent the file before
+    offset      where in the file the bytes of this attempt begin; 0: it is sent whole
+    name        its length in bytes, and behind the head itself
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import suppress
+from hashlib import blake2b
+from typing import NamedTuple
+
+from prs_dask.worker_process.folder_watch import FolderWatch
+from prs_dask.worker_process.frames import MAX_PIECE
+
+__all__ = ["AGAIN", "FIRST", "FilePiece", "OutputFiles", "unpack_file_piece"]
+
+FIRST, AGAIN = 1, 2
+_HEAD = struct.Struct("<BQH")
+COMPARED_BYTES = 16 << 20
+"""Of what was sent before, so much is compared at each attempt; all of it when the process ends."""
+
+_END_BYTES = 1 << 16
+MOST_REMEMBERED = 1000
+"""Files of which it is known what was sent; another one is sent whole again when it changes."""
+
+
+class FilePiece(NamedTuple):
+    """See the module's docstring."""
+
+    flags: int
+    offset: int
+    name: bytes
+    data: bytes
+
+
+def unpack_file_piece(payload: bytes) -> FilePiece:
+    """A piece as it was packed."""
+    flags, offset, length = _HEAD.unpack_from(payload)
+    begin = _HEAD.size + length
+    return FilePiece(flags, offset, bytes(payload[_HEAD.size : begin]), bytes(payload[begin:]))
+
+
+class _Sent:
+    """What was sent of a file so far; its digests tell whether that still stands there."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._all = blake2b(digest_size=16)
+        self._first = self._last = b""
+
+    def copy(self) -> _Sent:
+        new = _Sent()
+        new.size, new._all, new._first, new._last = self.size, self._all.copy(), self._first, self._last
+        return new
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        self._all.update(data)
+        self._first += data[: _END_BYTES - len(self._first)]
+        self._last = (self._last + data[-_END_BYTES:])[-_END_BYTES:]
+
+    def stands_in(self, file: int, *, exactly: bool) -> bool:
+        if self.size > COMPARED_BYTES and not exactly:
+            last = os.pread(file, _END_BYTES, self.size - _END_BYTES)
+            return os.pread(file, _END_BYTES, 0) == self._first and last == self._last
+        digest = blake2b(digest_size=16)
+        for at in range(0, self.size, MAX_PIECE):
+            digest.update(os.pread(file, min(MAX_PIECE, self.size - at), at))
+        return digest.digest() == self._all.digest()
+
+
+class OutputFiles:
+    """The output folder of one process.
+
+    Parameters
+    ----------
+    folder
+        It exists, and is the process' own.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = os.fsencode(folder)
+        self._watch = FolderWatch(folder)
+        self._dirty: set[bytes] = set()  # written to before the attempt, and not sent
+        self._seen: set[bytes] = set()  # in it
+        self._sent: OrderedDict[bytes, _Sent] = OrderedDict()
+        self._names: set[int] = set()
+        self._new: dict[bytes, _Sent] = {}
+
+    def pieces(self, *, last: bool = False) -> Iterator[bytes]:
+        """What was written since the last attempt that succeeded; call `sent` when it has left.
+
+        Parameters
+        ----------
+        last
+            The process ends: what was only looked at in parts is compared whole.
+        """
+        self._new = {}
+        self._seen = self._watch.changed()
+        names = self._dirty | self._seen
+        if last:
+            names |= {name for name, sent in self._sent.items() if sent.size > COMPARED_BYTES}
+        for name in sorted(names):
+            with suppress(FileNotFoundError):  # it was removed, or has another name by now
+                yield from self._pieces_of(name, exactly=last)
+
+    def sent(self) -> None:
+        """All pieces have left, and the attempt has succeeded."""
+        for name, sent in self._new.items():
+            self._sent[name] = sent
+            self._sent.move_to_end(name)
+            self._names.add(hash(name))
+        while len(self._sent) > MOST_REMEMBERED:
+            self._sent.popitem(last=False)
+        self._dirty, self._seen, self._new = set(), set(), {}
+
+    def attempt_begins(self) -> None:
+        """What was written before, by ``init()`` or in the background, is not the attempt's."""
+        self._dirty |= self._watch.changed()
+
+    def failed(self) -> None:
+        """The attempt has failed: what it has made is removed where that can be done."""
+        changed = self._watch.changed() | self._seen
+        new = {name for name in changed - self._dirty if hash(name) not in self._names}
+        self._dirty |= changed
+        self._seen = set()
+        if not new:
+            return
+        open_files = _open_files()
+        for name in new:
+            path = os.path.join(self._folder, name)
+            with suppress(OSError):
+                status = os.lstat(path)
+                if (status.st_dev, status.st_ino) not in open_files:
+                    os.unlink(path)
+                    self._dirty.discard(name)
+
+    def _pieces_of(self, name: bytes, *, exactly: bool) -> Iterator[bytes]:
+        path = os.path.join(self._folder, name)
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            size = os.fstat(file).st_size
+            before = self._sent.get(name)
+            if before is not None and before.size <= size and before.stands_in(file, exactly=exactly):
+                sent = before.copy()
+            else:
+                before, sent = None, _Sent()
+            offset = sent.size
+            if before is not None and offset == size:
+                return  # it was opened, and nothing was written
+            flags = FIRST | (AGAIN if hash(name) in self._names else 0)
+            while True:
+                data = os.pread(file, min(MAX_PIECE, size - sent.size), sent.size)
+                sent.add(data)
+                yield _HEAD.pack(flags, offset, len(name)) + name + data
+                flags &= ~FIRST
+                if not data or sent.size >= size:
+                    break
+            self._new[name] = sent
+        finally:
+            os.close(file)
+
+
+def _open_files() -> set[tuple[int, int]]:
+    """Device and inode of every file that this process has open."""
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            status = os.stat(f"/proc/self/fd/{descriptor}")
+            found.add((status.st_dev, status.st_ino))
+    return found

@@ -1,0 +1,218 @@
+"""Workers that see none of the driver's folders: rows, logs, and the files that scripts write all arrive.
+
+Each worker lives in a mount namespace of its own, with empty file systems where the driver has its folders and its
+temporary files.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prs_dask import FileDataset, OutputFileDatasetConfig, ParallelRunConfig, ParallelRunStep, StepRun
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+ITEMS = 40
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from prs_dask import EntryScript
+
+entry_script = EntryScript()
+OUTPUT = Path(sys.argv[sys.argv.index("--into") + 1])
+
+
+def init():
+    global me
+    me = f"{entry_script.node_id}-{entry_script.agent_name}"
+    assert not Path(DRIVER, "run").exists(), "the worker sees the driver's folders"
+    assert OUTPUT == Path(entry_script.output_dir) == Path(os.environ["AZUREML_BI_OUTPUT_PATH"])
+    (OUTPUT / f"{me}.started").touch()
+
+
+def run(mini_batch, context):
+    name = Path(mini_batch[0]).name
+    print(f"seen {name}", flush=True)
+    entry_script.logger.warning("logged %s", name)
+    with open(os.path.join(entry_script.log_dir, "seen.txt"), "a") as file:
+        file.write(f"{name}\\n")
+    with open(OUTPUT / f"{me}.csv", "a") as file:
+        file.write(f"{name}\\n")
+    (OUTPUT / "by item" / name).mkdir(parents=True, exist_ok=True)
+    (OUTPUT / "by item" / name / os.fsdecode(b"caf\\xe9\\n.txt")).write_text(f"{name} {context.attempt}")
+    if int(name) % 8 == 3:
+        (OUTPUT / f"{name}-{context.attempt}.tried").touch()
+        if context.attempt == 1:
+            raise ValueError(f"{name} fails the first time")
+    if int(name) % 8 == 5 and context.attempt == 1:
+        (OUTPUT / f"{name}.died").touch()
+        os._exit(3)
+    return mini_batch
+
+
+def shutdown():
+    (OUTPUT / f"{me}.ended").write_bytes(os.urandom(3 << 20))
+"""
+
+
+class Apart:
+    """Fleets of workers that see nothing of these folders of the driver's."""
+
+    def __init__(self, fleet: Callable[..., Any], folder: Path) -> None:
+        self._fleet, self._folder = fleet, folder
+        self._hidden = [folder / "driver", folder / "tmp"]
+        for hidden in self._hidden:
+            hidden.mkdir()
+
+    def __call__(self, workers: int) -> Any:
+        ours = self._fleet()
+        for number in range(workers):
+            self.add(ours, f"worker{number}")
+        return ours
+
+    def add(self, ours: Any, name: str) -> None:
+        """One more worker."""
+        temporary = str(self._folder / "tmp")
+        hide = " && ".join(f"mount -t tmpfs none '{folder}'" for folder in self._hidden)
+        hide += f" && mkdir '{self._hidden[0]}/out'"  # one of the same name, which is another
+        options = ["--no-nanny", "--nthreads", "1", "--name", name, "--local-directory", f"{temporary}/dask"]
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", ours.address, *options]
+        with open(ours.folder / "apart.log", "ab") as log:
+            ours.workers[name] = subprocess.Popen(
+                ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{hide} && exec "$@"', "sh", *worker],
+                cwd=ours.folder,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": temporary},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+
+@pytest.fixture
+def apart(fleet: Callable[..., Any], tmp_path: Path) -> Apart:
+    """Start one: ``apart(2)`` has two workers."""
+    return Apart(fleet, tmp_path)
+
+
+def submitted(tmp_path: Path, target: Any, script: str = SCRIPT, **settings: Any) -> StepRun:
+    """A step run whose folders the workers do not see; its input they do."""
+    driver, data = tmp_path / "driver", tmp_path / "data"
+    data.mkdir(exist_ok=True)
+    for number in range(ITEMS):
+        (data / f"{number:03d}").touch()
+    (driver / "score.py").write_text(f"DRIVER = {str(driver)!r}\n{script}")
+    config = ParallelRunConfig(
+        **{
+            "entry_script": str(driver / "score.py"),
+            "mini_batch_size": 1,
+            "error_threshold": 0,
+            "output_action": "append_row",
+            **settings,
+        }
+    )
+    output = OutputFileDatasetConfig(destination=driver / "out")
+    step = ParallelRunStep("apart", config, FileDataset.from_files(data), output=output, arguments=["--into", output])
+    return step.submit(run_folder=driver / "run", compute_target=target)
+
+
+def test_rows_logs_and_all_files_of_the_script_arrive(apart, tmp_path):
+    ours = apart(2)
+    names = [f"{number:03d}" for number in range(ITEMS)]
+    with ours.client():
+        run = submitted(tmp_path, ours.address)
+        assert run.wait_for_completion(timeout_seconds=90) == "Completed", run.error
+    rows = [Path(row).name for row in run.output_file.read_text().splitlines()]
+    assert sorted(rows) == names
+
+    logs = run.log_dir / "user"
+    for kind in ("stdout", "entry_script_log"):
+        text = "".join(path.read_text() for path in (logs / kind).glob("0/*.txt"))
+        assert all(name in text for name in names)
+    seen = [line for path in logs.glob("entry_script_log/0/*/seen.txt") for line in path.read_text().split()]
+    assert sorted(seen) == sorted(names + [name for name in names if int(name) % 8 in (3, 5)]), "of every attempt"
+
+    out = run.output_dir
+    stored = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    by_item = {f"by item/{name}/" + os.fsdecode(b"caf\xe9\n.txt") for name in names}
+    tried = {f"{name}-2.tried" for name in names if int(name) % 8 == 3}
+    processes = {path.stem for path in out.glob("*.csv")}
+    ended = {path.stem for path in out.glob("*.ended")}
+    started = {path.stem for path in out.glob("*.started")}
+    own = {f"{name}.csv" for name in processes} | {f"{name}.ended" for name in ended}
+    assert stored == by_item | tried | own | {f"{name}.started" for name in started} | {"parallel_run_step.txt"}
+    assert started == processes | ended, "of those whose mini-batches all died there is nothing"
+    assert len(ended) == 2
+    assert all((out / f"{name}.ended").stat().st_size == 3 << 20 for name in ended)
+    for name in names:
+        attempt = 2 if int(name) % 8 in (3, 5) else 1
+        assert (out / "by item" / name / os.fsdecode(b"caf\xe9\n.txt")).read_text() == f"{name} {attempt}"
+    lines = [line for path in out.glob("*.csv") for line in path.read_text().split()]
+    assert {line for line in lines} == set(names)
+    assert not list(out.glob(".prs-dask*"))
+
+
+def test_two_processes_that_store_one_name_with_other_content_end_the_step_run(apart, tmp_path):
+    ours = apart(2)
+    script = """
+import time
+from pathlib import Path
+from prs_dask import EntryScript
+
+def run(mini_batch):
+    (Path(EntryScript().output_dir) / "same.txt").write_text("the same")
+    (Path(EntryScript().output_dir) / "results.csv").write_text(EntryScript().agent_name)
+    time.sleep(0.05)
+    return mini_batch
+"""
+    with ours.client():
+        run = submitted(tmp_path, ours.address, script, output_action="summary_only")
+        assert run.wait_for_completion(timeout_seconds=60, raise_on_error=False) == "Failed"
+    assert "'results.csv', stored by process00" in run.error
+    assert "EntryScript().agent_name" in run.error
+    assert {path.name for path in run.output_dir.iterdir()} in (set(), {"results.csv", "same.txt"})
+
+
+def test_whoever_is_killed_each_mini_batch_has_stored_its_files_and_added_its_lines_once(apart, tmp_path):
+    ours = apart(2)
+    script = """
+import time
+from pathlib import Path
+from prs_dask import EntryScript
+
+def run(mini_batch):
+    entry_script = EntryScript()
+    for path in mini_batch:
+        name = Path(path).name
+        (Path(entry_script.output_dir) / f"{name}.txt").write_text(name * 100_000)
+        with open(Path(entry_script.output_dir) / f"{entry_script.agent_name}.csv", "a") as file:
+            file.write(f"{name}\\n")
+        time.sleep(0.05)
+    return mini_batch
+"""
+    names = {f"{number:03d}" for number in range(ITEMS)}
+    with ours.client():
+        run = submitted(tmp_path, ours.address, script, output_action="summary_only")
+        for killed, enough in (("worker0", 8), ("worker1", 20)):
+            end = time.monotonic() + 60
+            while run.summary().succeeded_mini_batches < enough and time.monotonic() < end:
+                time.sleep(0.01)
+            ours.workers[killed].send_signal(signal.SIGKILL)
+            apart.add(ours, f"after {killed}")
+        assert run.wait_for_completion(timeout_seconds=90) == "Completed", run.error
+    out = run.output_dir
+    assert {path.stem for path in out.glob("*.txt")} == names
+    assert all((out / f"{name}.txt").read_text() == name * 100_000 for name in names)
+    lines = Counter(line for path in out.glob("*.csv") for line in path.read_text().split())
+    assert lines == Counter(names)
+    assert {path.suffix for path in out.iterdir()} == {".txt", ".csv"}

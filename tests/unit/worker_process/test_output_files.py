@@ -1,0 +1,155 @@
+"""What a script has stored leaves with the attempt that wrote it, once, and what a failed one has made does not."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prs_dask.worker_process import output_files
+from prs_dask.worker_process.output_files import AGAIN, FIRST, OutputFiles, unpack_file_piece
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    made = OutputFiles(str(tmp_path))
+    yield made
+    made._watch.close()
+
+
+def sent(outputs, **how):
+    """One attempt that succeeds: (name, flags, offset, data) of its pieces."""
+    pieces = [unpack_file_piece(piece) for piece in outputs.pieces(**how)]
+    outputs.sent()
+    return [(piece.name, piece.flags, piece.offset, piece.data) for piece in pieces]
+
+
+def test_each_file_leaves_once_whole_and_an_empty_one_too(outputs, tmp_path):
+    (tmp_path / "a").write_text("content")
+    (tmp_path / "empty").touch()
+    assert sent(outputs) == [(b"a", FIRST, 0, b"content"), (b"empty", FIRST, 0, b"")]
+    assert sent(outputs) == []
+
+
+def test_of_a_file_that_grows_what_is_new_leaves_and_of_a_rewritten_one_all(outputs, tmp_path):
+    (tmp_path / "a").write_text("one")
+    sent(outputs)
+    with (tmp_path / "a").open("a") as stream:
+        stream.write(" two")
+        stream.flush()
+        assert sent(outputs) == [(b"a", FIRST | AGAIN, 3, b" two")]
+    (tmp_path / "a").write_text("another that is longer")
+    assert sent(outputs) == [(b"a", FIRST | AGAIN, 0, b"another that is longer")]
+    (tmp_path / "a").write_text("short")
+    assert sent(outputs) == [(b"a", FIRST | AGAIN, 0, b"short")]
+
+
+def test_large_files_leave_in_pieces(outputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(output_files, "MAX_PIECE", 10)
+    (tmp_path / "a").write_bytes(b"0123456789" * 2 + b"x")
+    assert sent(outputs) == [(b"a", FIRST, 0, b"0123456789"), (b"a", 0, 0, b"0123456789"), (b"a", 0, 0, b"x")]
+
+
+def test_what_a_failed_attempt_has_made_is_removed_but_for_what_was_there_or_is_open(outputs, tmp_path):
+    (tmp_path / "of init").write_text("i")
+    outputs.attempt_begins()
+    (tmp_path / "before").write_text("b")
+    sent(outputs)
+    outputs.attempt_begins()
+    (tmp_path / "new").write_text("n")
+    with (tmp_path / "open").open("w") as kept, (tmp_path / "before").open("a") as grown:
+        kept.write("k")
+        grown.write("g")
+        kept.flush()
+        grown.flush()
+        outputs.failed()
+        assert sorted(os.listdir(tmp_path)) == ["before", "of init", "open"]
+        kept.write("k")
+    assert sent(outputs) == [(b"before", FIRST | AGAIN, 1, b"g"), (b"open", FIRST, 0, b"kk")]
+
+
+def test_what_init_has_made_outlives_a_first_attempt_that_fails(outputs, tmp_path):
+    (tmp_path / "of init").write_text("i")
+    outputs.attempt_begins()
+    outputs.failed()
+    assert sent(outputs) == [(b"of init", FIRST, 0, b"i")]
+
+
+def test_an_attempt_that_fails_while_its_files_leave_has_sent_nothing(outputs, tmp_path):
+    (tmp_path / "a").write_text("one")
+    sent(outputs)
+    outputs.attempt_begins()
+    (tmp_path / "a").write_text("one two")
+    (tmp_path / "b").write_text("b")
+    next(outputs.pieces())
+    outputs.failed()
+    assert not (tmp_path / "b").exists()
+    assert sent(outputs) == [(b"a", FIRST | AGAIN, 3, b" two")]
+
+
+def test_links_and_pipes_are_no_files(outputs, tmp_path):
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    os.mkfifo(tmp_path / "pipe")
+    assert sent(outputs) == []
+
+
+def test_a_large_file_that_was_changed_in_its_middle_leaves_whole_when_the_process_ends(outputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(output_files, "COMPARED_BYTES", 10)
+    monkeypatch.setattr(output_files, "_END_BYTES", 4)
+    (tmp_path / "a").write_text("0123456789abcdef")
+    sent(outputs)
+    (tmp_path / "a").write_text("01234-----abcdef and more")
+    assert sent(outputs) == [(b"a", FIRST | AGAIN, 16, b" and more")]
+    assert sent(outputs, last=True) == [(b"a", FIRST | AGAIN, 0, b"01234-----abcdef and more")]
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["append", "rewrite", "remove", "rename", "succeed", "fail"]),
+        st.sampled_from(["a", "b", "c"]),
+        st.binary(max_size=30),
+    ),
+    max_size=20,
+)
+
+
+@given(steps)
+def test_whatever_a_script_does_what_has_left_is_what_stands_there_in_the_end(tmp_path_factory, steps):
+    folder = tmp_path_factory.mktemp("any")
+    outputs, there = OutputFiles(str(folder)), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output_files, "MAX_PIECE", 7)
+        patch.setattr(output_files, "MOST_REMEMBERED", 2)
+
+        def leave(**how):
+            coming = {}
+            for piece in outputs.pieces(**how):
+                flags, offset, name, data = unpack_file_piece(piece)
+                if flags & FIRST:
+                    assert bool(flags & AGAIN) == (name.decode() in there)
+                    coming[name.decode()] = there.get(name.decode(), b"")[:offset]
+                coming[name.decode()] += data
+            outputs.sent()
+            there.update(coming)
+
+        outputs.attempt_begins()
+        for what, name, content in steps:
+            path = folder / name
+            if what == "append":
+                with path.open("ab") as stream:
+                    stream.write(content)
+            elif what == "rewrite":
+                path.write_bytes(content)
+            elif what == "remove":
+                path.unlink(missing_ok=True)
+            elif what == "rename" and path.exists():
+                path.replace(folder / "d")
+            elif what == "succeed":
+                leave()
+                outputs.attempt_begins()
+            elif what == "fail":
+                outputs.failed()
+                outputs.attempt_begins()
+        leave(last=True)
+    outputs._watch.close()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()}.items() <= there.items()
