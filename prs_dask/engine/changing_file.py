@@ -124,9 +124,9 @@ class ChangingFile:
 
     def _piece(self, file: int, number: int, until: int | None) -> dict[str, Any] | None:
         begin, end = self.offset, self._end if until is None else until
-        if until is None and end - begin > log_shipping.BACKLOG_BYTES:
-            end = tail_of(file, end)
-        if end - begin > log_shipping.PIECE_BYTES and (until is not None or end < self._end):
+        most = log_shipping.BACKLOG_BYTES if until is None else log_shipping.PIECE_BYTES
+        if end - begin > most:  # a flood
+            end = tail_of(file, end) if until is None else until
             data, self.offset, self._sent = without_middle(file, begin, end), end, None
         else:
             data = os.pread(file, min(log_shipping.PIECE_BYTES, end - begin), begin)
@@ -162,7 +162,7 @@ class ChangingFile:
         except (FileNotFoundError, ValueError):  # a note that was half written was never followed by a call
             return 0, 0
         with self._opened() as file:
-            if file is None or kind == _HALF or _fingerprint(file, end) != self._print:
+            if file is None or not end or kind == _HALF or _fingerprint(file, end) != self._print:
                 self._begin_anew()
                 return number, 0
         self.offset, self._whole = begin, kind == _WHOLE

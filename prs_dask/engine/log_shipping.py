@@ -73,10 +73,10 @@ class SpoolFile:
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 begin = self.offset
-                if until is None and size - begin > BACKLOG_BYTES:
-                    until = tail_of(file.fileno(), size)
-                if until is not None and until - begin > PIECE_BYTES:  # no other piece spans so much
-                    data, self.offset = without_middle(file.fileno(), begin, until), until
+                is_flood = size - begin > BACKLOG_BYTES if until is None else until - begin > PIECE_BYTES
+                if is_flood:
+                    end = tail_of(file.fileno(), size) if until is None else until
+                    data, self.offset = without_middle(file.fileno(), begin, end), end
                 else:
                     data = os.pread(file.fileno(), min(PIECE_BYTES, (until or size) - begin), begin)
                     if self.shared and (b"\n" in data or len(data) < PIECE_BYTES):  # else a line is longer than a piece
