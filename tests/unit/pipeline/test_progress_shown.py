@@ -77,7 +77,7 @@ def test_a_card_is_displayed_once_and_then_updated() -> None:
     assert display.displayed == 1
     assert len(display.shown) == 5
     assert "Completed" in display.shown[-1]["text/html"]
-    assert display.shown[-1]["text/plain"].startswith("Completed, running")
+    assert display.shown[-1]["text/plain"].startswith("Completed: 4,000 of 4,000 mini-batches done")
 
 
 def test_what_does_not_change_is_not_sent_again() -> None:
