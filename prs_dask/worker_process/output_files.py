@@ -30,8 +30,9 @@ __all__ = ["AGAIN", "FIRST", "FilePiece", "OutputFiles", "unpack_file_piece"]
 
 FIRST, AGAIN = 1, 2
 _HEAD = struct.Struct("<BQH")
-COMPARED_BYTES = 16 << 20
-"""Of what was sent before, so much is compared at each attempt; all of it when the process ends."""
+COMPARED_BYTES = 1 << 20
+"""A file that was sent so far is compared whole at each attempt; of a larger one its ends, and all when the process
+ends: a mini-batch must not take the longer the more has been added to a file."""
 
 _END_BYTES = 1 << 16
 MOST_REMEMBERED = 1000
