@@ -36,6 +36,10 @@ IGNORED_NAMES = ("copy_logs_to_parent", "push_metrics_to_parent", "metrics_name_
 """Options of Azure Machine Learning that mean nothing here; they and their values are dropped."""
 
 
+SHORTEST_INTERVAL = 1.0
+"""Seconds between two samples of a resource monitor: each takes some hundredths of a second of processor time."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Options of the engine that stand among a step's arguments; times in seconds.
@@ -43,7 +47,8 @@ class EngineOptions:
     Parameters
     ----------
     resource_monitor_interval
-        Between two readings of CPU, memory, disk and network; 0 is off. Accepted; nothing reads them yet.
+        Between two samples of what nodes, their GPUs and disks, and the step run's processes use; at least 1, and 0 is
+        off. One more is taken at the start and one at the end. They are in ``logs/perf``.
     first_task_creation_timeout
         Until the first mini-batch exists.
     progress_update_timeout
@@ -53,7 +58,8 @@ class EngineOptions:
     append_row_dataframe_header
         Write a DataFrame's header, once.
     profiling_module
-        ``"cProfile"``, or None.
+        ``"cProfile"``: where the time of ``run()`` goes, in ``logs/sys/node/<node>/<process>.profile``.
+        ``"memray"``: what allocates memory, in ``<process>.memray.bin`` beside it. None: neither.
     init_timeout
         For init() in one process; None: 3 x run_invocation_timeout + 30.
     shutdown_timeout
@@ -81,8 +87,11 @@ def _seconds(text: str) -> float:
     return float(checks.seconds(float(text)))
 
 
-def _seconds_or_off(text: str) -> float:
-    return float(checks.number_between(0, checks.LONGEST_SECONDS)(float(text)))
+def _interval_or_off(text: str) -> float:
+    interval = float(checks.number_between(0, checks.LONGEST_SECONDS)(float(text)))
+    if 0 < interval < SHORTEST_INTERVAL:
+        raise ValueError
+    return interval
 
 
 def _boolean(text: str) -> bool:
@@ -94,12 +103,12 @@ def _boolean(text: str) -> bool:
 _TIMEOUT = _Option(_seconds, "seconds, more than 0", "600")
 
 _OPTIONS = {
-    "resource_monitor_interval": _Option(_seconds_or_off, "seconds, at least 0 (0: off)", "60"),
+    "resource_monitor_interval": _Option(_interval_or_off, "seconds, at least 1, or 0 (off)", "60"),
     "first_task_creation_timeout": _TIMEOUT,
     "progress_update_timeout": _TIMEOUT,
     "task_overhead_timeout": _TIMEOUT,
     "append_row_dataframe_header": _Option(_boolean, "True or False", "True"),
-    "profiling_module": _Option(checks.one_of("cProfile"), "cProfile", "cProfile"),
+    "profiling_module": _Option(checks.one_of("cProfile", "memray"), "cProfile or memray", "cProfile"),
     "init_timeout": _TIMEOUT,
     "shutdown_timeout": _TIMEOUT,
 }

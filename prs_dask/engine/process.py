@@ -109,7 +109,7 @@ class LaneProcess:
                 kept = [self._theirs.fileno(), self._page_descriptor, self._stack_descriptor]
                 self.pid = self._family.start(
                     command(*(100 + index for index in range(len(kept)))),
-                    supervisor.environment(self.number),
+                    supervisor.environment(self.name, self.number),
                     setup.working_folder,
                     outputs[0],
                     outputs[1],
@@ -151,6 +151,7 @@ class LaneProcess:
             input_paths=settings.input_paths,
             cache_folder=None if supervisor.cache_folder is None else str(supervisor.cache_folder),
             cache_bound=settings.input_cache_size,
+            profiling_module=settings.profiling_module,
         )
 
     def _wait_until_ready(self, until: float) -> StartProblem | None:

@@ -45,6 +45,9 @@ class Recorder(Protocol):
     def output(self, piece: Mapping[str, Any]) -> None:
         """A piece of a file that a process wrote: stdout, stderr, logs; see `prs_dask.engine.changing_file`."""
 
+    def usage(self, node: int, data: bytes) -> None:
+        """Samples of a node's resource monitor."""
+
     def process_error(self, node: int, process: int, when: float, doing: str, error: AttemptError) -> None:
         """What went wrong in a process outside of mini-batches: an import, ``init()``, ``shutdown()``."""
 
@@ -199,6 +202,8 @@ class Results:
         elif kind == "log" and entry["stream"] == "process_error":
             error = AttemptError(*entry["error"])
             recorder.process_error(entry["node"], entry["process"], entry["time"], entry["doing"], error)
+        elif kind == "log" and entry["stream"] == "usage":
+            recorder.usage(entry["node"], entry["data"])
         elif kind == "log":
             recorder.output(entry)
         elif kind == "process":

@@ -92,6 +92,10 @@ class WorkerSettings:
     output_folder, output_mark
         The step's output folder on the driver, and a file in it: workers that see that file write there themselves,
         processes of others get folders of their own, from which files are sent.
+    monitor_interval
+        Seconds between two samples of what nodes use; 0: none.
+    profiling_module
+        See `prs_dask.worker_process.frames.ProcessSetup`.
     """
 
     run_id: str
@@ -108,6 +112,8 @@ class WorkerSettings:
     input_cache_size: int | None = None
     output_folder: str | None = None
     output_mark: str = ""
+    monitor_interval: float = 0.0
+    profiling_module: str | None = None
     input_names: tuple[str, ...] = ()
     input_paths: tuple[tuple[str, str], ...] = ()
     logging_format: str = "text"

@@ -17,11 +17,13 @@ from typing import Any, TypeAlias
 from prs_dask.engine.changing_file import ChangingFile
 from prs_dask.engine.log_folder import LogFolder
 from prs_dask.engine.log_shipping import SpoolFile
+from prs_dask.engine.resource_monitor import SAMPLES
 from prs_dask.engine.spool import NodeFolder
 
-__all__ = ["Shipper", "spool_files"]
+__all__ = ["Shipper", "monitor_files", "spool_files"]
 
 PIECES_A_ROUND = 8
+NO_PROCESS = -1
 
 ShippedFile: TypeAlias = SpoolFile | ChangingFile
 Call = Callable[..., Awaitable[dict[str, Any]]]
@@ -36,6 +38,11 @@ def spool_files(folder: Path, name: str, node: int, process: int) -> list[Shippe
         SpoolFile(own / "logs" / f"{name}.log.txt", "log", node, process),
         SpoolFile(own / "logs" / "metrics.jsonl", "metrics", node, process, shared=True),
     ]
+
+
+def monitor_files(folder: Path, node: int) -> list[ShippedFile]:
+    """The samples of the node's resource monitor, where it is this supervisor's."""
+    return [SpoolFile(folder / SAMPLES, "usage", node, NO_PROCESS, shared=True)]
 
 
 class Shipper:
@@ -144,7 +151,8 @@ class Shipper:
     @classmethod
     async def _adopt(cls, call: Call, folder: Path, node: int) -> None:
         processes = [own for own in sorted(folder.glob("process*")) if own.name[7:].isdecimal()]
-        files = [file for own in processes for file in spool_files(folder, own.name, node, int(own.name[7:]))]
+        files = monitor_files(folder, node)
+        files += [file for own in processes for file in spool_files(folder, own.name, node, int(own.name[7:]))]
         log_folders = [LogFolder(own, node, int(own.name[7:])) for own in processes]
         all_files = files + [file for log_folder in log_folders for file in await asyncio.to_thread(log_folder.files)]
         sent = [(*await asyncio.to_thread(file.resume), file) for file in all_files]

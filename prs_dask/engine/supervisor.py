@@ -26,11 +26,13 @@ from prs_dask.engine.lane import Lane
 from prs_dask.engine.node_key import node_key
 from prs_dask.engine.outbox import sendable, sendable_text
 from prs_dask.engine.process_environment import inherited
+from prs_dask.engine.resource_monitor import ResourceMonitor
 from prs_dask.engine.run_settings import OP, SILENT_SECONDS, WorkerSettings, plugin_name
-from prs_dask.engine.shipper import Shipper
+from prs_dask.engine.shipper import Shipper, monitor_files
 from prs_dask.engine.spool import NodeFolder
 from prs_dask.worker_process.family import ProcessFamily
 from prs_dask.worker_process.frames import FetcherSetup
+from prs_dask.worker_process.launch import NAME_VARIABLE
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -79,6 +81,7 @@ class Supervisor:
         self.cache_folder: Path | None = None
         self.fetch_ahead: FetchAhead | None = None
         self.shared_output: str | None = None
+        self._monitor: ResourceMonitor | None = None
         self._worker = worker
         self._loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop  # type: ignore[attr-defined]
         self._node_folder: NodeFolder | None = None
@@ -120,6 +123,7 @@ class Supervisor:
         self.shipper = Shipper(self.acall, folder.own)
         self.shared_output = await asyncio.to_thread(_seen_output, self.settings)
         self._prepare_cache(folder)
+        self._prepare_monitor(folder)
         digest = self.settings.source_digest
         if digest is None:
             return
@@ -138,7 +142,13 @@ class Supervisor:
             self.cache_folder = folder.cache
             paths = tuple(path for path in sys.path if path)
             setup = FetcherSetup(settings.readers, str(folder.cache), settings.input_cache_size, paths)
-            self.fetch_ahead = FetchAhead(folder.path, setup, self.environment())
+            self.fetch_ahead = FetchAhead(folder.path, setup, self.environment("fetcher"))
+
+    def _prepare_monitor(self, folder: NodeFolder) -> None:
+        interval = self.settings.monitor_interval
+        if interval:
+            self._monitor = ResourceMonitor(folder.path, folder.own, interval, self.environment("monitor"))
+            self.shipper.watch(monitor_files(folder.own, self.node))
 
     def stop(self, *, orderly: bool) -> None:
         """The scheduler ends the step run: end the processes, ship the last logs, say so."""
@@ -166,6 +176,8 @@ class Supervisor:
         """Wait for tasks to leave their lanes (at an orderly end there is nothing to do any more), and
         end the processes; a second call finds nothing left."""
         with self._ending:
+            if self._monitor is not None:
+                self._monitor.finish()
             until = time.monotonic() + BUSY_SECONDS
             while self._busy and time.monotonic() < until:
                 time.sleep(0.01)
@@ -181,6 +193,8 @@ class Supervisor:
             self._lanes.clear()
             if self.fetch_ahead is not None:
                 self.fetch_ahead.close()
+            if self._monitor is not None:
+                self._monitor.close()
 
     def _join(self, threads: list[threading.Thread]) -> None:
         """Wait for lanes as long as shutdown() may take, or what was stored there is being sent."""
@@ -296,10 +310,10 @@ class Supervisor:
                 self._free.append(lane)
                 self._busy -= 1
 
-    def environment(self, process: int | None = None) -> dict[str, str]:
+    def environment(self, name: str, process: int | None = None) -> dict[str, str]:
         """Environment variables of a worker process, or of a process that runs no user code."""
         own = {} if process is None else {"AZUREML_BI_OUTPUT_PATH": self._output_folder(process)}
-        fixed = {"AZUREML_RUN_ID": self.settings.run_id, **own}
+        fixed = {"AZUREML_RUN_ID": self.settings.run_id, NAME_VARIABLE: name, **own}
         return {**inherited(os.environ), **fixed, **self.settings.environment, "PYTHONUNBUFFERED": "1"}
 
     def _output_folder(self, process: int) -> str:
@@ -357,6 +371,8 @@ class Supervisor:
 
     async def _ship(self) -> None:
         while True:
+            if self._monitor is not None:
+                await asyncio.to_thread(self._monitor.tend)
             await asyncio.sleep(SHIP_SECONDS)
             await self._ship_once()
 

@@ -77,6 +77,7 @@ class LogFiles:
 
     def set_aside(self, name: str) -> None:
         """Give a file of an earlier part another name (``error.1.txt``), so that it can be written anew."""
+        self._forget(name)
         path = self.folder / name
         others = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
         try:

@@ -8,11 +8,14 @@ from __future__ import annotations
 __all__ = [
     "ATTEMPTS",
     "ATTEMPT_COLUMNS",
+    "DISK_USAGE",
+    "DISK_USAGE_COLUMNS",
     "DRIVER_LOG",
     "ENGINE_ERROR",
     "ERRORS",
     "ERRORS_JSON",
     "FAILED_ITEMS",
+    "GPU_USAGE_COLUMNS",
     "JOB_RESULT",
     "JOB_RESULT_JSON",
     "LOST_WORKERS",
@@ -20,14 +23,19 @@ __all__ = [
     "METRICS",
     "NODE_SUMMARY",
     "NODE_SUMMARY_COLUMNS",
+    "NODE_USAGE",
+    "NODE_USAGE_COLUMNS",
     "OVERVIEW",
     "PROCESS_ATTEMPTS",
     "PROCESS_COLUMNS",
     "PROCESS_ERRORS",
     "PROCESS_EVENTS",
     "PROCESS_EVENT_COLUMNS",
+    "PROCESS_LIST",
     "PROCESS_SUMMARY",
     "PROCESS_SUMMARY_COLUMNS",
+    "PROCESS_USAGE",
+    "PROCESS_USAGE_COLUMNS",
     "PROGRESS",
     "PROGRESS_COLUMNS",
     "STREAMS",
@@ -109,6 +117,58 @@ PROGRESS_COLUMNS = (
     "Elapsed Time",
     "Estimated Remaining Time",
 )
+
+NODE_USAGE = "perf/{node}/node_resource_usage.csv"
+NODE_USAGE_COLUMNS = (
+    "Utc Time",
+    "Cpu Percent",
+    "Memory Total (MB)",
+    "Memory Available (MB)",
+    "Memory Used (MB)",
+    "Memory Used Percent",
+    "Disk Io Read Count",
+    "Disk Io Write Count",
+    "Disk Io Read (MB)",
+    "Disk Io Write (MB)",
+    "Network Sent (MB)",
+    "Network Recv (MB)",
+    "# of TCP Connections",
+    "# of UDP Connections",
+)
+GPU_USAGE_COLUMNS = (
+    "GPU {gpu} Percent",
+    "GPU {gpu} Memory Used (MB)",
+    "GPU {gpu} Memory Total (MB)",
+    "GPU {gpu} Memory Used Percent",
+)
+"""Behind those of the node, for each of its GPUs."""
+
+DISK_USAGE = "perf/{node}/node_disk_usage.csv"
+DISK_USAGE_COLUMNS = (
+    "Utc Time",
+    "Mount Point",
+    "Device",
+    "File System",
+    "Total (MB)",
+    "Used (MB)",
+    "Free (MB)",
+    "Used Percent",
+)
+PROCESS_USAGE = "perf/{node}/processes_resource_usage.csv"
+PROCESS_USAGE_COLUMNS = (
+    "Utc Time",
+    "Process",
+    "Pid",
+    "Processes",
+    "Cpu Percent",
+    "Cpu Seconds",
+    "Memory Used (MB)",
+    "Threads",
+    "Disk Io Read (MB)",
+    "Disk Io Write (MB)",
+)
+PROCESS_LIST = "perf/{node}/os/{hour}/processes_{minute}"
+"""``{hour}`` is ``yyyymmddhh``, UTC."""
 
 ERRORS = "user/error.txt"
 ERRORS_JSON = "user/error.json"

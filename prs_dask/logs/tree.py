@@ -39,6 +39,7 @@ from prs_dask.logs.source_lines import SourceLines
 from prs_dask.logs.summary import Progress, StepSummary
 from prs_dask.logs.summary_tables import ProcessSummary, add_rows, node_summary
 from prs_dask.logs.text import NO_NODE, one_line, plain, process_name, shortened, utc_text
+from prs_dask.logs.usage_tables import UsageTables
 from prs_dask.redaction import Redactor
 from prs_dask.relative_names import relative_name
 
@@ -95,6 +96,7 @@ class LogTree:
         self.errors = ErrorGroups(source_of=self._source_line)
         self._overview = Overview(self.files, self._lines)
         self._progress_table = ProgressTable(self.files)
+        self._usage = UsageTables(self.files, self._redact)
         self._errors_changed = False
         self._errors_due = 0.0
         self._master_role = MasterRole(self.files, self._lines)
@@ -136,6 +138,12 @@ class LogTree:
             return
         path = path.format(node=node, process=process_name(process), **names)
         self._sent_files.add(path, data, whole=whole, more=more)
+
+    @_one_at_a_time
+    def add_usage(self, node: int, data: bytes, now: float) -> None:
+        """Samples of a node's resource monitor, whole lines of them."""
+        for trouble in self._usage.add(node, data):
+            self.engine_error("resource_monitor", f"on node {node}: {trouble}", now)
 
     @_one_at_a_time
     def add_attempts(
@@ -290,6 +298,7 @@ class LogTree:
         rows = iter_attempts(self.files.folder / places.ATTEMPTS, resumed=True)
         add_rows(self._roll_up, rows, failed_again=failed_again)
         self._go_on_with_processes()
+        self._usage.cut_torn_lines()
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prs_dask.config import SETTINGS, EngineOptions, ParallelRunConfig
+from prs_dask.config import SETTINGS, ParallelRunConfig
 from prs_dask.errors import Fault
 
-__all__ = ["option_faults", "setting_faults"]
+__all__ = ["setting_faults"]
 
 _NOT_YET = (
     "environment",
@@ -22,10 +22,3 @@ def setting_faults(config: ParallelRunConfig) -> list[Fault]:
         for name in _NOT_YET
         if getattr(config, name) != SETTINGS[name].default
     ]
-
-
-def option_faults(options: EngineOptions) -> list[Fault]:
-    """The same for the engine's options among the arguments."""
-    if options.profiling_module is None:
-        return []
-    return [Fault("arguments: --profiling_module", options.profiling_module, "nothing: not supported yet")]

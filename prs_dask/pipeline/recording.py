@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -86,6 +87,9 @@ class TreeRecorder:
     def output(self, piece: Mapping[str, Any]) -> None:
         about = {key: piece[key] for key in ("name", "whole", "more") if key in piece}
         self._tree.add_stream(piece["stream"], piece["node"], piece["process"], piece["data"], **about)
+
+    def usage(self, node: int, data: bytes) -> None:
+        self._tree.add_usage(node, data, time.time())
 
     def process_error(self, node: int, process: int, when: float, doing: str, error: AttemptError) -> None:
         self._tree.add_process_error(node, process, error, when, doing)

@@ -12,6 +12,7 @@ from prs_dask.config import ParallelRunConfig, split_arguments
 from prs_dask.datasets import Dataset
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.pipeline import not_yet
+from prs_dask.pipeline.missing_modules import missing_modules
 from prs_dask.pipeline.outputs import OutputFileDatasetConfig, output_path
 from prs_dask.pipeline.side_inputs import dataset_faults, side_input_faults
 
@@ -96,7 +97,7 @@ class ParallelRunStep:
         try:
             self.arguments = tuple(arguments or ())
             self.options, self.script_arguments = split_arguments(list(self.arguments))
-            faults += not_yet.option_faults(self.options)
+            faults += missing_modules(self.options)
             for one in self.script_arguments:
                 faults += dataset_faults("arguments", one) if isinstance(one, Dataset) else ()
             faults += _place_faults(self.inputs, self.script_arguments)

@@ -510,6 +510,8 @@ class StepRun:
             input_cache_size=config.input_cache_size,
             output_folder=str(self.output_dir),
             output_mark=files.stored.token,
+            monitor_interval=self._step.options.resource_monitor_interval,
+            profiling_module=self._step.options.profiling_module,
             input_names=preparation.input_names,
             input_paths=self._input_paths,
         )

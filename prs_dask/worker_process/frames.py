@@ -22,6 +22,11 @@ and between the supervisors of a node and its fetcher, one way only::
     supervisor -> fetcher   SETUP     pickled FetcherSetup, once on each connection
                             WORK      pickled list of descriptors: soon to be read on this node
 
+as between a supervisor and the node's resource monitor, where it is this supervisor's::
+
+    supervisor -> monitor   SETUP     pickled MonitorSetup, once
+                            QUIT      take a last sample and leave
+
 The process writes an OUTCOME before it begins the next mini-batch and never waits for an answer.
 It reads only when it has nothing to run: a supervisor that writes WORK must go on reading meanwhile.
 ROWS and FILE are void when the OUTCOME of their sequence is an error (``str()`` of a late element raised).
@@ -48,6 +53,7 @@ __all__ = [
     "READY_BODY",
     "FetcherSetup",
     "FrameKind",
+    "MonitorSetup",
     "OutcomeHeader",
     "ProcessSetup",
     "pack_error",
@@ -151,6 +157,8 @@ class ProcessSetup(NamedTuple):
     cache_folder, cache_bound
         The node's cache of files of stores and its bound in bytes, see `prs_dask.stores.cache`; no folder where
         no input needs it.
+    profiling_module
+        ``"cProfile"`` or ``"memray"``, see `prs_dask.worker_process.profiling`; None: no profile.
     input_paths, models
         Pairs (name, local path) for ``Run.get_context().input_datasets`` and ``Model.get_model_path``.
     """
@@ -171,6 +179,7 @@ class ProcessSetup(NamedTuple):
     input_names: tuple[str, ...] = ()
     cache_folder: str | None = None
     cache_bound: int | None = None
+    profiling_module: str | None = None
     input_paths: tuple[tuple[str, str], ...] = ()
     models: tuple[tuple[str, str], ...] = ()
     logging_format: str = "text"
@@ -183,6 +192,27 @@ class FetcherSetup(NamedTuple):
     readers: tuple[Any, ...]
     cache_folder: str
     cache_bound: int | None
+    import_paths: tuple[str, ...]
+
+
+class MonitorSetup(NamedTuple):
+    """What a resource monitor needs to know.
+
+    Parameters
+    ----------
+    file
+        Where its samples go.
+    node_folder
+        The node's folder of the step run, with a folder of each supervisor.
+    interval
+        Seconds between two samples.
+    import_paths
+        See `ProcessSetup`.
+    """
+
+    file: str
+    node_folder: str
+    interval: float
     import_paths: tuple[str, ...]
 
 

@@ -15,10 +15,22 @@ import _signal  # type: ignore[import-not-found]  # signal makes enums, which ta
 import os
 import sys
 
-__all__ = ["EXIT_BROKEN", "EXIT_LOAD_FAILED", "EXIT_SUPERVISOR_GONE", "STACK_SIGNAL", "command", "fetcher_command"]
+__all__ = [
+    "EXIT_BROKEN",
+    "EXIT_LOAD_FAILED",
+    "EXIT_SUPERVISOR_GONE",
+    "NAME_VARIABLE",
+    "STACK_SIGNAL",
+    "command",
+    "fetcher_command",
+    "monitor_command",
+]
 
 STACK_SIGNAL: int = getattr(_signal, "SIGRTMIN", _signal.SIGUSR2 - 5) + 5
 """A real-time signal that hardly any library uses; SIGUSR2 where there are none (macOS)."""
+
+NAME_VARIABLE = "PRS_DASK_PROCESS"
+"""In the environment of what a supervisor starts: ``process007``, ``fetcher`` or ``monitor``."""
 
 EXIT_LOAD_FAILED = 1
 EXIT_BROKEN = 70
@@ -53,6 +65,11 @@ def command(socket_descriptor: int, page_descriptor: int, stack_descriptor: int 
 def fetcher_command(socket_descriptor: int) -> list[str]:
     """Command line of a node's fetcher, which listens on this socket."""
     return _python("fetcher", socket_descriptor)
+
+
+def monitor_command(socket_descriptor: int) -> list[str]:
+    """Command line of a node's resource monitor, which ends with what comes from this socket."""
+    return _python("resource_usage", socket_descriptor)
 
 
 def _python(module: str, *numbers: int) -> list[str]:

@@ -31,6 +31,7 @@ from prs_dask.worker_process.attempts import Attempts, complain, send
 from prs_dask.worker_process.frames import READY_BODY, FrameKind, ProcessSetup, pack_error, read_frame
 from prs_dask.worker_process.launch import EXIT_BROKEN, EXIT_LOAD_FAILED, EXIT_SUPERVISOR_GONE
 from prs_dask.worker_process.phase import Phase, PhasePage
+from prs_dask.worker_process.profiling import Profile, profile_of
 from prs_dask.worker_process.safeguards import StackDumps, die_with_parent, in_forked_child, moved_away
 
 __all__ = ["main"]
@@ -64,11 +65,14 @@ def _live(sock: _socket.socket, page: PhasePage, stacks: StackDumps) -> NoReturn
     sys.path.extend(path for path in setup.import_paths if path not in sys.path)
     _prepare(setup)
     host = ScriptHost(setup.script, setup.script_object, setup.source_folder, setup.arguments)
+    profile = Profile()
     try:
         # Before user code: afterwards sys.path may lead elsewhere.
+        profile = profile_of(setup.profiling_module, setup.log_folder, setup.agent_name)
         attempts = Attempts(sock, page, host, setup, stacks)
         in_forked_child(attempts.forget_forked)
         host.load()
+        profile.follow(host)
         begun = monotonic()
         page.write(-1, Phase.INIT, -1, begun)
         stacks.renew()
@@ -76,12 +80,14 @@ def _live(sock: _socket.socket, page: PhasePage, stacks: StackDumps) -> NoReturn
         init_seconds = monotonic() - begun
         attempts.load_libraries()  # behind user code, which may set how they are to work
     except BaseException as error:
+        profile.end()
         send(sock, FrameKind.LOAD_FAILED, 0, pack_error(describe(error, host.user_code)))
         _leave(EXIT_LOAD_FAILED)
     page.write(-1, Phase.IDLE, -1, monotonic())
     send(sock, FrameKind.READY, 0, READY_BODY.pack(init_seconds))
     warm_up()
-    _serve(sock, page, attempts)
+    _serve(sock, page, attempts, profile)
+    profile.save()
     page.write(-1, Phase.SHUTDOWN, -1, monotonic())
     error_text = b""
     try:
@@ -92,6 +98,7 @@ def _live(sock: _socket.socket, page: PhasePage, stacks: StackDumps) -> NoReturn
         attempts.send_last_files()
     except BaseException as error:
         error_text = error_text or pack_error(describe(error, host.user_code))
+    profile.end()
     send(sock, FrameKind.GOODBYE, 0, error_text)
     _leave(0)
 
@@ -118,7 +125,7 @@ def _prepare(setup: ProcessSetup) -> None:
     prepare_root()
 
 
-def _serve(sock: _socket.socket, page: PhasePage, attempts: Attempts) -> None:
+def _serve(sock: _socket.socket, page: PhasePage, attempts: Attempts, profile: Profile) -> None:
     """Mini-batches until QUIT."""
     while True:
         _wait(sock)
@@ -135,6 +142,10 @@ def _serve(sock: _socket.socket, page: PhasePage, attempts: Attempts) -> None:
                 send(sock, FrameKind.SKIPPED, work[0])
             else:
                 attempts.one(work)
+                if profile.is_due:
+                    page.write(-1, Phase.IDLE, -1, monotonic())  # no mini-batch's limit covers it
+                    profile.save()
+                    attempts.start_of_work()
         page.write(-1, Phase.IDLE, -1, monotonic())
 
 

@@ -92,7 +92,7 @@ class FakeSupervisor:
         self.answer: Callable[[dict[str, Any]], dict[str, Any] | Future[dict[str, Any]]] = lambda _: {"stop": True}
         self._numbers = iter(range(1000))
 
-    def environment(self, process: int) -> dict[str, str]:
+    def environment(self, name: str, process: int) -> dict[str, str]:
         return {"PYTHONUNBUFFERED": "1", "PATH": "/usr/bin:/bin"}
 
     def share_memory(self, lanes: int) -> None:

@@ -30,8 +30,3 @@ def test_a_setting_that_would_do_nothing_is_refused(setting: dict[str, Any], tmp
     with pytest.raises(SettingsError, match="not supported yet") as caught:
         step(tmp_path, setting)
     assert [fault.name for fault in caught.value.faults] == list(setting)
-
-
-def test_so_is_an_option_of_the_engine(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="--profiling_module: found cProfile.*not supported yet"):
-        step(tmp_path, arguments=["--profiling_module", "cProfile"])
