@@ -34,6 +34,7 @@ def test_without_options_all_is_default_and_all_passes() -> None:
         (["--append_row_dataframe_header", "true"], "append_row_dataframe_header", True),
         (["--append_row_d", True], "append_row_dataframe_header", True),
         (["--profiling_module", "cProfile"], "profiling_module", "cProfile"),
+        (["--profiling_module", "MEMRAY"], "profiling_module", "memray"),
         (["--init_timeout", "600"], "init_timeout", 600.0),
         (["--init_timeout", "1", "--init_timeout", "2"], "init_timeout", 2.0),
     ],
@@ -89,9 +90,13 @@ def test_every_reserved_name_is_refused_in_one_error() -> None:
         (["--task_overhead_timeout", "nan"], "found 'nan'"),
         (["--init_timeout"], "found no value"),
         (["--init_timeout", True], "found True"),
-        (["--resource_monitor_interval=-1"], "found '-1'"),
+        (
+            ["--resource_monitor_interval=-1"],
+            "found '-1'; allowed: seconds, at least 1, or 0 (off); try: --resource_monitor_interval 60",
+        ),
+        (["--resource_monitor_interval", 0.5], "found 0.5"),
         (["--append_row_dataframe_header", "yes"], "found 'yes'; allowed: True or False"),
-        (["--profiling_module", "yappi"], "found 'yappi'; allowed: cProfile"),
+        (["--profiling_module", "yappi"], "found 'yappi'; allowed: cProfile or memray; try: --prof"),
     ],
 )
 def test_a_bad_value_is_told_with_what_is_allowed(arguments: list[Any], found: str) -> None:
