@@ -52,6 +52,8 @@ class ChangingFile:
         Its name below the folder of its kind; empty where a process has one file of the kind.
     note
         Where it is noted what was sent; None: beside the file.
+    at_end
+        It is sent when nobody writes to it any more, all of it, however large it is.
 
     Attributes
     ----------
@@ -65,6 +67,7 @@ class ChangingFile:
     process: int
     name: bytes = b""
     note: Path | None = None
+    at_end: bool = False
     offset: int = 0
     _end: int = 0
     _seen: Seen | None = None
@@ -94,6 +97,8 @@ class ChangingFile:
         ended
             Nobody writes to it any more: what is there is sent now.
         """
+        if self.at_end and not ended and until is None:
+            return None
         with self._opened() as file:
             if file is None:
                 return None
@@ -118,14 +123,16 @@ class ChangingFile:
 
     def _is_other(self, file: int, seen: Seen) -> bool:
         """Is what lies before ``offset`` not what was sent?"""
-        if seen != self._seen and seen[1] == self.offset > COMPARED_BYTES:
-            return True  # written to, and no longer: there is no telling where
+        if self.offset > COMPARED_BYTES and seen != self._seen:
+            another = self._seen is not None and seen[0] != self._seen[0]
+            if another or seen[1] == self.offset:  # written to, and no longer: there is no telling where
+                return True
         return _fingerprint(file, self.offset) != self._print
 
     def _piece(self, file: int, number: int, until: int | None) -> dict[str, Any] | None:
         begin, end = self.offset, self._end if until is None else until
         most = log_shipping.BACKLOG_BYTES if until is None else log_shipping.PIECE_BYTES
-        if end - begin > most:  # a flood
+        if end - begin > most and not self.at_end:  # a flood
             end = tail_of(file, end) if until is None else until
             data, self.offset, self._sent = without_middle(file, begin, end), end, None
         else:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.log_folder import LogFolder
-from prs_dask.engine.shipper import spool_files
+from prs_dask.engine.shipper import profile_files, spool_files
 from prs_dask.worker_process.family import Ended, ProcessFamily, describe_status
 from prs_dask.worker_process.frames import AT_THE_END, FRAME_HEADER, READY_BODY, FrameKind, ProcessSetup, unpack_error
 from prs_dask.worker_process.killed_stacks import where_in_stacks
@@ -99,11 +99,14 @@ class LaneProcess:
         self.page.write(-1, Phase.IMPORT, -1, begun)
         try:
             with contextlib.ExitStack() as stack:
-                files = spool_files(supervisor.folder, self.name, supervisor.node, self.number)
+                place = (supervisor.folder, self.name, supervisor.node, self.number)
+                files = spool_files(*place)
                 outputs = []
                 for file in files[:2]:
                     outputs.append(os.open(file.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
                     stack.callback(os.close, outputs[-1])
+                profiling = supervisor.settings.profiling_module
+                files += profile_files(*place, (profiling,) if profiling else ())
                 supervisor.shipper.watch(files, LogFolder(self._folder, supervisor.node, self.number))
                 self._family.limit_memory(supervisor.memory_limit)
                 kept = [self._theirs.fileno(), self._page_descriptor, self._stack_descriptor]

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import shutil
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,8 +19,9 @@ from prs_dask.engine.log_folder import LogFolder
 from prs_dask.engine.log_shipping import SpoolFile
 from prs_dask.engine.resource_monitor import SAMPLES
 from prs_dask.engine.spool import NodeFolder
+from prs_dask.worker_process.profiling import PROFILING_MODULES, profile_file
 
-__all__ = ["Shipper", "monitor_files", "spool_files"]
+__all__ = ["Shipper", "monitor_files", "profile_files", "spool_files"]
 
 PIECES_A_ROUND = 8
 NO_PROCESS = -1
@@ -37,6 +38,17 @@ def spool_files(folder: Path, name: str, node: int, process: int) -> list[Shippe
         SpoolFile(own / "stderr.txt", "stderr", node, process),
         SpoolFile(own / "logs" / f"{name}.log.txt", "log", node, process),
         SpoolFile(own / "logs" / "metrics.jsonl", "metrics", node, process, shared=True),
+    ]
+
+
+def profile_files(
+    folder: Path, name: str, node: int, process: int, modules: Sequence[str] = PROFILING_MODULES
+) -> list[ShippedFile]:
+    """The profiles that these modules make of the process that has this name."""
+    own = folder / name / "logs"
+    return [
+        ChangingFile(own / profile_file(module, name), module, node, process, at_end=module == "memray")
+        for module in modules
     ]
 
 
@@ -152,7 +164,9 @@ class Shipper:
     async def _adopt(cls, call: Call, folder: Path, node: int) -> None:
         processes = [own for own in sorted(folder.glob("process*")) if own.name[7:].isdecimal()]
         files = monitor_files(folder, node)
-        files += [file for own in processes for file in spool_files(folder, own.name, node, int(own.name[7:]))]
+        for own in processes:
+            files += spool_files(folder, own.name, node, int(own.name[7:]))
+            files += profile_files(folder, own.name, node, int(own.name[7:]))
         log_folders = [LogFolder(own, node, int(own.name[7:])) for own in processes]
         all_files = files + [file for log_folder in log_folders for file in await asyncio.to_thread(log_folder.files)]
         sent = [(*await asyncio.to_thread(file.resume), file) for file in all_files]

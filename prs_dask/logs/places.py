@@ -182,6 +182,8 @@ STREAMS = {
     "stderr": "user/stderr/{node}/{process}.stderr.txt",
     "log": "user/entry_script_log/{node}/{process}.log.txt",
     "metrics": METRICS,
+    "cProfile": "sys/node/{node}/{process}.profile",
+    "memray": "sys/node/{node}/{process}.memray.bin",
     "log_dir": "user/entry_script_log/{node}/{process}/{name}",
 }
 """What worker processes write, by the kind of the pieces in which it comes; ``{name}``: what the script calls it."""

@@ -19,13 +19,14 @@ from prs_dask.errors import EntryScriptError
 if TYPE_CHECKING:
     from prs_dask.entry_script.host import ScriptHost
 
-__all__ = ["Profile", "profile_file", "profile_of"]
+__all__ = ["PROFILING_MODULES", "Profile", "profile_file", "profile_of"]
 
 SAVE_SECONDS = 5.0
 COST_FACTOR = 100
 """Writing takes a hundredth of the time at most, however large the profile is."""
 
 _ENDINGS = {"cProfile": ".profile", "memray": ".memray.bin"}
+PROFILING_MODULES = tuple(_ENDINGS)
 
 
 def profile_file(module: str, process: str) -> str:
