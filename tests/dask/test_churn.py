@@ -221,7 +221,7 @@ def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster(tmp_path, no_leak
             below = [
                 p for nanny in cluster.workers.values() for p in psutil.Process(nanny.pid).children(recursive=True)
             ]
-            assert len(below) == 4  # a reaper and a worker process each
+            assert len(below) >= 4  # a reaper and a worker process each; and the resource monitor, once it is there
         finally:
             driver.kill()
             driver.wait()

@@ -132,5 +132,5 @@ def nvmlDeviceGetMemoryInfo(index): return SimpleNamespace(total=80 << 30, used=
 
 @pytest.mark.parametrize("interval", ["0.2", "-1", "soon"])
 def test_an_interval_that_makes_no_sense_is_refused(submit: Any, interval: str) -> None:
-    with pytest.raises(SettingsError, match=f"--resource_monitor_interval: found '{interval}'; allowed: seconds, at lea"):
+    with pytest.raises(SettingsError, match=f"interval: found '{interval}'; allowed: seconds, at least 1"):
         submit(SLOW, 1, arguments=("--resource_monitor_interval", interval))
