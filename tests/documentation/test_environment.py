@@ -47,6 +47,6 @@ def test_environment_installs_the_checkout_itself():
 def test_extras_are_those_that_the_documentation_names():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras) == {
-        "all", "azure", "cuda", "debug", "demo", "docs", "fuzz", "gcs", "http", "notebook", "otel", "prometheus",
-        "report", "s3", "sql", "ssh", "test",
+        "all", "azure", "cuda", "debug", "demo", "docs", "fuzz", "gcs", "gpu", "http", "memray", "notebook",
+        "otel", "prometheus", "report", "s3", "sql", "ssh", "test",
     }  # fmt: skip
