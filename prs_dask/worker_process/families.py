@@ -112,6 +112,7 @@ class Families:
         self._families = families
 
     def _family_of(self, process: Any, by_pid: dict[int, _Family]) -> _Family | None:
+        parent = None
         try:
             parent = by_pid.get(process.ppid())
             if parent is None:

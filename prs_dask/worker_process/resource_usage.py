@@ -85,7 +85,7 @@ def _measure(supervisor: socket.socket, setup: MonitorSetup, samples: Samples) -
             return
         due = max(due + setup.interval, time.monotonic())
         # Whatever there is to read, it means the end: there is nothing else that could be said.
-        over = bool(select.select([supervisor], [], [], due - time.monotonic())[0])
+        over = bool(select.select([supervisor], [], [], max(0.0, due - time.monotonic()))[0])
 
 
 class Samples:

@@ -113,8 +113,7 @@ def test_supervisors_of_a_node_share_one_and_another_takes_over(monitor, node):
 def test_one_that_was_killed_is_replaced_but_not_for_ever(monitor, node):
     measuring = monitor()
     for _ in range(MOST_STARTS):
-        measuring.tend()
-        [process] = wait_for(monitors)
+        [process] = wait_for(lambda: measuring.tend() or monitors())
         process.kill()
         wait_for(lambda: not monitors())
     wait_for(lambda: not measuring._lives())
