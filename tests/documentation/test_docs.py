@@ -11,7 +11,6 @@ import pytest
 import prs_dask
 from prs_dask.attempts.lifecycle import TRANSITIONS
 from prs_dask.config import SETTINGS
-from prs_dask.logs import places
 
 DOCS = Path(__file__).parents[2] / "docs"
 WORDS = (
@@ -53,13 +52,6 @@ def test_the_reference_tells_what_a_setting_does_and_allows(name):
     assert text.startswith(name)
     assert SETTINGS[name].help in text
     assert SETTINGS[name].allowed in text
-
-
-@pytest.mark.parametrize("table", ["NODE_USAGE", "GPU_USAGE", "DISK_USAGE", "PROCESS_USAGE"])
-def test_the_columns_of_what_nodes_use_are_in_the_reference(table):
-    text = (DOCS / "reference" / "perf.md").read_text()
-    columns = [column.format(gpu=0) for column in getattr(places, f"{table}_COLUMNS")]
-    assert [column for column in columns if f"`{column}`" not in text] == []
 
 
 @pytest.mark.parametrize("name", [name for name in prs_dask.__all__ if name != "__version__"])

@@ -8,6 +8,7 @@ from prs_dask.logs import places
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/logs.md").read_text("utf-8")
 SHOWN = {"node": "<node>", "process": "<process>", "component": "<component>", "hour": "<yyyymmddhh>", "name": "<name>"}
+SHOWN |= {"minute": "<mm>", "gpu": "0"}
 
 PATHS = [value for name in places.__all__ if isinstance(value := getattr(places, name), str)]
 COLUMNS = [name for name in places.__all__ if name.endswith("COLUMNS")]
@@ -20,4 +21,4 @@ def test_every_path_is_named(path):
 
 @pytest.mark.parametrize("table", COLUMNS)
 def test_every_column_is_named(table):
-    assert [column for column in getattr(places, table) if f"`{column}`" not in PAGE] == []
+    assert [column for column in getattr(places, table) if f"`{column.format(**SHOWN)}`" not in PAGE] == []

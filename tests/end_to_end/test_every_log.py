@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pstats
 import random
 import re
 from collections import Counter
@@ -380,6 +381,47 @@ def process_events(the: Evidence) -> None:
     assert (int(node["Processes"]), node["Failed Starts"]) == (len(lives), "0")
 
 
+def node_usage(the: Evidence) -> None:
+    rows = the.table(the.file(places.NODE_USAGE), places.NODE_USAGE_COLUMNS)
+    assert len(rows) >= 2  # at the start and at the end
+    assert all(re.fullmatch(TIME, row["Utc Time"]) for row in rows)
+    assert all(0 <= float(row["Cpu Percent"]) <= 100 and float(row["Memory Used (MB)"]) > 0 for row in rows)
+
+
+def disk_usage(the: Evidence) -> None:
+    rows = the.table(the.file(places.DISK_USAGE), places.DISK_USAGE_COLUMNS)
+    assert _sampled(rows) == _sampled(the.table(the.file(places.NODE_USAGE), places.NODE_USAGE_COLUMNS))
+    assert "/" in {row["Mount Point"] for row in rows}
+
+
+def process_usage(the: Evidence) -> None:
+    rows = the.table(the.file(places.PROCESS_USAGE), places.PROCESS_USAGE_COLUMNS)
+    assert _sampled(rows) == _sampled(the.table(the.file(places.NODE_USAGE), places.NODE_USAGE_COLUMNS))
+    started = {row["Process"] for row in the.table(the.file(places.PROCESS_EVENTS), places.PROCESS_EVENT_COLUMNS)}
+    seen = {row["Process"] for row in rows}
+    assert {"worker", "monitor"} <= seen <= {"worker", "monitor", *started}
+
+
+def process_list(the: Evidence) -> None:
+    listed = [path.read_text("utf-8") for path in the.files(places.PROCESS_LIST)]
+    times = {time for text in listed for time in re.findall(rf"^# ({TIME})$", text, re.MULTILINE)}
+    assert times <= _sampled(the.table(the.file(places.NODE_USAGE), places.NODE_USAGE_COLUMNS))
+    assert len(times) >= 2
+    assert all(re.match(r"# \S+\n +PID +PPID ", text) for text in listed)
+
+
+def _sampled(rows: list[dict[str, str]]) -> set[str]:
+    return {row["Utc Time"] for row in rows}
+
+
+def profiles(the: Evidence) -> None:
+    files = the.files(places.STREAMS["cProfile"])
+    assert bool(files) == the.settings["profiled"]
+    assert all(pstats.Stats(str(path)).stats for path in files)  # type: ignore[attr-defined]
+    ran = {row["Process"] for row in the.attempts if row["Status"] == "Succeeded"}
+    assert {f"{path.parent.name}/{path.stem}" for path in files} >= (ran if the.settings["profiled"] else set())
+
+
 def none_here(template: str) -> Callable[[Evidence], None]:
     """Such a file tells of what does not happen in these jobs."""
 
@@ -412,6 +454,12 @@ CHECKS: dict[str, Callable[[Evidence], None]] = {
     places.STREAMS["stderr"]: stderr,
     places.STREAMS["log"]: entry_script_log,
     places.STREAMS["log_dir"]: log_dir,
+    places.NODE_USAGE: node_usage,
+    places.DISK_USAGE: disk_usage,
+    places.PROCESS_USAGE: process_usage,
+    places.PROCESS_LIST: process_list,
+    places.STREAMS["cProfile"]: profiles,
+    places.STREAMS["memray"]: none_here(places.STREAMS["memray"]),
 }
 
 
@@ -426,6 +474,7 @@ def random_settings(rng: random.Random) -> Iterator[tuple[str, Any]]:
     yield "logging_format", rng.choice(["text", "json"])
     yield "run_invocation_timeout", 1.5
     yield "append_row_order", rng.choice(["any", "input"])
+    yield "profiled", rng.choice([True, False])
 
 
 @pytest.mark.timeout(180)
@@ -435,7 +484,9 @@ def test_every_log_agrees_with_the_summary_and_with_the_others(seed: int, job: A
     fates = {f"{number:04d}": rng.choice(FATES) for number in range(rng.randint(3, 24))}
     fates["0000"] = "ok"
     settings = dict(random_settings(rng))
-    done = job(SCRIPT, len(fates), seconds=150, arguments=[json.dumps(fates)], **settings)
+    asked_for = {name: value for name, value in settings.items() if name != "profiled"}
+    profiling = ["--profiling_module", "cProfile"] * settings["profiled"]
+    done = job(SCRIPT, len(fates), seconds=150, arguments=[json.dumps(fates), *profiling], **asked_for)
     the = Evidence(done, fates, settings)
     assert the.summary.state == "Completed", the.done.run.error
     for check in CHECKS.values():
