@@ -29,7 +29,7 @@ SAMPLES = "monitor/samples.jsonl"
 """In a supervisor's folder."""
 
 MOST_STARTS = 10
-LAST_SECONDS = 3.0
+LAST_SECONDS = 5.0
 """So long the end waits for the last sample."""
 
 

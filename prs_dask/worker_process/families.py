@@ -132,6 +132,8 @@ class Families:
                 if family.name != WORKER:  # the children of a worker have rows of their own
                     seconds += cpu.children_user + cpu.children_system
                 memory, threads = process.memory_info().rss, process.num_threads()
+                if not memory:  # it has ended, and nobody has asked how
+                    return None
                 read = written = 0
                 with contextlib.suppress(self._system.AccessDenied, NotImplementedError, AttributeError):
                     counters = process.io_counters()

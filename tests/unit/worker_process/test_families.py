@@ -156,6 +156,12 @@ def test_one_that_ends_meanwhile_is_left_out(node):
     assert by_name(families.measure(1001.0))["process000"][2] == 1
 
 
+def test_one_that_has_ended_and_was_not_asked_how_is_left_out(node):
+    zombie = Process(103, 102, "process000", memory=0)
+    rows = by_name(Families(node, worker_and(Process(102, 101, "process000"), zombie)).measure(1000.0))
+    assert rows["process000"][2] == 1
+
+
 def test_a_worker_that_joins_later_is_known_from_then_on(node):
     machine = worker_and(Process(300, 1))
     families = Families(node, machine)
