@@ -10,7 +10,6 @@ is a hint, so nothing that goes wrong here is told, and nothing is sent twice.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pickle
 import queue
@@ -20,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from prs_dask.engine.node_lock import NodeLock
 from prs_dask.worker_process.family import FIRST_KEPT, ProcessFamily
 from prs_dask.worker_process.frames import FetcherSetup, FrameKind, write_frame
 from prs_dask.worker_process.launch import fetcher_command
@@ -52,7 +52,7 @@ class FetchAhead:
         self._hints: queue.Queue[list[bytes] | None] = queue.Queue(MOST_WAITING)
         self._connection: socket.socket | None = None
         self._family: ProcessFamily | None = None
-        self._lock: int | None = None
+        self._lock = NodeLock(folder / "fetcher.lock")
         self._starts = 0
         self._closing = False
         self._thread = threading.Thread(target=self._main, name="prs-fetch-ahead", daemon=True)
@@ -93,8 +93,7 @@ class FetchAhead:
             if self._family is not None:
                 self._family.kill()
                 self._family.close()
-            if self._lock is not None:
-                os.close(self._lock)
+            self._lock.release()
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -114,7 +113,7 @@ class FetchAhead:
                 return connection
             except OSError:
                 connection.close()
-            if not self._is_ours():
+            if not self._lock.is_ours():  # who holds it has the node's fetcher; another takes over when it is gone
                 time.sleep(0.05)  # another supervisor is about to start one, or to end
             elif self._starts < MOST_STARTS:
                 self._starts += 1
@@ -124,18 +123,6 @@ class FetchAhead:
             if time.monotonic() > until:
                 return None
         return None
-
-    def _is_ours(self) -> bool:
-        """Is it this supervisor that has the node's fetcher? Another one takes over when it is gone."""
-        if self._lock is None:
-            lock = os.open(self._folder / "fetcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(lock)
-                return False
-            self._lock = lock
-        return True
 
     def _start(self) -> None:
         if self._family is not None:

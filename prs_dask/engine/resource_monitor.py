@@ -10,7 +10,6 @@ the monitor itself (see `prs_dask.worker_process.resource_usage`).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pickle
 import socket
@@ -19,6 +18,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from prs_dask.engine.node_lock import NodeLock
 from prs_dask.worker_process.family import FIRST_KEPT, ProcessFamily
 from prs_dask.worker_process.frames import FrameKind, MonitorSetup, write_frame
 from prs_dask.worker_process.launch import monitor_command
@@ -49,14 +49,13 @@ class ResourceMonitor:
     """
 
     def __init__(self, node_folder: Path, own: Path, interval: float, environment: Mapping[str, str]) -> None:
-        self._node_folder = node_folder
         self._file = own / SAMPLES
         paths = tuple(path for path in sys.path if path)
         self._setup = pickle.dumps(MonitorSetup(str(self._file), str(node_folder), interval, paths), 5)
         self._environment = environment
         self._family: ProcessFamily | None = None
         self._connection: socket.socket | None = None
-        self._lock: int | None = None
+        self._lock = NodeLock(node_folder / "monitor.lock")
         self._starts = 0
         self._over = False
         self._using = threading.Lock()
@@ -64,7 +63,7 @@ class ResourceMonitor:
     def tend(self) -> None:
         """Have the node a monitor; to be called every second or so."""
         with self._using, contextlib.suppress(OSError):  # the disk is full, or no process can be started: later, maybe
-            if not self._over and self._is_ours() and not self._lives() and self._starts < MOST_STARTS:
+            if not self._over and self._lock.is_ours() and not self._lives() and self._starts < MOST_STARTS:
                 self._starts += 1
                 self._start()
 
@@ -83,21 +82,7 @@ class ResourceMonitor:
             if self._family is not None:
                 self._family.wait(LAST_SECONDS)
                 self._end()
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
-
-    def _is_ours(self) -> bool:
-        """Is it this supervisor that has the node's monitor?"""
-        if self._lock is None:
-            lock = os.open(self._node_folder / "monitor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(lock)
-                return False
-            self._lock = lock
-        return True
+            self._lock.release()
 
     def _lives(self) -> bool:
         return self._family is not None and self._family.wait(0.0) is None

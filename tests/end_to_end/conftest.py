@@ -170,6 +170,8 @@ class Job:
         assert self.log("sys/master_role.txt").count("started: pid") == sum(
             event["Event"] == "started" for events in lives.values() for event in events
         )
+        if not lives:  # it has ended before any was started
+            return
         with (self.run.log_dir / "sys/job_report/process_summary.csv").open(newline="") as file:
             for row in csv.DictReader(file):
                 events = lives[f"{row['Node']}/{row['Process']}"]
