@@ -138,6 +138,7 @@ class Results:
                 self._committer.commit(batch, header_line=self._header, process_numbers=numbers)
             self._process_numbers.update(numbers)
             self.rows += rows
+        self._store_last(entries)
         for entry in entries:
             self._record(entry)
             if entry["kind"] == "attempts":
@@ -155,15 +156,23 @@ class Results:
             submission.forget(number for number in parts if number in self._committer)
 
     def _add_file(self, stored: StoredFiles, entry: Mapping[str, Any]) -> None:
-        """A piece of a file that a script has stored; an empty one: all that a process stores at its end is here."""
-        key = (entry["mini_batch"], str(entry["token"]))
+        """A piece of a file that a script has stored."""
+        if not entry["data"]:
+            return  # see `_store_last`
+        flags, offset, name, data = unpack_file_piece(entry["data"])
+        whose = f"{process_name(entry['process'])} of node {entry['node']}"
         with self._may_fail(stored.folder):
-            if not entry["data"]:
-                stored.store(key)
-                return
-            flags, offset, name, data = unpack_file_piece(entry["data"])
-            whose = f"{process_name(entry['process'])} of node {entry['node']}"
+            key = (entry["mini_batch"], str(entry["token"]))
             stored.add(key, whose, name, offset, data, first=bool(flags & FIRST), again=bool(flags & AGAIN))
+
+    def _store_last(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """What processes store at their end is here behind an empty piece. It may be added to files of the commit."""
+        if self._stored is None:
+            return
+        for entry in entries:
+            if entry["kind"] == "file" and not entry["data"]:
+                with self._may_fail(self._stored.folder):
+                    self._stored.store((entry["mini_batch"], str(entry["token"])))
 
     @contextlib.contextmanager
     def _files_of(self, batch: Sequence[Committable], entries: Sequence[Mapping[str, Any]]) -> Iterator[None]:
@@ -175,9 +184,9 @@ class Results:
         tokens = [str(entry["token"]) for entry in entries if entry["kind"] == "attempts"]
         every = [(number, token) for item, token in zip(batch, tokens, strict=True) for number in item.ids]
         before = self._journal.length
-        with self._may_fail(stored.folder):
-            stored.prepare([key for key in every if key in stored], before)
         try:
+            with self._may_fail(stored.folder):
+                stored.prepare([key for key in every if key in stored], before)
             yield
         except BaseException:
             if self._journal.length <= before:

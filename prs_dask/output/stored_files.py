@@ -5,6 +5,8 @@ only when the attempt counts, and in an order that a driver may be killed in at 
 
     pieces -> fsync -> ready-<length of the journal> -> journal line -> into the output folder
 
+All that can be known to stand in the way of a file is looked for before the line: behind it there is no way back.
+
 Whoever resumes finds what is ready: where the journal has become longer the line was written, and the files take their
 places; where it has not, they go, and the mini-batches are run again.
 
@@ -26,6 +28,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from prs_dask.errors import Fault, OutputError
 from prs_dask.relative_names import relative_name
@@ -39,13 +42,20 @@ _WITHOUT_JOURNAL = -1
 _COPY_BYTES = 1 << 20
 
 
+class _File(NamedTuple):
+    """Where it lies, and where its bytes belong in the file of its name."""
+
+    path: Path
+    offset: int
+
+
 @dataclass(slots=True)
 class _Attempt:
-    """What has come of one attempt: where its files lie, by name, and which of them its process had stored before."""
+    """What has come of one attempt: its files by name, and which of them its process had stored before."""
 
     folder: Path
     whose: str
-    paths: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, _File] = field(default_factory=dict)
     again: set[str] = field(default_factory=set)
 
 
@@ -82,15 +92,17 @@ class StoredFiles:
         Raises
         ------
         OutputError
-            What is ready cannot take its place.
+            What is ready cannot take its place, or what was never committed cannot be removed.
         """
         for ready in self.folder.glob("ready-*"):
             if int(ready.name.removeprefix("ready-")) < journal_length:
                 try:
                     self._publish(ready)
                 except OSError as error:
-                    raise self._no_place(error) from error
+                    raise self._no_place(error, ready) from error
         shutil.rmtree(self.folder, ignore_errors=True)
+        for ready in self.folder.glob("ready-*"):
+            raise _stays(ready, "a folder that does not go")
         token = self.folder / f"here-{uuid.uuid4().hex}"
         with contextlib.suppress(OSError):  # without it files are sent, and where none can be written that is told then
             self.folder.mkdir()
@@ -141,7 +153,7 @@ class StoredFiles:
         text = self._checked(name, whose)
         path = attempt.folder / str(offset) / text
         if first:
-            attempt.paths[text] = path
+            attempt.files[text] = _File(path, offset)
             if again:
                 attempt.again.add(text)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,28 +174,46 @@ class StoredFiles:
         Raises
         ------
         OutputError
-            A name is taken by a file with other content.
+            A name is taken by a file with other content, or a folder, or what is to be added to is shorter.
         OSError
-            The disk fails.
+            The disk fails. As with the other nothing is ready then.
         """
         if not keys:
             return
         self._check_names(keys)
-        self._ready = self.folder / f"ready-{journal_length}"
-        self._ready.mkdir()
+        self._number += 1
+        made = self.folder / "coming" / str(self._number)
+        made.mkdir()
         for number, key in enumerate(keys):
             attempt = self._attempts.pop(key)
-            for path in attempt.paths.values():
-                _sync(path)
-            attempt.folder.replace(self._ready / str(number))
-        _sync(self._ready)
+            for file in attempt.files.values():
+                _sync(file.path)
+            attempt.folder.replace(made / str(number))
+        _sync(made)
+        self._ready = self.folder / f"ready-{journal_length}"
+        made.replace(self._ready)
         _sync(self.folder)
 
     def take_back(self) -> None:
-        """The line was not written: what was prepared goes."""
-        if self._ready is not None:
-            shutil.rmtree(self._ready, ignore_errors=True)
-            self._ready = None
+        """The line was not written: what was prepared goes.
+
+        Raises
+        ------
+        OutputError
+            It cannot be taken back: a resume would publish it.
+        """
+        ready, self._ready = self._ready, None
+        if ready is None:
+            return
+        self._number += 1
+        gone = self.folder / "coming" / str(self._number)
+        try:
+            ready.replace(gone)  # from here on it is nothing, whether or not all of it can be removed
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _stays(ready, error.strerror or str(error)) from error
+        shutil.rmtree(gone, ignore_errors=True)
 
     def publish(self) -> None:
         """The line is on disk: what was prepared takes its place.
@@ -222,14 +252,51 @@ class StoredFiles:
         return text
 
     def _check_names(self, keys: Sequence[FileKey]) -> None:
-        seen: dict[str, Path] = {}
+        """Whatever stands in the way of a file's place, in the output or in this very commit."""
+        seen: dict[str, _File] = {}
+        folders: set[str] = set()
         for key in keys:
             attempt = self._attempts[key]
-            for text, path in attempt.paths.items():
-                there = seen.get(text, self._output / text)
-                if text not in attempt.again and os.path.lexists(there) and not _same(there, path):
-                    raise self._taken(text, attempt.whose)
-            seen |= attempt.paths
+            for text, file in attempt.files.items():
+                for above in _folders_of(text):
+                    if above in folders:
+                        continue
+                    there = self._output / above
+                    if above in seen or (os.path.lexists(there) and not there.is_dir()):
+                        raise self._other_kind(text, attempt.whose, f"{above!r} is a file")
+                    folders.add(above)
+                if text in folders or (self._output / text).is_dir():
+                    raise self._other_kind(text, attempt.whose, f"{text!r} is a folder")
+                if file.offset:
+                    self._check_length(text, file, seen.get(text), attempt.whose)
+                elif text not in attempt.again:
+                    there = seen[text].path if text in seen else self._output / text
+                    if os.path.lexists(there) and not _same(there, file.path):
+                        raise self._taken(text, attempt.whose)
+            seen |= attempt.files
+
+    def _check_length(self, text: str, file: _File, before: _File | None, whose: str) -> None:
+        """Is there what the file's bytes are to be added to?"""
+        try:
+            length = before.offset + before.path.stat().st_size if before else (self._output / text).stat().st_size
+        except FileNotFoundError:
+            found = "is not there"
+        else:
+            if length >= file.offset:
+                return
+            found = f"has {length} {'byte' if length == 1 else 'bytes'}"
+        added = f"{text!r}, to which {whose} has added behind its first {file.offset} bytes, {found} in {self._output}"
+        raise OutputError(
+            [Fault("output_dir", added, "files that nobody else cuts or removes while the step run goes on")]
+        )
+
+    def _other_kind(self, text: str, whose: str, found: str) -> OutputError:
+        fault = Fault(
+            "output_dir",
+            f"{text!r}, stored by {whose}, while {found} in {self._output}, or is to be one",
+            "a name that is a file of all, or a folder of all",
+        )
+        return OutputError([fault])
 
     def _taken(self, text: str, whose: str) -> OutputError:
         return OutputError(
@@ -257,9 +324,29 @@ class StoredFiles:
                         path.unlink()
         shutil.rmtree(ready)
 
-    def _no_place(self, error: OSError) -> OutputError:
-        fault = Fault(str(error.filename or self._output), error.strerror or str(error), "a folder that can be written")
+    def _no_place(self, error: OSError, ready: Path) -> OutputError:
+        fault = Fault(
+            str(error.filename or self._output),
+            f"{error.strerror or error}, while files of results that are committed take their places here",
+            "an output folder that can be written, with all that was stored there",
+            f"mend it and resume; or do without what waits in {ready}: take it from there, and remove that folder",
+        )
         return OutputError([fault])
+
+
+def _stays(ready: Path, found: str) -> OutputError:
+    fault = Fault(
+        str(ready),
+        f"{found}: its files belong to no result that is committed, and would take their places with the next",
+        "a folder that can be removed",
+        "remove it before the step run is resumed",
+    )
+    return OutputError([fault])
+
+
+def _folders_of(text: str) -> list[str]:
+    """The folders that a name leads through, outermost first."""
+    return [text[:place] for place, letter in enumerate(text) if letter == "/"]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import pytest
 
 from prs_dask.attempts.records import AttemptRecord, Category, pack
 from prs_dask.engine.results import Results, _committable
+from prs_dask.errors import OutputError
 from prs_dask.output.committer import CommitFailed
 from prs_dask.output.stored_files import StoredFiles
 from prs_dask.worker_process import output_files
@@ -151,6 +152,9 @@ class Committing(Recording):
         super().commit(batch, **more)
         self.journal.length += 10
 
+    def disk_failed(self, error, path):
+        return CommitFailed([])
+
 
 def storing(output, fails=False):
     stored, journal = StoredFiles(output, "run"), Journal()
@@ -180,3 +184,41 @@ def test_files_of_a_commit_that_fails_stay_out_also_of_what_a_resume_brings(tmp_
     stored.close()
     StoredFiles(tmp_path, "run").begin(1000)
     assert not (tmp_path / "a").exists()
+
+
+def test_what_a_process_stores_at_its_end_is_added_to_what_the_same_round_commits(tmp_path):
+    stored, recording, results = storing(tmp_path)
+    more = output_files._HEAD.pack(output_files.FIRST | output_files.AGAIN, 3, 1) + b"a" + b" two"
+    end = {**stored_file(-1, b"", b"", token="end"), "data": more}
+    results.write(
+        [stored_file(1, b"a", b"one"), entry(record(1)), end, {**end, "data": b""}],
+        {},
+        recording,
+    )
+    assert (tmp_path / "a").read_bytes() == b"one two"
+
+
+def test_files_that_cannot_be_made_ready_stay_out_also_of_what_a_resume_brings(tmp_path, monkeypatch):
+    stored, recording, results = storing(tmp_path)
+
+    def full(path):
+        if path == stored.folder:
+            raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("prs_dask.output.stored_files._sync", full)
+    with pytest.raises(CommitFailed):
+        results.write([stored_file(1, b"a", b"x"), entry(record(1))], {}, recording)
+    stored.close()
+    StoredFiles(tmp_path, "run").begin(1000)
+    assert not (tmp_path / "a").exists()
+
+
+def test_files_that_a_round_refuses_leave_those_of_the_round_before_in_place(tmp_path):
+    stored, recording, results = storing(tmp_path)
+    (tmp_path / "a").write_bytes(b"of somebody else")
+    with pytest.raises(OutputError, match="'a'"):
+        results.write([stored_file(1, b"a", b"x"), entry(record(1))], {}, recording)
+    assert "commit" not in recording.names()
+    stored.close()
+    StoredFiles(tmp_path, "run").begin(1000)
+    assert (tmp_path / "a").read_bytes() == b"of somebody else"

@@ -168,3 +168,79 @@ def test_who_sees_the_mark_shares_the_folder_and_it_goes_with_the_end(stored, ou
     for files in (stored, other):
         files.close()
     assert os.listdir(output) == []
+
+
+def test_where_files_cannot_be_made_ready_nothing_waits_for_a_resume(stored, output, monkeypatch):
+    add(stored, (1, "1"), b"a", b"one")
+    add(stored, (1, "1"), b"b", b"two")
+
+    def full(path):
+        if path.is_dir():
+            raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("prs_dask.output.stored_files._sync", full)
+    with pytest.raises(OSError, match="No space"):
+        stored.prepare([(1, "1")], 100)
+    StoredFiles(output, "run-1").begin(150)
+    assert content(output) == {}
+
+
+def test_what_cannot_be_removed_when_it_is_taken_back_is_not_published_all_the_same(stored, output, monkeypatch):
+    prepared(stored, 100)
+    monkeypatch.setattr("prs_dask.output.stored_files.shutil.rmtree", lambda *_, **__: None)
+    stored.take_back()
+    monkeypatch.undo()
+    StoredFiles(output, "run-1").begin(150)
+    assert content(output) == {"a": b"one"}
+
+
+def test_what_can_neither_be_removed_nor_taken_back_is_told(stored, output, monkeypatch):
+    prepared(stored, 100)
+    ready = stored.folder / "ready-100"
+    monkeypatch.setattr("pathlib.Path.replace", lambda path, _: (_ for _ in ()).throw(OSError(30, "Read-only", path)))
+    with pytest.raises(OutputError, match=f"{ready}.*remove"):
+        stored.take_back()
+
+
+@pytest.mark.parametrize(("first", "second"), [(b"a", b"a/b"), (b"a/b", b"a"), (b"a/b", b"a/b/c/d")])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_name_that_is_a_file_of_one_and_a_folder_of_another_is_refused_before_the_line(
+    stored, output, first, second, at_once
+):
+    add(stored, (1, "1"), first, b"x")
+    if not at_once:
+        commit(stored, (1, "1"))
+    add(stored, (2, "1"), second, b"x", whose="process001 of node 3", again=True)
+    with pytest.raises(OutputError, match=r"process001 of node 3, .*folder"):
+        stored.prepare([*([(1, "1")] if at_once else []), (2, "1")], 100)
+    assert not list(stored.folder.glob("ready-*"))
+
+
+def test_an_addition_to_what_is_shorter_is_refused_before_the_line(stored, output):
+    add(stored, (1, "1"), b"a", b"one")
+    commit(stored, (1, "1"))
+    (output / "a").write_bytes(b"o")
+    add(stored, (2, "1"), b"a", b" two", offset=3, again=True)
+    with pytest.raises(OutputError, match="'a'.*1 byte"):
+        stored.prepare([(2, "1")], 100)
+    add(stored, (3, "1"), b"none", b" two", offset=3, again=True)
+    with pytest.raises(OutputError, match="'none'.*not there"):
+        stored.prepare([(3, "1")], 100)
+    assert not list(stored.folder.glob("ready-*"))
+
+
+def test_additions_of_one_commit_build_on_each_other(stored, output):
+    add(stored, (1, "1"), b"a", b"one")
+    add(stored, (2, "1"), b"a", b" two", offset=3, again=True)
+    add(stored, (2, "1"), b"a", b" and", first=False, offset=3)
+    add(stored, (3, "1"), b"a", b" three", offset=11, again=True)
+    commit(stored, (1, "1"), (2, "1"), (3, "1"))
+    assert content(output) == {"a": b"one two and three"}
+
+
+def test_what_has_no_place_at_a_resume_is_told_with_the_folder_where_it_waits(stored, output):
+    prepared(stored, 100)
+    (output / "a").unlink()
+    (output / "a").mkdir()
+    with pytest.raises(OutputError, match=f"{stored.folder / 'ready-100'}"):
+        StoredFiles(output, "run-1").begin(150)
