@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
@@ -122,7 +122,8 @@ class Answer:
 class Accepted:
     """What of a report counts; ``records`` are packed, ``rows`` those of its successes in order.
 
-    ``parts`` tells which of their numbers are parts of a bisected mini-batch.
+    ``parts`` tells which of their numbers are parts of a bisected mini-batch. ``files_refused``: a success that the
+    process has sent files with is none, so it believes to be stored what is not, and must go.
     """
 
     records: bytes
@@ -130,6 +131,7 @@ class Accepted:
     errors: Mapping[int, AttemptError]
     pieced: Mapping[int, int]
     parts: Mapping[int, Part] = field(default_factory=dict)
+    files_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -560,6 +562,7 @@ class Judge:
         headers: Mapping[int, bytes],
         back: Iterable[int],
         now: float,
+        filed: Collection[int] = (),
     ) -> Accepted | None:
         """What happened in a grant since the last report.
 
@@ -579,6 +582,9 @@ class Judge:
             By mini-batch id: the header line of its table, where the lane has not seen it accepted yet.
         back
             Ids that were not begun and go back into the queue.
+        filed
+            Ids of successes that came with files. Each builds on the files of those before it: behind one that does
+            not count none does, and they go back too.
 
         Returns
         -------
@@ -616,7 +622,7 @@ class Judge:
             self._failed_items += items - good
             accepted = Accepted(records, rows, {}, {})
         else:
-            accepted = self._sift(grant, unpacked, rows, errors, pieced, now)
+            accepted = self._sift(grant, unpacked, rows, errors, pieced, now, filed)
         self._attempts += len(accepted.records) // RECORD_SIZE
         for number in reversed(list(back)):
             given_back = running.pop(number, None)
@@ -637,17 +643,24 @@ class Judge:
         errors: Mapping[int, AttemptError],
         pieced: Mapping[int, int],
         now: float,
+        filed: Collection[int],
     ) -> Accepted:
         """Take out what is not wanted any more, and decide over what failed."""
         kept: list[AttemptRecord] = []
         kept_rows: list[bytes] = []
         kept_errors: dict[int, AttemptError] = {}
         parts: dict[int, Part] = {}
-        offset = 0
+        offset, files_refused = 0, False
         for record in records:
             length = 0 if record.category else record.length - pieced.get(record.mini_batch, 0)
             mini_batch = grant.open.pop(record.mini_batch, None)
             error = errors.get(record.mini_batch)
+            stored = not record.category and record.mini_batch in filed
+            if mini_batch is not None and stored and files_refused:
+                grant.headers.pop(record.mini_batch, None)
+                self._requeue(mini_batch, Event.GIVE_BACK, careful=grant.careful)
+                offset += length
+                continue
             if mini_batch is not None and mini_batch.part is not None:
                 parts[record.mini_batch] = mini_batch.part
             if mini_batch is not None and not record.category:
@@ -670,6 +683,7 @@ class Judge:
                 self._failed_items += record.items - good
                 kept.append(record)
                 kept_rows.append(rows[offset : offset + length])
+            files_refused = files_refused or (stored and (mini_batch is None or bool(record.category)))
             offset += length
         wanted = {record.mini_batch for record in kept if not record.category}
         return Accepted(
@@ -678,6 +692,7 @@ class Judge:
             kept_errors,
             {number: size for number, size in pieced.items() if number in wanted},
             parts,
+            files_refused,
         )
 
     def _ended(self, mini_batch: _MiniBatch, *, failed: bool) -> None:

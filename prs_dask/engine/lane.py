@@ -82,6 +82,7 @@ _AT_WORK = tuple(_DOING)
 _KILLED_OVER = f"{OVER}; it was killed"
 _VOID = "its worker had been given up meanwhile, and what it ran is run elsewhere; it was killed"
 _RETREAT = "its worker had not heard of the scheduler for too long; it was killed"
+_FILES_LOST = "files that it had sent do not count, and it would go on adding to them; it was killed"
 _UNATTENDED = "its worker had been stopped for too long; it was killed"
 
 
@@ -98,6 +99,7 @@ class Lane:
         self._family: ProcessFamily | None = None
         self._process: LaneProcess | None = None
         self._call: Future[dict[str, Any]] | None = None
+        self._told_of: LaneProcess | None = None
         self._calls = 0
         self._outbox = Outbox()
         self._pending: deque[tuple[int, int, bytes]] = deque()
@@ -110,6 +112,8 @@ class Lane:
         self._ask_at = 0.0
         self._piece_bytes = 0
         self._sends_files = False
+        self._dropped_files = -1  # sequence of files that nobody wants
+        self._files_lost = False
         self._header: bytes | None = None
         self._mean: float | None = None
         self._look_at = 0.0
@@ -180,6 +184,7 @@ class Lane:
             "keep": keep,
             "hoards": self._hoards,
         }
+        self._told_of = self._process
         self._call = self._supervisor.begin_call("lane", **arguments)
         self._call.add_done_callback(lambda _: self._wake.ring())
 
@@ -190,6 +195,9 @@ class Lane:
         self._fetch_ahead(reply.get("soon", ()))
         if reply.get("void") or reply.get("closed"):
             self._abandon(_VOID if reply.get("void") == "given up" else _KILLED_OVER)
+        elif reply.get("files_refused") and self._process is not None and self._process is self._told_of:
+            self._outbox.give_back_filed()
+            self._process_over(self._process, _FILES_LOST)
         if "work" in reply:
             self._outbox.token = reply["token"]  # also for what the process had been given before
             if self._process is None:  # it died, or was abandoned, while the lane asked
@@ -247,6 +255,7 @@ class Lane:
             self._supervisor.tell_of_process(process.number, event, pid=process.pid, why=why)
         self._retreating = False
         self._piece_bytes, self._sends_files = 0, False
+        self._dropped_files, self._files_lost = -1, False
 
     def limit_memory(self, limit: int) -> None:
         """So many bytes may the process use from now on; asked by another thread."""
@@ -456,6 +465,8 @@ class Lane:
             self._look_later(time.monotonic())
             if not alive:
                 self._process_died(process)
+            elif self._files_lost:
+                self._process_over(process, _FILES_LOST)
         elif process.control.fileno() in ready:
             while self._receive(process):
                 pass
@@ -476,8 +487,10 @@ class Lane:
         frames, alive = process.receive()
         for kind, sequence, payload in frames:
             if sequence not in self._sent or sequence == too_late:
-                continue  # revoked meanwhile: somebody else has it
-            if kind == FrameKind.OUTCOME:
+                self._drop(kind, sequence, payload)  # revoked meanwhile: somebody else has it
+            elif self._files_lost:
+                continue  # it goes back
+            elif kind == FrameKind.OUTCOME:
                 self._outcome(sequence, payload)
             elif kind == FrameKind.ROWS:
                 data = bytes(payload)
@@ -490,6 +503,13 @@ class Lane:
             elif kind == FrameKind.HEADER and payload != self._header:
                 self._outbox.headers.append((self._sent[sequence][0], bytes(payload)))
         return alive
+
+    def _drop(self, kind: int, sequence: int, payload: bytes | memoryview) -> None:
+        """What nobody wants; but a process that has sent files believes them to be stored from its outcome on."""
+        if kind == FrameKind.FILE:
+            self._dropped_files = sequence
+        elif kind == FrameKind.OUTCOME and sequence == self._dropped_files:
+            self._files_lost = self._files_lost or unpack_outcome(payload).category == Category.SUCCEEDED
 
     def _outcome(self, sequence: int, payload: bytes | memoryview) -> None:
         mini_batch, attempt = self._sent.pop(sequence)
@@ -507,6 +527,8 @@ class Lane:
         else:
             if self._piece_bytes:
                 self._outbox.pieced.append((mini_batch, self._piece_bytes))
+            if self._sends_files:
+                self._outbox.filed.append(mini_batch)
             self._outbox.add(record, body)
         self._piece_bytes, self._sends_files = 0, False
 

@@ -35,6 +35,7 @@ class Outbox:
     pieces: list[tuple[int, bytes]] = field(default_factory=list)
     files: list[tuple[int, bytes]] = field(default_factory=list)
     pieced: list[tuple[int, int]] = field(default_factory=list)
+    filed: list[int] = field(default_factory=list)
     headers: list[tuple[int, bytes]] = field(default_factory=list)
     back: list[int] = field(default_factory=list)
 
@@ -63,6 +64,19 @@ class Outbox:
         self.files.append((mini_batch, piece))
         self.size += len(piece)
 
+    def give_back_filed(self) -> None:
+        """Successes that came with files go back: those that they build on have been refused."""
+        filed, rows = set(self.filed), iter(self.rows)
+        kept = [(record, b"" if record.category else next(rows)) for record in self.records]
+        kept = [(record, row) for record, row in kept if record.category or record.mini_batch not in filed]
+        self.back.extend(self.filed)
+        self.records = [record for record, _ in kept]
+        self.rows = [row for record, row in kept if not record.category]
+        self.pieces = [piece for piece in self.pieces if piece[0] not in filed]
+        self.pieced = [size for size in self.pieced if size[0] not in filed]
+        self.headers = [header for header in self.headers if header[0] not in filed]
+        self.files, self.filed = [], []
+
     def take(self) -> dict[str, Any]:
         """The report, as it travels; the outbox is empty afterwards."""
         report: dict[str, Any] = {
@@ -71,9 +85,9 @@ class Outbox:
             "records": pack(self.records),
             "rows": b"".join(self.rows),
         }
-        for name in ("errors", "pieces", "files", "pieced", "headers", "back"):
+        for name in ("errors", "pieces", "files", "pieced", "filed", "headers", "back"):
             if getattr(self, name):
                 report[name] = getattr(self, name)
         self.records, self.rows, self.errors, self.pieces = [], [], [], []
-        self.files, self.pieced, self.headers, self.back, self.size = [], [], [], [], 0
+        self.files, self.pieced, self.filed, self.headers, self.back, self.size = [], [], [], [], [], 0
         return report

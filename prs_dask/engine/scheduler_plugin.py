@@ -370,8 +370,12 @@ class RunPlugin(SchedulerPlugin):
         worker = key[0]
         self._judge.heard(worker, self._now())
         reply: Reply = {}
-        if report is not None and not self._take_report(worker, token, report):
-            reply["void"] = "over" if self._judge.verdict is not None else "given up"
+        if report is not None:
+            accepted = self._take_report(worker, token, report)
+            if accepted is None:
+                reply["void"] = "over" if self._judge.verdict is not None else "given up"
+            elif accepted.files_refused:
+                reply["files_refused"] = True
         await self._room.wait()
         if claim:
             reply |= await self._claim(key, process, permit, keep, hoards)
@@ -379,7 +383,7 @@ class RunPlugin(SchedulerPlugin):
             reply["header"] = self._judge.header
         return reply
 
-    def _take_report(self, worker: str, token: int, report: Reply) -> bool:
+    def _take_report(self, worker: str, token: int, report: Reply) -> Accepted | None:
         place = self._judge.places.workers.get(worker)
         node = place.node if place is not None else -1
         for mini_batch, data in report.get("pieces", ()):
@@ -397,12 +401,13 @@ class RunPlugin(SchedulerPlugin):
             dict(report.get("headers", ())),
             report.get("back", ()),
             self._now(),
+            frozenset(report.get("filed", ())),
         )
         if accepted is not None:
             self._emit(accepted, node, report["process"], token, get_address_host(worker), report["pid"])
         self._supplied.set()
         self._news.set()  # what was given back wants another lane, and that a permit
-        return accepted is not None
+        return accepted
 
     async def _claim(self, key: LaneKey, process: int, permit: int, keep: frozenset[int], hoards: bool) -> Reply:
         until = self._now() + CLAIM_WAIT_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import pytest
 
@@ -124,12 +124,14 @@ class Bench:
         pieced: Mapping[int, int] | None = None,
         headers: Mapping[int, bytes] | None = None,
         back: Iterable[int] = (),
+        filed: Collection[int] = (),
     ) -> Accepted | None:
         records = list(records)
         if rows is None:
             rows = b"".join(self.rows_of(r.mini_batch) for r in records if not r.category)
         token = grant if isinstance(grant, int) else grant.token
-        return self.judge.report(token, pack(records), rows, errors or {}, pieced or {}, headers or {}, back, self.now)
+        more = (errors or {}, pieced or {}, headers or {}, back, self.now, filed)
+        return self.judge.report(token, pack(records), rows, *more)
 
     def succeed(self, grant: Grant, *numbers: int) -> Accepted | None:
         return self.report(grant, [self.success(number) for number in numbers or self.ids(grant)])

@@ -419,6 +419,27 @@ class TestHeaders:
         assert b.kept(accepted) == [(1, Category.BAD_RETURN, 0)]
         assert "without columns" in accepted.errors[1].message
 
+    def test_behind_refused_files_none_of_the_process_count_and_what_came_with_them_goes_back(self, bench):
+        b = one(bench)
+        b.supply(*range(500))
+        grant = b.chunk("a")
+        records = [b.success(0), b.success(1), b.success(2), b.success(3)]
+        accepted = b.report(grant, records, headers={0: b"x y\n", 1: b"x z\n"}, filed={0, 1, 3})
+        assert b.kept(accepted) == [(0, 0, 1), (1, Category.BAD_RETURN, 0), (2, 0, 1)]
+        assert accepted.rows == b"row of 0\nrow of 2\n"
+        assert accepted.files_refused
+        assert 3 not in grant.open
+        assert b.judge.counts().attempts == 3
+        assert {number for number, _, _ in b.grant("a", 1).work} & {1, 3}
+
+    def test_where_a_refused_table_came_without_files_the_process_may_stay(self, bench):
+        b = one(bench)
+        b.supply(*range(500))
+        headers = {0: b"x y\n", 1: b"x z\n"}
+        accepted = b.report(b.chunk("a"), [b.success(0), b.success(1), b.success(2)], headers=headers, filed={0, 2})
+        assert not accepted.files_refused
+        assert b.kept(accepted) == [(0, 0, 1), (1, Category.BAD_RETURN, 0), (2, 0, 1)]
+
     def test_the_same_within_one_report(self, bench):
         b = one(bench)
         b.supply(*range(500))

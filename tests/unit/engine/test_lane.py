@@ -649,3 +649,61 @@ def test_where_the_output_folder_is_shared_files_are_written_there_and_none_is_s
     assert not any("files" in report for report in workbench.supervisor.reports)
     assert workbench.supervisor.last_files == []
     assert {path.name for path in shared.iterdir()} == {"first", "last"}
+
+
+ADDING = """
+import time
+from pathlib import Path
+from prs_dask import EntryScript
+
+def run(mini_batch):
+    doing, _, argument = Path(mini_batch[0]).name.partition("_")
+    if doing == "sleep":
+        time.sleep(float(argument))
+    if doing == "add":
+        with open(Path(EntryScript().output_dir) / "all", "a") as file:
+            file.write(argument)
+    return list(mini_batch)
+"""
+
+
+def test_a_process_whose_files_are_dropped_ends_uncharged_and_the_next_begins_anew(bench, monkeypatch):
+    """It has just begun what is given back, and believes its file to be stored: the next addition would be torn."""
+    monkeypatch.setattr("prs_dask.worker_process.phase.PhasePage.revoke", lambda *_: None)
+    workbench = bench(ADDING)
+    workbench.work_to_the_end(
+        workbench.grant(1, "a", "b"),
+        workbench.grant(2, "sleep_0.5", "add_x", first=2, box=0.1),
+        workbench.grant(3, "sleep_0.5", "c", "add_y", first=4),
+        workbench.grant(4, "add_y", first=6),
+    )
+    supervisor = workbench.supervisor
+    assert 3 in supervisor.back
+    _, whys = lives(supervisor)
+    assert "files that it had sent do not count" in whys[0]
+    assert not supervisor.errors()
+    files, _ = stored(supervisor.reports)  # none begins in the middle
+    assert files == {(6, "all"): b"y"}
+
+
+def test_a_process_whose_files_the_scheduler_refuses_ends_and_what_it_has_added_to_them_goes_back(bench, unhurried):
+    workbench = bench(ADDING)
+    supervisor, claims = workbench.supervisor, []
+
+    def answer(call):
+        filed = (call["report"] or {}).get("filed", [])
+        refused = {"files_refused": True} if 0 in filed else {}
+        if not call["claim"] or call["keep"]:
+            return refused
+        claims.append(call)
+        grants = {1: workbench.grant(1, "add_x"), 2: workbench.grant(2, "add_y", first=1)}
+        return {**refused, **grants.get(len(claims), {"stop": True})}
+
+    supervisor.answer = answer
+    workbench.work().join(20)
+    events, whys = lives(supervisor)
+    assert events[0] == ["started", "ready", "ended"]
+    assert "files that it had sent do not count" in whys[0]
+    assert supervisor.back == [1]
+    assert not supervisor.errors()
+    assert supervisor.reports[0]["filed"] == [0]

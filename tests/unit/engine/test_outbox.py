@@ -76,3 +76,22 @@ def test_all_that_is_put_in_comes_out_once_and_in_order(steps):
     errors = [(number, fields[1]) for report in reports for number, fields in report.get("errors", ())]
     assert errors == put["errors"]
     assert [piece for report in reports for piece in report.get("pieces", ())] == put["pieces"]
+
+
+def test_what_came_with_files_goes_back_and_the_rest_stays_with_its_rows():
+    outbox = Outbox()
+    outbox.add(record(1, length=2), b"1\n")
+    outbox.add_file(2, b"file")
+    outbox.add_piece(2, b"22")
+    outbox.pieced.append((2, 2))
+    outbox.headers.append((2, b"a b\n"))
+    outbox.filed.append(2)
+    outbox.add(record(2, length=4), b"2\n")
+    outbox.fail(record(3, Category.EXCEPTION), AttemptError("ValueError", "no"))
+    outbox.add(record(4, length=2), b"4\n")
+    outbox.add_file(5, b"of one that has not ended")
+    outbox.give_back_filed()
+    report = outbox.take()
+    assert [one.mini_batch for one in unpack(report["records"])] == [1, 3, 4]
+    assert (report["rows"], report["back"]) == (b"1\n4\n", [2])
+    assert not {"files", "pieces", "pieced", "filed", "headers"} & report.keys()

@@ -187,7 +187,7 @@ def test_files_of_a_commit_that_fails_stay_out_also_of_what_a_resume_brings(tmp_
 
 
 def test_what_a_process_stores_at_its_end_is_added_to_what_the_same_round_commits(tmp_path):
-    stored, recording, results = storing(tmp_path)
+    _, recording, results = storing(tmp_path)
     more = output_files._HEAD.pack(output_files.FIRST | output_files.AGAIN, 3, 1) + b"a" + b" two"
     end = {**stored_file(-1, b"", b"", token="end"), "data": more}
     results.write(

@@ -589,6 +589,23 @@ def test_files_of_an_attempt_come_before_it_and_a_repeated_call_doubles_none(ben
     bench(test)
 
 
+def test_a_lane_is_told_when_files_of_a_success_do_not_count(bench):
+    async def test(b: Bench) -> None:
+        permit = await b.begin()
+        grant = await b.lane(permit, claim=True)
+        mini_batch = grant["work"][0][0]
+        report = outcome(mini_batch, files=[(mini_batch, b"one")], filed=[mini_batch])
+        arguments = {"token": grant["token"], "report": report}
+        assert "files_refused" not in await b.lane(permit, **arguments)
+        more = await b.lane(permit, claim=True)
+        number = more["work"][0][0]
+        headers = {"headers": [(number, b"x y\n")], "filed": [number]}
+        reply = await b.lane(permit, token=more["token"], report=outcome(number, **headers))
+        assert reply["files_refused"]
+
+    bench(test)
+
+
 def test_files_stored_at_the_end_of_a_process_are_missed_until_the_last_has_come(bench):
     async def test(b: Bench) -> None:
         await b.begin()
