@@ -1,6 +1,7 @@
 """Which files below a folder were written to: the kernel tells (inotify), so looking costs nothing where many lie.
 
-Where the kernel has no watch to give, each look is a walk over all of them.
+Where the kernel has no watch to give, each look is a walk over all of them. A watch is one of a folder and not of its
+name: where another one has come under the name, all begins anew.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _BUFFER_BYTES = 1 << 16
 
 Look = tuple[int, int, int]
+Root = tuple[int, int]
 
 
 class FolderWatch:
@@ -34,6 +36,7 @@ class FolderWatch:
         self._folders: dict[int, bytes] = {}
         self._looks: dict[bytes, Look] = {}
         self._walks = False
+        self._root: Root | None = None  # of the folder that is watched
         self._first = self._begin()
 
     def changed(self) -> set[bytes]:
@@ -45,7 +48,7 @@ class FolderWatch:
             try:
                 events = os.read(self._descriptor, _BUFFER_BYTES)
             except BlockingIOError:
-                return names
+                return names | self._of_another_root()
             except OSError:  # user code has closed it
                 self._descriptor = -1
                 return names | self._begin()
@@ -63,6 +66,7 @@ class FolderWatch:
         """Watch all there is; its files."""
         names: set[bytes] = set()
         self._folders.clear()
+        self._root = _root(self._folder)
         try:
             self._descriptor = moved_away(_call("inotify_init1", _FLAGS))
             self._add(b"", names)
@@ -71,6 +75,17 @@ class FolderWatch:
             self._walks = True
             return self._walk()
         return names
+
+    def _of_another_root(self) -> set[bytes]:
+        """What lies in the folder where it is another one by now; where there is none, one may come."""
+        root = _root(self._folder)
+        if root == self._root:
+            return set()
+        if root is None:
+            self._root = None
+            return set()
+        self.close()
+        return self._begin()
 
     def _add(self, name: bytes, names: set[bytes]) -> None:
         """Watch a folder and those below it; what is put there meanwhile is found by one of both."""
@@ -92,7 +107,8 @@ class FolderWatch:
             if what & _OVERFLOW or (what & _MOVED_FROM and what & _IS_FOLDER):
                 return False
             if what & _IGNORED:  # the folder was removed
-                self._folders.pop(number, None)
+                if self._folders.pop(number, None) == b"":
+                    self._root = None  # another one may have its number
                 continue
             if number not in self._folders:
                 continue
@@ -115,6 +131,14 @@ class FolderWatch:
                 self._looks[name] = look
                 names.add(name)
         return names
+
+
+def _root(folder: bytes) -> Root | None:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _call(name: str, *arguments: int | bytes) -> int:

@@ -101,6 +101,7 @@ class OutputFiles:
         self._sent: OrderedDict[bytes, _Sent] = OrderedDict()
         self._names: set[int] = set()
         self._new: dict[bytes, _Sent] = {}
+        self._unreadable: set[bytes] = set()
 
     def pieces(self, *, last: bool = False) -> Iterator[bytes]:
         """What was written since the last attempt that succeeded; call `sent` when it has left.
@@ -109,6 +110,11 @@ class OutputFiles:
         ----------
         last
             The process ends: what was only looked at in parts is compared whole.
+
+        Raises
+        ------
+        OSError
+            A file cannot be read. That fails this attempt and no other one, unless the file is changed again.
         """
         self._new = {}
         self._seen = self._watch.changed()
@@ -116,8 +122,13 @@ class OutputFiles:
         if last:
             names |= {name for name, sent in self._sent.items() if sent.size > COMPARED_BYTES}
         for name in sorted(names):
-            with suppress(FileNotFoundError):  # it was removed, or has another name by now
+            try:
                 yield from self._pieces_of(name, exactly=last)
+            except (FileNotFoundError, NotADirectoryError):
+                pass  # it was removed, or has another name by now
+            except OSError:
+                self._unreadable.add(name)
+                raise
 
     def sent(self) -> None:
         """All pieces have left, and the attempt has succeeded."""
@@ -137,8 +148,8 @@ class OutputFiles:
         """The attempt has failed: what it has made is removed where that can be done."""
         changed = self._watch.changed() | self._seen
         new = {name for name in changed - self._dirty if hash(name) not in self._names}
-        self._dirty |= changed
-        self._seen = set()
+        self._dirty = (self._dirty | changed) - self._unreadable
+        self._seen, self._unreadable = set(), set()
         if not new:
             return
         open_files = _open_files()

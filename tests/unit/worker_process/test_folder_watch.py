@@ -1,6 +1,7 @@
 """What was written to below a folder is told, whether the kernel watches or the folder is walked."""
 
 import os
+import shutil
 
 import pytest
 
@@ -84,3 +85,28 @@ def test_a_watch_that_user_code_has_closed_is_begun_anew(tmp_path):
     (tmp_path / "b").touch()
     assert watch.changed() == {b"b"}
     watch.close()
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed"])
+def test_a_folder_that_is_made_anew_is_watched_again(watch, tmp_path, how):
+    watch.changed()
+    if how == "removed":
+        shutil.rmtree(tmp_path)
+    else:
+        tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-old"))
+    watch.changed()
+    assert watch.changed() == set()
+    (tmp_path / "a").mkdir(parents=True)
+    (tmp_path / "a" / "first").write_text("x")
+    assert watch.changed() == {b"a/first"}
+    (tmp_path / "a" / "second").write_text("x")
+    assert watch.changed() == {b"a/second"}
+
+
+def test_a_folder_that_is_made_anew_between_two_looks_is_watched_again(watch, tmp_path):
+    watch.changed()
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    assert watch.changed() <= {b"before/there"}
+    (tmp_path / "first").write_text("x")
+    assert watch.changed() == {b"first"}

@@ -1,6 +1,7 @@
 """What a script has stored leaves with the attempt that wrote it, once, and what a failed one has made does not."""
 
 import os
+import shutil
 
 import pytest
 from hypothesis import given
@@ -153,3 +154,34 @@ def test_whatever_a_script_does_what_has_left_is_what_stands_there_in_the_end(tm
         leave(last=True)
     outputs._watch.close()
     assert {path.name: path.read_bytes() for path in folder.iterdir()}.items() <= there.items()
+
+
+def test_a_file_whose_folder_has_become_a_file_is_gone(outputs, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_text("x")
+    outputs.attempt_begins()
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "a").write_text("a file")
+    assert sent(outputs) == [(b"a", FIRST, 0, b"a file")]
+
+
+def test_a_file_that_cannot_be_opened_fails_one_attempt_and_not_each_one_after_it(outputs, tmp_path, monkeypatch):
+    (tmp_path / "closed").write_text("x")
+    outputs.attempt_begins()
+    opened = os.open
+
+    def refused(path, *arguments, **more):
+        if os.fsdecode(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(PermissionError):
+        list(outputs.pieces())
+    outputs.failed()
+    outputs.attempt_begins()
+    (tmp_path / "other").write_text("y")
+    assert sent(outputs) == [(b"other", FIRST, 0, b"y")]
+    monkeypatch.undo()
+    (tmp_path / "closed").write_text("open now")
+    assert sent(outputs) == [(b"closed", FIRST, 0, b"open now")]
