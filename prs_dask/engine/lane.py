@@ -112,8 +112,6 @@ class Lane:
         self._ask_at = 0.0
         self._piece_bytes = 0
         self._sends_files = False
-        self._dropped_files = -1  # sequence of files that nobody wants
-        self._files_lost = False
         self._header: bytes | None = None
         self._mean: float | None = None
         self._look_at = 0.0
@@ -255,7 +253,6 @@ class Lane:
             self._supervisor.tell_of_process(process.number, event, pid=process.pid, why=why)
         self._retreating = False
         self._piece_bytes, self._sends_files = 0, False
-        self._dropped_files, self._files_lost = -1, False
 
     def limit_memory(self, limit: int) -> None:
         """So many bytes may the process use from now on; asked by another thread."""
@@ -279,19 +276,32 @@ class Lane:
         """End the process, with shutdown() where ``orderly``; when no task holds the lane."""
         process = self._process
         if process is not None:
-            problem = process.quit(seconds, self._send_last_file) if orderly else None
+            problem = self._quit(process, seconds) if orderly else None
             why = OVER if orderly else _KILLED_OVER
             if problem is not None:
                 self._supervisor.log_process_error(process.number, "shutdown()", problem)
                 why = f"{OVER}; shutdown() failed: {_told(problem)}"
             self._end_process(why)
 
-    def _send_last_file(self, piece: bytes) -> None:
-        """A piece of what the process stores at its end, at once: nobody else waits; without bytes: all is there."""
-        process = self._process
-        if process is not None:
+    def _quit(self, process: LaneProcess, seconds: float) -> AttemptError | None:
+        """The orderly end; from the first piece of what it stores on until all is there it is missed."""
+        missed = False
+
+        def send(piece: bytes, *, ended: bool = False) -> None:
+            """At once: nobody else waits."""
+            nonlocal missed
+            missed = not ended
             self._calls += 1
-            self._supervisor.call("last_file", process=process.number, number=self._calls, piece=piece)
+            self._supervisor.call("last_file", process=process.number, number=self._calls, piece=piece, ended=ended)
+
+        if process.has_stored:  # also where its worker is lost meanwhile
+            send(b"")
+        problem = process.quit(seconds, send)
+        if process.sent_all and missed:
+            send(b"", ended=True)
+        elif not process.sent_all and not missed and process.has_stored:
+            send(b"")
+        return problem
 
     def close(self) -> None:
         """Kill the process; the lane is of no use afterwards."""
@@ -465,7 +475,7 @@ class Lane:
             self._look_later(time.monotonic())
             if not alive:
                 self._process_died(process)
-            elif self._files_lost:
+            elif process.files_lost:
                 self._process_over(process, _FILES_LOST)
         elif process.control.fileno() in ready:
             while self._receive(process):
@@ -487,8 +497,8 @@ class Lane:
         frames, alive = process.receive()
         for kind, sequence, payload in frames:
             if sequence not in self._sent or sequence == too_late:
-                self._drop(kind, sequence, payload)  # revoked meanwhile: somebody else has it
-            elif self._files_lost:
+                process.drop(kind, sequence, payload)  # revoked meanwhile: somebody else has it
+            elif process.files_lost:
                 continue  # it goes back
             elif kind == FrameKind.OUTCOME:
                 self._outcome(sequence, payload)
@@ -503,13 +513,6 @@ class Lane:
             elif kind == FrameKind.HEADER and payload != self._header:
                 self._outbox.headers.append((self._sent[sequence][0], bytes(payload)))
         return alive
-
-    def _drop(self, kind: int, sequence: int, payload: bytes | memoryview) -> None:
-        """What nobody wants; but a process that has sent files believes them to be stored from its outcome on."""
-        if kind == FrameKind.FILE:
-            self._dropped_files = sequence
-        elif kind == FrameKind.OUTCOME and sequence == self._dropped_files:
-            self._files_lost = self._files_lost or unpack_outcome(payload).category == Category.SUCCEEDED
 
     def _outcome(self, sequence: int, payload: bytes | memoryview) -> None:
         mini_batch, attempt = self._sent.pop(sequence)

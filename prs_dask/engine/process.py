@@ -14,11 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prs_dask.attempts.records import AttemptError
+from prs_dask.attempts.records import AttemptError, Category
 from prs_dask.engine.log_folder import LogFolder
 from prs_dask.engine.shipper import profile_files, spool_files
 from prs_dask.worker_process.family import Ended, ProcessFamily, describe_status
-from prs_dask.worker_process.frames import AT_THE_END, FRAME_HEADER, READY_BODY, FrameKind, ProcessSetup, unpack_error
+from prs_dask.worker_process.frames import (
+    AT_THE_END,
+    FRAME_HEADER,
+    READY_BODY,
+    FrameKind,
+    ProcessSetup,
+    unpack_error,
+    unpack_outcome,
+)
 from prs_dask.worker_process.killed_stacks import where_in_stacks
 from prs_dask.worker_process.launch import STACK_SIGNAL, command
 from prs_dask.worker_process.phase import Phase, PhasePage, new_page_descriptor
@@ -60,6 +68,10 @@ class LaneProcess:
     ----------
     init_seconds
         What ``init()`` took, once the process is ready.
+    files_lost
+        Does it believe files to be stored that have been dropped? What it sends from then on builds on them.
+    sent_all
+        Has all arrived that it stored at its end?
     """
 
     def __init__(self, supervisor: Supervisor, family: ProcessFamily, number: int) -> None:
@@ -69,6 +81,9 @@ class LaneProcess:
         self.init_seconds = 0.0
         self.unsent = bytearray()
         self.finished_any = False
+        self.files_lost = False
+        self.sent_all = False
+        self._files_of = -1  # the sequence of files that have been dropped
         self._supervisor = supervisor
         self._family = family
         self._received = bytearray()
@@ -234,7 +249,25 @@ class LaneProcess:
         self.finished_any = self.finished_any or any(frame[0] == FrameKind.OUTCOME for frame in frames)
         return frames, alive
 
+    def drop(self, kind: int, sequence: int, payload: bytes | memoryview) -> None:
+        """Nobody wants this frame; but it was sent, and the process goes on from there."""
+        if kind == FrameKind.FILE:
+            self._files_of = sequence
+        elif kind == FrameKind.OUTCOME and sequence == self._files_of:
+            self.files_lost = self.files_lost or unpack_outcome(payload).category == Category.SUCCEEDED
+
     # ---------------------------------------------------------------- the end
+
+    @property
+    def has_stored(self) -> bool:
+        """Does anything lie in an output folder of its own?"""
+        if self._supervisor.shared_output is not None:
+            return False
+        try:
+            with os.scandir(self._folder / "output") as found:
+                return any(True for _ in found)
+        except OSError:
+            return False
 
     def stacks(self) -> str:
         """The Python stack of every thread, also where one of them holds the GIL for ever."""
@@ -319,22 +352,25 @@ class LaneProcess:
         seconds
             For shutdown() and for leaving; sending files takes what it takes.
         take_file
-            Gets each piece of the files that it sends before it leaves, and an empty one behind the last.
+            Gets each piece of the files that it sends before it leaves, empty ones while it looks for more.
         """
         self.send(FrameKind.QUIT)
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         until = time.monotonic() + seconds
-        doing, problem, sends_files = "shutdown()", None, False
+        doing, problem = "shutdown()", None
         while poll.poll(max(0.0, until - time.monotonic()) * 1000):
             frames, alive = self.receive()
             for kind, sequence, payload in frames:
                 if kind == FrameKind.FILE and sequence == AT_THE_END:
-                    take_file(bytes(payload))
-                    sends_files, until = True, time.monotonic() + seconds
+                    if not self.files_lost:
+                        take_file(bytes(payload))
+                    until = time.monotonic() + seconds
+                elif kind == FrameKind.FILES_SENT:
+                    self.sent_all = not self.files_lost
+                elif kind in (FrameKind.FILE, FrameKind.OUTCOME):
+                    self.drop(kind, sequence, payload)
                 elif kind == FrameKind.GOODBYE:
-                    if sends_files:
-                        take_file(b"")
                     doing, problem = (
                         "leaving (functions registered with atexit)",
                         unpack_error(payload) if payload else None,

@@ -158,7 +158,7 @@ class Results:
     def _add_file(self, stored: StoredFiles, entry: Mapping[str, Any]) -> None:
         """A piece of a file that a script has stored."""
         if not entry["data"]:
-            return  # see `_store_last`
+            return  # a process looks for what it has to store, or has stored all: see `_store_last`
         flags, offset, name, data = unpack_file_piece(entry["data"])
         whose = f"{process_name(entry['process'])} of node {entry['node']}"
         with self._may_fail(stored.folder):
@@ -166,11 +166,11 @@ class Results:
             stored.add(key, whose, name, offset, data, first=bool(flags & FIRST), again=bool(flags & AGAIN))
 
     def _store_last(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """What processes store at their end is here behind an empty piece. It may be added to files of the commit."""
+        """What processes have stored at their end, where all of it is here; it may be added to files of the commit."""
         if self._stored is None:
             return
         for entry in entries:
-            if entry["kind"] == "file" and not entry["data"]:
+            if entry["kind"] == "file" and entry.get("ended"):
                 with self._may_fail(self._stored.folder):
                     self._stored.store((entry["mini_batch"], str(entry["token"])))
 

@@ -50,8 +50,8 @@ END_SECONDS = 30.0
 """Beyond the time that ``shutdown()`` may take."""
 
 _UNSTORED = (
-    "files that processes have stored in shutdown() did not arrive whole ({}): their worker went away or was too slow;"
-    " the output has all that was stored by mini-batches"
+    "files that processes may have stored in shutdown(), or since their last mini-batch, did not arrive whole ({}):"
+    " they or their worker went away, or were too slow; the output has all that was stored by mini-batches"
 )
 
 WORKERS_SECONDS = 10.0

@@ -204,6 +204,7 @@ class Attempts:
         """What was stored since the last mini-batch, by ``shutdown()`` most likely."""
         if self._outputs is not None:
             self._send_files(self._outputs, AT_THE_END, last=True)
+            send(self._sock, FrameKind.FILES_SENT, AT_THE_END)
 
     def _send_files(self, outputs: OutputFiles, sequence: int, *, last: bool = False) -> None:
         for piece in outputs.pieces(last=last):

@@ -12,7 +12,8 @@ A frame is a header (kind, sequence, payload length) and its payload, over a soc
                                           before its rows (only where a header is asked for)
                             ROWS          a piece of the rows of mini-batch ``sequence``, not the last
                             FILE          a piece of a file that it has stored (see ``output_files``), before its
-                                          OUTCOME; `AT_THE_END` as sequence: before GOODBYE
+                                          OUTCOME; `AT_THE_END` as sequence: before GOODBYE; empty: it goes on
+                            FILES_SENT    all that it has stored has been sent, and GOODBYE comes
                             OUTCOME       OutcomeHeader, then the last rows, or the packed error
                             SKIPPED       ``sequence`` had been revoked before it was begun
                             GOODBYE       shutdown() has returned (payload: packed error if it raised)
@@ -86,6 +87,7 @@ class FrameKind(enum.IntEnum):
     GOODBYE = 21
     HEADER = 22
     FILE = 23
+    FILES_SENT = 24
 
 
 AT_THE_END = (1 << 64) - 1

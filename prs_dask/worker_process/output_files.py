@@ -18,9 +18,10 @@ import os
 import stat
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from hashlib import blake2b
+from time import monotonic
 from typing import NamedTuple
 
 from prs_dask.worker_process.folder_watch import FolderWatch
@@ -33,6 +34,9 @@ _HEAD = struct.Struct("<BQH")
 COMPARED_BYTES = 1 << 20
 """A file that was sent so far is compared whole at each attempt; of a larger one its ends, and all when the process
 ends: a mini-batch must not take the longer the more has been added to a file."""
+
+STILL_HERE_SECONDS = 1.0
+"""While files are compared a piece without bytes tells so often that it goes on."""
 
 _END_BYTES = 1 << 16
 MOST_REMEMBERED = 1000
@@ -74,13 +78,17 @@ class _Sent:
         self._first += data[: _END_BYTES - len(self._first)]
         self._last = (self._last + data[-_END_BYTES:])[-_END_BYTES:]
 
-    def stands_in(self, file: int, *, exactly: bool) -> bool:
-        if self.size > COMPARED_BYTES and not exactly:
-            last = os.pread(file, _END_BYTES, self.size - _END_BYTES)
-            return os.pread(file, _END_BYTES, 0) == self._first and last == self._last
-        digest = blake2b(digest_size=16)
+    def ends_stand_in(self, file: int) -> bool:
+        last = os.pread(file, _END_BYTES, self.size - _END_BYTES)
+        return os.pread(file, _END_BYTES, 0) == self._first and last == self._last
+
+    def stands_in(self, file: int) -> Generator[bytes, None, bool]:
+        digest, told = blake2b(digest_size=16), monotonic()
         for at in range(0, self.size, MAX_PIECE):
             digest.update(os.pread(file, min(MAX_PIECE, self.size - at), at))
+            if (now := monotonic()) - told >= STILL_HERE_SECONDS:
+                told = now
+                yield b""
         return digest.digest() == self._all.digest()
 
 
@@ -102,6 +110,7 @@ class OutputFiles:
         self._names: set[int] = set()
         self._new: dict[bytes, _Sent] = {}
         self._unreadable: set[bytes] = set()
+        self._by_ends: set[bytes] = set()  # changed, and only their ends were compared
 
     def pieces(self, *, last: bool = False) -> Iterator[bytes]:
         """What was written since the last attempt that succeeded; call `sent` when it has left.
@@ -120,7 +129,7 @@ class OutputFiles:
         self._seen = self._watch.changed()
         names = self._dirty | self._seen
         if last:
-            names |= {name for name, sent in self._sent.items() if sent.size > COMPARED_BYTES}
+            names |= self._by_ends | _mapped(self._folder)
         for name in sorted(names):
             try:
                 yield from self._pieces_of(name, exactly=last)
@@ -169,7 +178,12 @@ class OutputFiles:
         try:
             size = os.fstat(file).st_size
             before = self._sent.get(name)
-            if before is not None and before.size <= size and before.stands_in(file, exactly=exactly):
+            stands = False
+            if before is not None and before.size <= size:
+                by_ends = before.size > COMPARED_BYTES and not exactly
+                stands = before.ends_stand_in(file) if by_ends else (yield from before.stands_in(file))
+                (self._by_ends.add if by_ends and stands else self._by_ends.discard)(name)
+            if before is not None and stands:
                 sent = before.copy()
             else:
                 before, sent = None, _Sent()
@@ -187,6 +201,20 @@ class OutputFiles:
             self._new[name] = sent
         finally:
             os.close(file)
+
+
+def _mapped(folder: bytes) -> set[bytes]:
+    """Names of files below the folder that are mapped to be written: the kernel tells nothing of that."""
+    found = set()
+    above = os.path.join(os.path.realpath(folder), b"")
+    with suppress(OSError), open("/proc/self/maps", "rb") as maps:
+        for line in maps:
+            fields = line.rstrip(b"\n").split(maxsplit=5)
+            if len(fields) == 6 and fields[1].startswith(b"rw") and fields[1].endswith(b"s"):
+                path = fields[5].replace(b"\\012", b"\n")
+                if path.startswith(above):
+                    found.add(path.removeprefix(above))
+    return found
 
 
 def _open_files() -> set[tuple[int, int]]:

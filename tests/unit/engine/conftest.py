@@ -85,7 +85,7 @@ class FakeSupervisor:
         self.events: list[dict[str, Any]] = []
         self.load_errors: list[AttemptError] = []
         self.begun: list[tuple[int, int]] = []
-        self.last_files: list[bytes] = []
+        self.last_files: list[tuple[bytes, bool]] = []
         self.abandoned: list[Any] = []
         self.lane_calls: list[dict[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
@@ -114,7 +114,7 @@ class FakeSupervisor:
         if call == "may_start":
             return {"number": next(self._numbers), "node": 0, "lanes": 1}
         if call == "last_file":
-            self.last_files.append(arguments["piece"])
+            self.last_files.append((arguments["piece"], arguments["ended"]))
             return {}
         if call == "alive":
             self.begun += [tuple(one) for one in arguments["begun"]]

@@ -630,13 +630,38 @@ def test_files_come_before_the_outcome_of_the_mini_batch_that_stored_them_under_
         assert all(outcomes[number] >= place for number, _ in report.get("files", ()))
 
 
-def test_what_is_stored_in_shutdown_comes_at_the_end_with_an_empty_piece_behind_it(bench, unhurried):
+def test_what_is_stored_in_shutdown_comes_at_the_end_and_is_missed_until_all_is_there(bench, unhurried):
     workbench = bench(STORING)
     workbench.work_to_the_end(workbench.grant(1, "first"))
     workbench.lane.stop(orderly=True, seconds=10.0)
-    pieces = workbench.supervisor.last_files
-    assert [unpack_file_piece(piece)[2:] for piece in pieces[:-1]] == [(b"last", b"at the end")]
-    assert pieces[-1] == b""
+    begun, *pieces, ended = workbench.supervisor.last_files
+    assert [(unpack_file_piece(piece)[2:], over) for piece, over in pieces] == [((b"last", b"at the end"), False)]
+    assert (begun, ended) == ((b"", False), (b"", True))
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("raise ValueError('no')", [(b"", False), (b"", True)]),
+        ("os._exit(3)", [(b"", False)]),
+        ("time.sleep(60)", [(b"", False)]),
+    ],
+)
+def test_a_process_that_does_not_come_to_the_end_of_its_shutdown_is_missed_if_it_has_stored_anything(
+    bench, unhurried, end, told
+):
+    for first, expected in (("first", told), (None, [])):
+        workbench = bench(STORING.partition("def shutdown")[0] + f"def shutdown():\n    {end}\n")
+        workbench.work_to_the_end(workbench.grant(1, *[first] if first else []))
+        workbench.lane.stop(orderly=True, seconds=1.0)
+        assert workbench.supervisor.last_files == expected
+
+
+def test_a_process_that_dies_behind_what_it_has_stored_in_shutdown_is_missed(bench, unhurried):
+    workbench = bench(STORING + "    os._exit(3)\n")
+    workbench.work_to_the_end(workbench.grant(1))
+    workbench.lane.stop(orderly=True, seconds=10.0)
+    assert workbench.supervisor.last_files == [(b"", False)]
 
 
 def test_where_the_output_folder_is_shared_files_are_written_there_and_none_is_sent(bench, unhurried, tmp_path):

@@ -169,7 +169,10 @@ def test_files_stand_in_the_output_with_the_commit_of_their_mini_batch(tmp_path)
     assert not (tmp_path / "a").exists()
     results.write([entry(record(1)), entry(record(2, Category.EXCEPTION), errors=[(2, ("E", "no"))])], {}, recording)
     results.write(
-        [stored_file(-1, b"end", b"z", token="end"), {**stored_file(-1, b"", b""), "token": "end", "data": b""}],
+        [
+            stored_file(-1, b"end", b"z", token="end"),
+            {**stored_file(-1, b"", b""), "token": "end", "data": b"", "ended": True},
+        ],
         {},
         recording,
     )
@@ -191,7 +194,13 @@ def test_what_a_process_stores_at_its_end_is_added_to_what_the_same_round_commit
     more = output_files._HEAD.pack(output_files.FIRST | output_files.AGAIN, 3, 1) + b"a" + b" two"
     end = {**stored_file(-1, b"", b"", token="end"), "data": more}
     results.write(
-        [stored_file(1, b"a", b"one"), entry(record(1)), end, {**end, "data": b""}],
+        [
+            stored_file(1, b"a", b"one"),
+            entry(record(1)),
+            end,
+            {**end, "data": b""},
+            {**end, "data": b"", "ended": True},
+        ],
         {},
         recording,
     )

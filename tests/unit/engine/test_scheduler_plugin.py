@@ -610,15 +610,17 @@ def test_files_stored_at_the_end_of_a_process_are_missed_until_the_last_has_come
     async def test(b: Bench) -> None:
         await b.begin()
 
-        async def send(number: int, piece: bytes) -> None:
-            await b.call("last_file", worker=WORKER, process=3, number=number, piece=piece)
+        async def send(number: int, piece: bytes, ended: bool = False) -> None:
+            await b.call("last_file", worker=WORKER, process=3, number=number, piece=piece, ended=ended)
 
         await send(1, b"one")
         await send(1, b"one")
         assert (await b.call("sync", ack=b.ack))["unstored"] == ["process003 of node 0"]
-        await send(2, b"")
+        await send(2, b"")  # it still looks for more
+        assert (await b.call("sync", ack=b.ack))["unstored"] == ["process003 of node 0"]
+        await send(3, b"", ended=True)
         reply = await b.call("sync", ack=b.ack)
         assert reply["unstored"] == []
-        assert [entry["data"] for _, entry in reply["results"] if entry["kind"] == "file"] == [b"one", b""]
+        assert [entry["data"] for _, entry in reply["results"] if entry["kind"] == "file"] == [b"one", b"", b""]
 
     bench(test)

@@ -1,5 +1,6 @@
 """What a script has stored leaves with the attempt that wrote it, once, and what a failed one has made does not."""
 
+import mmap
 import os
 import shutil
 
@@ -185,3 +186,38 @@ def test_a_file_that_cannot_be_opened_fails_one_attempt_and_not_each_one_after_i
     monkeypatch.undo()
     (tmp_path / "closed").write_text("open now")
     assert sent(outputs) == [(b"closed", FIRST, 0, b"open now")]
+
+
+def test_at_the_end_only_large_files_that_were_changed_are_read_again_and_a_sign_of_life_leaves(
+    outputs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(output_files, "COMPARED_BYTES", 10)
+    monkeypatch.setattr(output_files, "_END_BYTES", 4)
+    monkeypatch.setattr(output_files, "STILL_HERE_SECONDS", 0.0)
+    for name in ("changed", "left"):
+        (tmp_path / name).write_text("0123456789abcdef")
+    sent(outputs)
+    (tmp_path / "changed").write_text("01234-----abcdef")
+    assert sent(outputs) == []
+    read = []
+    pread = os.pread
+    monkeypatch.setattr(
+        os, "pread", lambda file, *at: read.append(os.readlink(f"/proc/self/fd/{file}")) or pread(file, *at)
+    )
+    first, *others = outputs.pieces(last=True)
+    assert first == b""
+    assert [unpack_file_piece(piece).data for piece in others] == [b"01234-----abcdef"]
+    assert {os.path.basename(path) for path in read} == {"changed"}
+
+
+def test_what_is_written_into_a_mapping_leaves_when_it_is_closed_or_the_process_ends(outputs, tmp_path):
+    for name in ("a b\n", "closed"):
+        (tmp_path / name).write_bytes(bytes(4096))
+    sent(outputs)
+    kept, closed = (tmp_path / "a b\n").open("r+b"), (tmp_path / "closed").open("r+b")
+    with kept, mmap.mmap(kept.fileno(), 0) as one:
+        with closed, mmap.mmap(closed.fileno(), 0) as other:
+            sent(outputs)
+            one[:1] = other[:1] = b"x"
+        assert [name for name, *_ in sent(outputs)] == [b"closed"]
+        assert [name for name, *_ in sent(outputs, last=True)] == [b"a b\n"]
