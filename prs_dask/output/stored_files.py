@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prs_dask.errors import Fault, OutputError
+from prs_dask.output.on_disk import FileSystem, sync
 from prs_dask.relative_names import relative_name
 
 __all__ = ["FileKey", "StoredFiles"]
@@ -80,6 +81,7 @@ class StoredFiles:
         self._ready: Path | None = None
         self._number = 0
         self._token: Path | None = None
+        self._file_system: FileSystem | None = None
 
     def begin(self, journal_length: int) -> None:
         """Settle what an earlier driver has left, and put the mark there that workers look for.
@@ -148,6 +150,7 @@ class StoredFiles:
         """
         attempt = self._attempts.get(key)
         if attempt is None:
+            self._disk()
             self._number += 1
             attempt = self._attempts[key] = _Attempt(self.folder / "coming" / str(self._number), whose)
         text = self._checked(name, whose)
@@ -184,15 +187,14 @@ class StoredFiles:
         self._number += 1
         made = self.folder / "coming" / str(self._number)
         made.mkdir()
-        for number, key in enumerate(keys):
-            attempt = self._attempts.pop(key)
-            for file in attempt.files.values():
-                _sync(file.path)
+        attempts = [self._attempts.pop(key) for key in keys]
+        self._disk().sync([file.path for attempt in attempts for file in attempt.files.values()])
+        for number, attempt in enumerate(attempts):
             attempt.folder.replace(made / str(number))
-        _sync(made)
+        sync(made)
         self._ready = self.folder / f"ready-{journal_length}"
         made.replace(self._ready)
-        _sync(self.folder)
+        sync(self.folder)
 
     def take_back(self) -> None:
         """The line was not written: what was prepared goes.
@@ -205,10 +207,8 @@ class StoredFiles:
         ready, self._ready = self._ready, None
         if ready is None:
             return
-        self._number += 1
-        gone = self.folder / "coming" / str(self._number)
         try:
-            ready.replace(gone)  # from here on it is nothing, whether or not all of it can be removed
+            gone = self._put_away(ready)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -235,11 +235,20 @@ class StoredFiles:
 
     def close(self) -> None:
         """Remove what no attempt that counts has sent."""
+        if self._file_system is not None:
+            self._file_system.close()
+            self._file_system = None
         if self._token is not None:
             self._token.unlink(missing_ok=True)
         shutil.rmtree(self.folder / "coming", ignore_errors=True)
         with contextlib.suppress(OSError):  # what is ready waits for a resume
             self.folder.rmdir()
+
+    def _disk(self) -> FileSystem:
+        """That of the output folder, at hand before the first byte is written: errors are told from then on."""
+        if self._file_system is None:
+            self._file_system = FileSystem(self._output)
+        return self._file_system
 
     def _checked(self, name: bytes, whose: str) -> str:
         try:
@@ -312,17 +321,29 @@ class StoredFiles:
         )
 
     def _publish(self, ready: Path) -> None:
+        added: dict[Path, list[Path]] = {}
         for attempt in sorted(ready.iterdir(), key=lambda path: int(path.name)):
             for offset in sorted(attempt.iterdir(), key=lambda path: int(path.name)):
                 for path in _files(offset):
                     target = self._output / path.relative_to(offset)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    if offset.name == "0":
-                        path.replace(target)
-                    else:
+                    if offset.name != "0":
                         _append_at(target, int(offset.name), path)
-                        path.unlink()
-        shutil.rmtree(ready)
+                        added.setdefault(target, []).append(path)
+                        continue
+                    if target in added:  # who begins anew must not add to the file that comes now
+                        self._disk().sync([target])
+                        for done in added.pop(target):
+                            done.unlink()
+                    path.replace(target)
+        self._disk().sync(list(added))
+        shutil.rmtree(self._put_away(ready), ignore_errors=True)
+
+    def _put_away(self, ready: Path) -> Path:
+        """From here on it is nothing, whether or not all of it can be removed: half of it must never be begun anew."""
+        gone = self.folder / "coming" / f"gone-{uuid.uuid4().hex}"
+        gone.parent.mkdir(exist_ok=True)
+        return ready.replace(gone)
 
     def _no_place(self, error: OSError, ready: Path) -> OutputError:
         fault = Fault(
@@ -360,14 +381,6 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _append_at(target: Path, offset: int, path: Path) -> None:
     """What was done before the driver was killed is done once more."""
     with target.open("r+b", buffering=0) as file:
@@ -377,4 +390,3 @@ def _append_at(target: Path, offset: int, path: Path) -> None:
         file.seek(offset)
         with path.open("rb") as added:
             shutil.copyfileobj(added, file, _COPY_BYTES)
-        os.fsync(file.fileno())

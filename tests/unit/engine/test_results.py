@@ -214,7 +214,7 @@ def test_files_that_cannot_be_made_ready_stay_out_also_of_what_a_resume_brings(t
         if path == stored.folder:
             raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("prs_dask.output.stored_files._sync", full)
+    monkeypatch.setattr("prs_dask.output.stored_files.sync", full)
     with pytest.raises(CommitFailed):
         results.write([stored_file(1, b"a", b"x"), entry(record(1))], {}, recording)
     stored.close()

@@ -1,10 +1,14 @@
 """Files of scripts take their places with attempts that count, whenever a driver is killed; none is overwritten."""
 
+import contextlib
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
 from prs_dask.errors import OutputError
+from prs_dask.output import stored_files
 from prs_dask.output.stored_files import StoredFiles
 
 
@@ -178,7 +182,7 @@ def test_where_files_cannot_be_made_ready_nothing_waits_for_a_resume(stored, out
         if path.is_dir():
             raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("prs_dask.output.stored_files._sync", full)
+    monkeypatch.setattr("prs_dask.output.stored_files.sync", full)
     with pytest.raises(OSError, match="No space"):
         stored.prepare([(1, "1")], 100)
     StoredFiles(output, "run-1").begin(150)
@@ -244,3 +248,39 @@ def test_what_has_no_place_at_a_resume_is_told_with_the_folder_where_it_waits(st
     (output / "a").mkdir()
     with pytest.raises(OutputError, match=f"{stored.folder / 'ready-100'}"):
         StoredFiles(output, "run-1").begin(150)
+
+
+@pytest.mark.parametrize("calls", range(9))
+def test_a_driver_that_is_killed_anywhere_while_files_take_their_places_leaves_nothing_torn(
+    stored, output, monkeypatch, calls
+):
+    add(stored, (1, "1"), b"a", b"one")
+    add(stored, (1, "1"), b"b", b"one")
+    commit(stored, (1, "1"))
+    add(stored, (2, "1"), b"a", b" two", offset=3, again=True)
+    add(stored, (3, "1"), b"a", b"anew and long", again=True)
+    add(stored, (4, "1"), b"a", b" more", offset=13, again=True)
+    add(stored, (5, "1"), b"a", b" and more", offset=18, again=True)
+    add(stored, (5, "1"), b"b", b" two", offset=3, again=True)
+    stored.prepare([(number, "1") for number in (2, 3, 4, 5)], 100)
+    left = calls
+
+    def counted(act):
+        def wrapped(*arguments, **more):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return act(*arguments, **more)
+
+        return wrapped
+
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(f"pathlib.Path.{name}", counted(getattr(Path, name)))
+    monkeypatch.setattr("prs_dask.output.stored_files._append_at", counted(stored_files._append_at))
+    monkeypatch.setattr("prs_dask.output.stored_files.shutil.rmtree", counted(shutil.rmtree))
+    with contextlib.suppress(KeyboardInterrupt):
+        stored.publish()
+    monkeypatch.undo()
+    StoredFiles(output, "run-1").begin(150)
+    assert content(output) == {"a": b"anew and long more and more", "b": b"one two"}
