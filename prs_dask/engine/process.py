@@ -7,6 +7,7 @@ import fcntl
 import os
 import pickle
 import select
+import shutil
 import socket
 import sys
 import time
@@ -39,6 +40,7 @@ __all__ = ["LaneProcess", "StartProblem"]
 BUFFER_BYTES = 1 << 20
 STACK_SECONDS = 0.25
 END_SECONDS = 0.5
+_OWN_FOLDERS = ("work", "output")
 _ENGINE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -144,7 +146,7 @@ class LaneProcess:
 
     def _setup(self) -> ProcessSetup:
         supervisor, settings = self._supervisor, self._supervisor.settings
-        folders = {name: self._folder / name for name in ("work", "logs", "output")}
+        folders = {name: self._folder / name for name in (*_OWN_FOLDERS, "logs")}
         for folder in folders.values():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = str(supervisor.source) if supervisor.source is not None else None
@@ -383,7 +385,7 @@ class LaneProcess:
         return self.killed("TimeLimit", message, self.stacks())
 
     def close(self) -> None:
-        """End its family, and ship the last of its output."""
+        """End its family, ship the last of its output, and free what it has written beside that."""
         if self.pid:
             self._family.kill()
             self._family.wait(10.0)
@@ -391,6 +393,8 @@ class LaneProcess:
         self.page.close()
         os.close(self._stack_descriptor)
         self._supervisor.shipper.process_closed(self.number)
+        for name in _OWN_FOLDERS:  # what lies there has arrived, or never will
+            shutil.rmtree(self._folder / name, ignore_errors=True)
 
 
 def _mebibytes(size: int) -> str:

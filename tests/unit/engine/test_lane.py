@@ -1,6 +1,7 @@
 """A lane with a real worker process and a scheduler whose answers the test writes."""
 
 import itertools
+import os
 import re
 import threading
 import time
@@ -732,3 +733,14 @@ def test_a_process_whose_files_the_scheduler_refuses_ends_and_what_it_has_added_
     assert supervisor.back == [1]
     assert not supervisor.errors()
     assert supervisor.reports[0]["filed"] == [0]
+
+
+def test_what_a_process_leaves_in_folders_of_its_own_goes_with_it_and_its_logs_stay_to_be_sent(bench, unhurried):
+    workbench = bench(STORING + "    Path('in the working folder').touch()\n")
+    workbench.work_to_the_end(workbench.grant(1, "first"))
+    folder = workbench.supervisor.folder / "process000"
+    assert os.listdir(folder / "output") == ["first"]
+    workbench.lane.stop(orderly=True, seconds=10.0)
+    assert not (folder / "output").exists()
+    assert not (folder / "work").exists()
+    assert (folder / "logs").is_dir()
