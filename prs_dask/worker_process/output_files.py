@@ -38,7 +38,7 @@ ends: a mini-batch must not take the longer the more has been added to a file.""
 STILL_HERE_SECONDS = 1.0
 """While files are compared a piece without bytes tells so often that it goes on."""
 
-_END_BYTES = 1 << 16
+_END_BYTES = 1 << 12  # kept in memory, twice for each file that is remembered
 MOST_REMEMBERED = 1000
 """Files of which it is known what was sent; another one is sent whole again when it changes."""
 

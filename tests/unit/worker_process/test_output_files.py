@@ -221,3 +221,11 @@ def test_what_is_written_into_a_mapping_leaves_when_it_is_closed_or_the_process_
             one[:1] = other[:1] = b"x"
         assert [name for name, *_ in sent(outputs)] == [b"closed"]
         assert [name for name, *_ in sent(outputs, last=True)] == [b"a b\n"]
+
+
+def test_what_is_remembered_of_many_files_takes_little_memory(outputs, tmp_path):
+    for number in range(10):
+        (tmp_path / str(number)).write_bytes(os.urandom(1 << 17))
+    sent(outputs)
+    kept = sum(len(one._first) + len(one._last) for one in outputs._sent.values())
+    assert kept / 10 * output_files.MOST_REMEMBERED < 10 << 20
