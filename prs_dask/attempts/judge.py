@@ -541,6 +541,10 @@ class Judge:
         if not grant.open:
             self._close(grant)
 
+    def is_open(self, token: int) -> bool:
+        """May a report of this grant still count?"""
+        return token in self._grants
+
     def _requeue(self, mini_batch: _MiniBatch, event: Event, *, careful: bool = False) -> None:
         mini_batch.state = after(mini_batch.state, event)
         if careful:

@@ -146,6 +146,8 @@ class Results:
                     for store in (self._pieces, self._stored):
                         if store is not None:
                             store.drop((number, str(entry["token"])))
+            elif entry["kind"] == "files_over" and self._stored is not None:
+                self._stored.drop_all(str(entry["token"]))
         for committable in batch:
             if committable.failures:
                 self._recorder.failures(committable.failures)

@@ -139,6 +139,7 @@ class RunPlugin(SchedulerPlugin):
         self._at_work: dict[LaneKey, tuple[int, int]] = {}  # node and number of each lane's process
         self._verdict_told = False
         self._file_numbers: dict[tuple[str, int], int] = {}
+        self._with_files: set[int] = set()  # grants under which files have come
         self._unstored: set[str] = set()  # processes that are storing files at their end
         self._header_sent = False
         self._driver_heard = now
@@ -248,6 +249,7 @@ class RunPlugin(SchedulerPlugin):
         self._note(what + ("" if loss is Loss.TAKEN_AWAY else self._alone_on(place)))
         if accepted is not None:
             self._emit(accepted, node=-1, process=-1, token=0)
+        self._forget_files()
         self._supplied.set()
         self._news.set()
 
@@ -405,9 +407,18 @@ class RunPlugin(SchedulerPlugin):
         )
         if accepted is not None:
             self._emit(accepted, node, report["process"], token, get_address_host(worker), report["pid"])
+        if "files" in report:
+            self._with_files.add(token)
+        self._forget_files()
         self._supplied.set()
         self._news.set()  # what was given back wants another lane, and that a permit
         return accepted
+
+    def _forget_files(self) -> None:
+        """The driver need not keep what came under grants that are over, where it has not been committed."""
+        for token in [token for token in self._with_files if not self._judge.is_open(token)]:
+            self._with_files.discard(token)
+            self._put({"kind": "files_over", "token": token}, 0)
 
     async def _claim(self, key: LaneKey, process: int, permit: int, keep: frozenset[int], hoards: bool) -> Reply:
         until = self._now() + CLAIM_WAIT_SECONDS

@@ -171,6 +171,11 @@ class StoredFiles:
         if attempt is not None:
             shutil.rmtree(attempt.folder, ignore_errors=True)
 
+    def drop_all(self, token: str) -> None:
+        """The same for all attempts with this token."""
+        for key in [key for key in self._attempts if key[1] == token]:
+            self.drop(key)
+
     def prepare(self, keys: Sequence[FileKey], journal_length: int) -> None:
         """The files of these attempts are to take their places when the next line of the journal is on disk.
 

@@ -231,3 +231,13 @@ def test_files_that_a_round_refuses_leave_those_of_the_round_before_in_place(tmp
     stored.close()
     StoredFiles(tmp_path, "run").begin(1000)
     assert (tmp_path / "a").read_bytes() == b"of somebody else"
+
+
+def test_files_of_a_grant_that_is_over_are_kept_no_longer_where_they_do_not_count(tmp_path):
+    stored, recording, results = storing(tmp_path)
+    files = [stored_file(1, b"a", b"x"), stored_file(2, b"b", b"y"), stored_file(3, b"c", b"z", token=6)]
+    results.write([*files, entry(record(1)), {"kind": "files_over", "token": 5}], {}, recording)
+    assert (tmp_path / "a").exists()
+    assert (2, "5") not in stored
+    assert (3, "6") in stored
+    assert [path.name for path in (stored.folder / "coming").rglob("*") if path.is_file()] == ["c"]

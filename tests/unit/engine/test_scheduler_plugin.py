@@ -12,6 +12,7 @@ import pytest
 from distributed.core import Status
 
 from prs_dask.attempts.limits import RunLimits
+from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.records import AttemptRecord, Category, pack, unpack
 from prs_dask.engine import scheduler_plugin
 from prs_dask.engine.node_key import node_key
@@ -585,6 +586,26 @@ def test_files_of_an_attempt_come_before_it_and_a_repeated_call_doubles_none(ben
             (mini_batch, grant["token"], b"one"),
             (mini_batch, grant["token"], b"two"),
         ]
+
+    bench(test)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_the_driver_is_told_when_a_grant_is_over_under_which_files_have_come(bench, lost):
+    async def test(b: Bench) -> None:
+        permit = await b.begin(mini_batches=1)
+        grant = await b.lane(permit, claim=True)
+        mini_batch = grant["work"][0][0]
+        report = {**outcome(), "files": [(mini_batch, b"one")]}
+        await b.lane(permit, token=grant["token"], report=report)
+        assert [entry["kind"] for entry in await b.sync() if entry["kind"].startswith("file")] == ["file"]
+        if lost:
+            b.plugin._lose(WORKER, Loss.GONE)
+        else:
+            await b.lane(permit, token=grant["token"], report=outcome(mini_batch))
+        entries = [entry for entry in await b.sync() if entry["kind"] in ("attempts", "files_over")]
+        assert entries[-1] == {"kind": "files_over", "token": grant["token"]}
+        assert not b.plugin._with_files
 
     bench(test)
 
