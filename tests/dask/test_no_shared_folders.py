@@ -222,3 +222,28 @@ def run(mini_batch):
     lines = Counter(line for path in out.glob("*.csv") for line in path.read_text().split())
     assert lines == Counter(names)
     assert {path.suffix for path in out.iterdir()} == {".txt", ".csv"}
+
+
+def test_a_process_that_dies_in_shutdown_behind_what_it_has_stored_fails_the_step_run_which_keeps_the_rest(
+    apart, tmp_path
+):
+    ours = apart(1)
+    script = """
+import os
+from pathlib import Path
+from prs_dask import EntryScript
+
+def run(mini_batch):
+    for path in mini_batch:
+        (Path(EntryScript().output_dir) / f"{Path(path).name}.txt").touch()
+    return mini_batch
+
+def shutdown():
+    (Path(EntryScript().output_dir) / "last.txt").touch()
+    os._exit(3)
+"""
+    with ours.client():
+        run = submitted(tmp_path, ours.address, script, output_action="summary_only")
+        assert run.wait_for_completion(timeout_seconds=60, raise_on_error=False) == "Failed"
+    assert "did not arrive whole (process000 of node 0)" in run.error
+    assert {path.name for path in run.output_dir.iterdir()} == {f"{number:03d}.txt" for number in range(ITEMS)}
