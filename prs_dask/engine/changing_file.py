@@ -7,16 +7,17 @@ place to which it was sent, is sent whole again, and replaces what was there:
     rewritten   the same with "whole": True on the first piece, and "more": True on all but the last
 
 Content is compared only where size, time or inode say that it may have changed: all of it up to `COMPARED_BYTES`, of
-larger files their first and last bytes. The file is the script's: nothing is written into it, and none of it is freed.
+larger files their first and last bytes, and where such a one was written to and is no longer, it counts as rewritten at
+the second look. The file is the script's: nothing is written into it, and none of it is freed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 
 from prs_dask.engine import log_shipping
 from prs_dask.engine.log_shipping import tail_of, without_middle
+from prs_dask.engine.sent_notes import read_note, write_note
 
 __all__ = ["ChangingFile"]
 
@@ -31,6 +33,9 @@ COMPARED_BYTES = 1 << 20
 _END_BYTES = 4096
 REWRITTEN_BYTES_A_SECOND = 1 << 20
 """A file that is rewritten all the time is sent so often that it comes to this."""
+
+_GROWN = 2
+"""A file that replaces one that stood whole may be so many times as large before it counts as a flood."""
 
 _APPENDED, _WHOLE, _HALF = range(3)
 Seen = tuple[int, int, int]
@@ -74,6 +79,10 @@ class ChangingFile:
     _print: bytes | None = None  # of what lies before offset; None: nothing was sent yet
     _whole: bool = field(default=False, repr=False)  # the next piece begins it anew
     _replacing: bool = field(default=False, repr=False)  # pieces of a file that is sent anew are under way
+    _is_cut: bool = field(default=False, repr=False)  # the middle of it was left out
+    _stood: int = field(default=0, repr=False)  # so large was what stood whole on the driver last
+    _doubted: bool = field(default=False, repr=False)  # the last look could not tell; the next one decides
+    _last: tuple[int, int] = field(default=(0, 0), repr=False)  # where the last piece began, and its kind
     _not_before: float = field(default=0.0, repr=False)
     _sent: Sent | None = field(default_factory=lambda: Sent(), repr=False)
 
@@ -85,13 +94,11 @@ class ChangingFile:
             return False
         return _seen(status) != self._seen or self.offset < self._end
 
-    def next_piece(self, number: int = 0, until: int | None = None, *, ended: bool = False) -> dict[str, Any] | None:
+    def next_piece(self, until: int | None = None, *, ended: bool = False) -> dict[str, Any] | None:
         """What is new since the last piece, at most 1 MiB; None where nothing is.
 
         Parameters
         ----------
-        number
-            Of the call that sends it; noted.
         until
             Where the piece ended when it was sent before.
         ended
@@ -104,12 +111,14 @@ class ChangingFile:
                 return None
             if until is None and not self._has_news(file, ended=ended):
                 return None
-            return self._piece(file, number, until)
+            return self._piece(file, until)
 
     def _has_news(self, file: int, *, ended: bool) -> bool:
         seen = _seen(os.fstat(file))
         if seen != self._seen or ended:
             size, known = seen[1], self._print is not None
+            if known and not ended and self._is_doubtful(file, seen):
+                return False
             if known and (size < self.offset or self._is_other(file, seen)):
                 if time.monotonic() < self._not_before and not ended:
                     return False
@@ -119,22 +128,32 @@ class ChangingFile:
         return self._print is None or self._whole or self.offset < self._end
 
     def _begin_anew(self) -> None:
-        self.offset, self._whole, self._replacing, self._sent = 0, True, True, Sent()
+        self.offset, self._whole, self._replacing, self._sent, self._is_cut = 0, True, True, Sent(), False
+
+    def _is_doubtful(self, file: int, seen: Seen) -> bool:
+        """Was it written to, and is no longer? Its writer may be in the middle of that: another look will tell."""
+        same = self._seen is not None and seen[:2] == self._seen[:2] and seen != self._seen
+        same = same and self.offset > COMPARED_BYTES and seen[1] == self.offset
+        self._doubted = same and not self._doubted and _fingerprint(file, self.offset) == self._print
+        return self._doubted
 
     def _is_other(self, file: int, seen: Seen) -> bool:
         """Is what lies before ``offset`` not what was sent?"""
-        if self.offset > COMPARED_BYTES and seen != self._seen:
-            another = self._seen is not None and seen[0] != self._seen[0]
+        if self.offset > COMPARED_BYTES and self._seen is not None and seen != self._seen:
+            another = seen[0] != self._seen[0]
             if another or seen[1] == self.offset:  # written to, and no longer: there is no telling where
                 return True
         return _fingerprint(file, self.offset) != self._print
 
-    def _piece(self, file: int, number: int, until: int | None) -> dict[str, Any] | None:
+    def _piece(self, file: int, until: int | None) -> dict[str, Any] | None:
         begin, end = self.offset, self._end if until is None else until
         most = log_shipping.BACKLOG_BYTES if until is None else log_shipping.PIECE_BYTES
+        if until is None and self._replacing:  # what stood whole is not replaced by less
+            most = max(most, _GROWN * self._stood)
         if end - begin > most and not self.at_end:  # a flood
             end = tail_of(file, end) if until is None else until
             data, self.offset, self._sent = without_middle(file, begin, end), end, None
+            self._is_cut = True
         else:
             data = os.pread(file, min(log_shipping.PIECE_BYTES, end - begin), begin)
             self.offset = begin + len(data)
@@ -147,11 +166,18 @@ class ChangingFile:
             self._print = _fingerprint(file, self.offset)
         whole, self._whole = self._whole, False
         more = self._replacing = self._replacing and self.offset < self._end
+        if not more:
+            self._stood = 0 if self._is_cut else self.offset
         kind = _HALF if more else _WHOLE if whole else _APPENDED
-        self._noted_at.write_bytes(b"%d %d %d %d %s" % (number, begin, self.offset, kind, self._print.hex().encode()))
+        self._last = begin, kind
         piece = {"stream": self.stream, "node": self.node, "process": self.process, "data": data}
         more_of_it = {"name": self.name, "whole": whole, "more": more}
         return piece | {key: value for key, value in more_of_it.items() if value}
+
+    def note_call(self, number: int) -> None:
+        """The last piece is about to be sent, by the call of this number."""
+        begin, kind = self._last
+        write_note(self._noted_at, number, begin, self.offset, kind, self._stood, (self._print or b"").hex())
 
     def resume(self) -> tuple[int, int]:
         """Take over from a supervisor that was killed: go back to the last piece that it sent, or was about to.
@@ -163,16 +189,16 @@ class ChangingFile:
             to be sent anew.
         """
         try:
-            *numbers, digest = self._noted_at.read_bytes().split()
-            number, begin, end, kind = map(int, numbers)
-            self._print, self._sent = bytes.fromhex(digest.decode("ascii")), None
-        except (FileNotFoundError, ValueError):  # a note that was half written was never followed by a call
+            *numbers, digest = read_note(self._noted_at)
+            number, begin, end, kind, self._stood = map(int, numbers)
+            self._print, self._sent = bytes.fromhex(digest), None
+        except ValueError:
             return 0, 0
         with self._opened() as file:
             if file is None or not end or kind == _HALF or _fingerprint(file, end) != self._print:
                 self._begin_anew()
                 return number, 0
-        self.offset, self._whole = begin, kind == _WHOLE
+        self.offset, self._whole, self._is_cut = begin, kind == _WHOLE, self._stood != end
         return number, end
 
     def go_on_at(self, end: int) -> None:
@@ -181,8 +207,9 @@ class ChangingFile:
 
     def remove(self) -> None:
         """All of it was sent, and nobody writes to it any more."""
-        for path in (self.path, self._noted_at):
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # while the file is there, its note says that it was sent
+            for path in (self.path, self._noted_at):
+                path.unlink(missing_ok=True)
 
     def free_shipped(self) -> None:
         """Nothing: its writer may read it."""
@@ -191,7 +218,7 @@ class ChangingFile:
     def _noted_at(self) -> Path:
         return self.note or self.path.with_name(f".{self.path.name}.shipped")
 
-    @contextmanager
+    @contextlib.contextmanager
     def _opened(self) -> Iterator[int | None]:
         """A descriptor of it; None where it is no file, or not there."""
         try:

@@ -16,6 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from prs_dask.engine.changing_file import ChangingFile
+from prs_dask.engine.log_shipping import told_line
 from prs_dask.logs.text import one_line
 
 __all__ = ["LogFolder"]
@@ -35,9 +36,12 @@ class LogFolder:
         The process' own, in that of its supervisor.
     node, process
         Whose it is.
+    as_json
+        The lines of the process' log are JSON objects.
     """
 
-    def __init__(self, folder: Path, node: int, process: int) -> None:
+    def __init__(self, folder: Path, node: int, process: int, *, as_json: bool = False) -> None:
+        self._as_json = as_json
         self.node, self.process = node, process
         self._path = folder / "logs" / "files"
         self._notes = folder / "logs" / "sent"
@@ -67,8 +71,8 @@ class LogFolder:
         told, self._told = self._told, []
         if not told:
             return None
-        text = "".join(f"[prs_dask: log_dir: {line}]\n" for line in told)
-        return {"stream": "log", "node": self.node, "process": self.process, "data": text.encode()}
+        lines = [told_line(f"log_dir: {line}", self.node, self.process, as_json=self._as_json) for line in told]
+        return {"stream": "log", "node": self.node, "process": self.process, "data": b"".join(lines)}
 
     def remove(self) -> None:
         """All of it was sent."""
@@ -85,7 +89,8 @@ class LogFolder:
                 self._leave_out(b"", f"only the first {MOST_FILES:,} files are sent, without {_shown(name)} and others")
                 return
             else:
-                self._notes.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(OSError):  # they are sent without notes of it then
+                    self._notes.mkdir(parents=True, exist_ok=True)
                 note = self._notes / blake2b(name, digest_size=16).hexdigest()
                 path = self._path / os.fsdecode(name)
                 self._files[name] = ChangingFile(path, "log_dir", self.node, self.process, name, note)

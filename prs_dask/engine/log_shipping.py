@@ -2,19 +2,26 @@
 
 A worker process writes to files on its node, so that nothing is lost when it is killed, also what its own children
 print; the supervisor ships what is new about once a second, and frees what was shipped. Before a piece is sent a note
-beside the file says so: who finds the files of a supervisor that was killed goes on where it was.
+beside the file says so (`prs_dask.engine.sent_notes`): who finds the files of a supervisor that was killed goes on
+where it was.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SpoolFile", "tail_of", "without_middle"]
+from prs_dask.engine.sent_notes import read_note, write_note
+from prs_dask.logs.text import process_name, utc_text
+
+__all__ = ["SpoolFile", "tail_of", "told_line", "without_middle"]
 
 PIECE_BYTES = 1 << 20
 BACKLOG_BYTES = 32 << 20
@@ -43,6 +50,8 @@ class SpoolFile:
         Whose it is.
     shared
         Many processes' lines go to one file of the logs: pieces end where lines do.
+    as_json
+        Its lines are JSON objects: so is the line that says what is left out.
 
     Attributes
     ----------
@@ -56,14 +65,14 @@ class SpoolFile:
     process: int
     offset: int = 0
     shared: bool = False
+    as_json: bool = False
+    _begin: int = 0
 
-    def next_piece(self, number: int = 0, until: int | None = None, *, ended: bool = False) -> dict[str, Any] | None:
+    def next_piece(self, until: int | None = None, *, ended: bool = False) -> dict[str, Any] | None:
         """What is new since the last piece, at most 1 MiB; None where nothing is.
 
         Parameters
         ----------
-        number
-            Of the call that sends it; noted beside the file.
         until
             Where the piece ended when it was sent before.
         ended
@@ -76,7 +85,7 @@ class SpoolFile:
                 is_flood = size - begin > BACKLOG_BYTES if until is None else until - begin > PIECE_BYTES
                 if is_flood:
                     end = tail_of(file.fileno(), size) if until is None else until
-                    data, self.offset = without_middle(file.fileno(), begin, end), end
+                    data, self.offset = without_middle(file.fileno(), begin, end, self._told), end
                 else:
                     data = os.pread(file.fileno(), min(PIECE_BYTES, (until or size) - begin), begin)
                     if self.shared and (b"\n" in data or len(data) < PIECE_BYTES):  # else a line is longer than a piece
@@ -86,8 +95,15 @@ class SpoolFile:
             return None
         if not data:
             return None
-        self._note.write_bytes(b"%d %d %d" % (number, begin, self.offset))
+        self._begin = begin
         return {"stream": self.stream, "node": self.node, "process": self.process, "data": data}
+
+    def _told(self, text: str) -> bytes:
+        return told_line(text, self.node, self.process, as_json=self.as_json)
+
+    def note_call(self, number: int) -> None:
+        """The last piece is about to be sent, by the call of this number."""
+        write_note(self._noted_at, number, self._begin, self.offset)
 
     def resume(self) -> tuple[int, int]:
         """Take over from a supervisor that was killed: go back to the last piece that it sent, or was about to.
@@ -98,8 +114,8 @@ class SpoolFile:
             The number of the call that sent it, 0 where nothing was sent, and where it ended.
         """
         try:
-            number, begin, end = map(int, self._note.read_bytes().split())
-        except (FileNotFoundError, ValueError):  # a note that was half written was never followed by a call
+            number, begin, end = map(int, read_note(self._noted_at))
+        except ValueError:
             return 0, 0
         self.offset = begin
         return number, end
@@ -110,8 +126,9 @@ class SpoolFile:
 
     def remove(self) -> None:
         """All of it was shipped, and nobody appends any more."""
-        for path in (self.path, self._note):
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # while the file is there, its note says that it was sent
+            for path in (self.path, self._noted_at):
+                path.unlink(missing_ok=True)
 
     def free_shipped(self) -> None:
         """Give the disk space of shipped bytes back; offsets stay as they are."""
@@ -123,7 +140,7 @@ class SpoolFile:
                 os.close(descriptor)
 
     @property
-    def _note(self) -> Path:
+    def _noted_at(self) -> Path:
         return self.path.with_name(f".{self.path.name}.shipped")
 
 
@@ -133,9 +150,21 @@ def tail_of(file: int, size: int) -> int:
     return tail + os.pread(file, _LINE_BYTES, tail).find(b"\n") + 1
 
 
-def without_middle(file: int, begin: int, tail: int) -> bytes:
+def told_line(text: str, node: int, process: int, *, as_json: bool) -> bytes:
+    """What prs_dask itself says in a file of a process, as a line of its own."""
+    if not as_json:
+        return f"[prs_dask: {text}]\n".encode()
+    about = {"time": utc_text(time.time()), "log": "prs_dask", "level": "WARNING", "message": text}
+    return json.dumps({**about, "node": node, "process": process_name(process)}).encode("ascii") + b"\n"
+
+
+def _as_text(text: str) -> bytes:
+    return told_line(text, -1, -1, as_json=False)
+
+
+def without_middle(file: int, begin: int, tail: int, told: Callable[[str], bytes] = _as_text) -> bytes:
     """The head of a flood, to the end of a line, and a line that says how much is left out before its tail."""
     head = os.pread(file, HEAD_BYTES, begin)
     head = head[: head.rfind(b"\n", len(head) - _LINE_BYTES) + 1] or head
     newline = b"" if head.endswith(b"\n") else b"\n"
-    return head + newline + b"[prs_dask: %d bytes left out here]\n" % (tail - begin - len(head))
+    return head + newline + told(f"{tail - begin - len(head)} bytes left out here")

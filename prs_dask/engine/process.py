@@ -117,14 +117,16 @@ class LaneProcess:
         try:
             with contextlib.ExitStack() as stack:
                 place = (supervisor.folder, self.name, supervisor.node, self.number)
-                files = spool_files(*place)
+                as_json = supervisor.settings.logging_format == "json"
+                files = spool_files(*place, as_json=as_json)
                 outputs = []
                 for file in files[:2]:
                     outputs.append(os.open(file.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
                     stack.callback(os.close, outputs[-1])
                 profiling = supervisor.settings.profiling_module
                 files += profile_files(*place, (profiling,) if profiling else ())
-                supervisor.shipper.watch(files, LogFolder(self._folder, supervisor.node, self.number))
+                log_folder = LogFolder(self._folder, supervisor.node, self.number, as_json=as_json)
+                supervisor.shipper.watch(files, log_folder)
                 self._family.limit_memory(supervisor.memory_limit)
                 kept = [self._theirs.fileno(), self._page_descriptor, self._stack_descriptor]
                 self.pid = self._family.start(

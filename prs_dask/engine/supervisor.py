@@ -7,6 +7,7 @@ It speaks with the scheduler plugin over the worker's own connection. Tasks of D
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import pickle
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +101,7 @@ class Supervisor:
         self._leaving: asyncio.Task[None] | None = None
         self._silent_seconds = SILENT_SECONDS
         self._files_sent_at = 0.0
+        self._fault_told = False
 
     # ---------------------------------------------------------------- life
 
@@ -160,11 +163,13 @@ class Supervisor:
                 self._tasks.append(asyncio.create_task(self._end()))
 
     async def _end(self) -> None:
-        await self._lanes_ended()
-        await self._ship_once(last=True)
-        for task in self._beats:
-            task.cancel()
-        await self.acall("stopped")
+        try:
+            await self._lanes_ended()
+            await self._ship_once(last=True)
+        finally:  # whatever has gone wrong, the scheduler waits for this
+            for task in self._beats:
+                task.cancel()
+            await self.acall("stopped")
 
     async def _lanes_ended(self) -> None:
         """End the lanes, once, whoever asks for it and is cancelled meanwhile."""
@@ -371,15 +376,29 @@ class Supervisor:
 
     async def _ship(self) -> None:
         while True:
-            if self._monitor is not None:
-                await asyncio.to_thread(self._monitor.tend)
+            with self._logs_may_fail():
+                if self._monitor is not None:
+                    await asyncio.to_thread(self._monitor.tend)
             await asyncio.sleep(SHIP_SECONDS)
             await self._ship_once()
 
     async def _ship_once(self, *, last: bool = False) -> None:
-        await self.shipper.ship(last=last)
-        if self._node_folder is not None:
-            await Shipper.adopt(self.acall, self._node_folder, self.node, last=last)
+        with self._logs_may_fail():
+            await self.shipper.ship(last=last)
+        with self._logs_may_fail():
+            if self._node_folder is not None:
+                as_json = self.settings.logging_format == "json"
+                await Shipper.adopt(self.acall, self._node_folder, self.node, last=last, as_json=as_json)
+
+    @contextlib.contextmanager
+    def _logs_may_fail(self) -> Iterator[None]:
+        """Nothing fails for it; it is told once, and tried again a second later."""
+        try:
+            yield
+        except Exception:
+            if not self._fault_told:
+                self._fault_told = True
+                self.shipper.tell_fault(f"worker {self._worker.address}: {traceback.format_exc()}")
 
 
 def _seen_output(settings: WorkerSettings) -> str | None:

@@ -130,6 +130,58 @@ def test_of_a_flood_head_and_tail_come(file, monkeypatch):
     assert drain(file, ended=True) == []
 
 
+@pytest.fixture
+def large(file, monkeypatch, unhurried):
+    """A file that has come whole, and is larger than a flood may be."""
+    monkeypatch.setattr(changing_file, "COMPARED_BYTES", 500)
+    monkeypatch.setattr(changing_file, "_END_BYTES", 50)
+    for name, size in {"PIECE_BYTES": 400, "BACKLOG_BYTES": 1000, "HEAD_BYTES": 200, "TAIL_BYTES": 100}.items():
+        monkeypatch.setattr(log_shipping, name, size)
+    for _ in range(2):
+        with file.path.open("ab") as stream:
+            stream.write(b"0123456789" * 80)
+        drain(file)
+    return file
+
+
+def came(pieces):
+    return b"".join(piece["data"] for piece in pieces)
+
+
+def test_a_large_file_that_is_looked_at_in_the_middle_of_a_write_does_not_come_anew(large):
+    os.utime(large.path, ns=(0, 0))  # a write sets the time before the size
+    assert drain(large) == []
+    assert large.may_have_news()
+    with large.path.open("ab") as stream:
+        stream.write(b"appended")
+    assert told(drain(large)) == [(b"appended", False, False)]
+
+
+@pytest.mark.parametrize("how", [{}, {"ended": True}])
+def test_a_large_file_that_stood_whole_and_was_touched_stands_whole_again(large, how):
+    os.utime(large.path, ns=(0, 0))
+    large.next_piece()
+    pieces = drain(large, **how)
+    assert (pieces[0]["whole"], came(pieces)) == (True, large.path.read_bytes())
+    assert drain(large) == []
+
+
+def test_what_replaces_a_file_that_stood_whole_is_cut_only_where_it_is_much_larger(large):
+    large.path.write_bytes(b"x" * 3000)
+    assert came(drain(large)) == b"x" * 3000
+    large.path.write_bytes(b"y" * 7000)
+    assert b"bytes left out here" in came(drain(large))
+
+
+def test_who_takes_a_large_file_over_does_not_send_it_again(large):
+    large.note_call(7)
+    again = ChangingFile(large.path, "log_dir", 3, 7, b"a.txt")
+    number, end = again.resume()
+    assert (number, end) == (7, 1600)
+    again.go_on_at(end)
+    assert drain(again, ended=True) == []
+
+
 contents = st.binary(max_size=35)
 changes = st.lists(
     st.one_of(
@@ -173,19 +225,22 @@ def test_whatever_happens_the_driver_has_in_the_end_what_the_file_holds(tmp_path
                 (folder / "new").replace(path)
             elif what == "ship":
                 for _ in range(content):
-                    if (piece := file.next_piece(number + 1)) is not None:
+                    if (piece := file.next_piece()) is not None:
                         number += 1
+                        file.note_call(number)
                         send(piece, number)
             else:
-                piece = file.next_piece(number + 1)  # the last that the dead one sent; it came, or did not
+                piece = file.next_piece()  # the last that the dead one sent; it came, or did not
+                if piece is not None:
+                    file.note_call(number + 1)
                 if piece is not None and content:
                     send(piece, number + 1)
                 file = ChangingFile(path, "log_dir", 0, 0, b"a", note)
                 number, end = file.resume()
-                if end and (again := file.next_piece(number, end)) is not None:
+                if end and (again := file.next_piece(end)) is not None:
                     send(again, number)
                 number = max(number, heard)
-        while (piece := file.next_piece(number + 1, ended=True)) is not None:
+        while (piece := file.next_piece(ended=True)) is not None:
             number += 1
             send(piece, number)
     sent.close()

@@ -1,5 +1,6 @@
 """A script's own log files are found as they come; what is no file is told, not followed."""
 
+import json
 import os
 import socket
 
@@ -71,10 +72,28 @@ def test_of_very_many_files_the_first_come_and_it_is_told_that_others_do_not(own
     assert folder.news() is None
 
 
+def test_what_is_not_sent_is_told_as_json_where_the_log_is(own, files):
+    (files / "to-a-file").symlink_to("/etc/hostname")
+    folder = LogFolder(own, 0, 1, as_json=True)
+    folder.files()
+    assert json.loads(folder.news()["data"])["message"] == "log_dir: to-a-file is not sent: it is a link"
+
+
+def test_where_nothing_can_be_noted_files_come_nevertheless(own, files):
+    (files / "a").write_text("a")
+    (own / "logs" / "sent").write_text("in its place")
+    [file] = LogFolder(own, 0, 1).files()
+    assert file.next_piece()["data"] == b"a"
+    file.note_call(1)
+    assert file.resume() == (0, 0)
+
+
 def test_the_folder_and_what_was_noted_of_it_can_be_removed(own, files):
     (files / "a").write_text("a")
     folder = LogFolder(own, 0, 1)
-    assert folder.files()[0].next_piece()["data"] == b"a"
+    [file] = folder.files()
+    assert file.next_piece()["data"] == b"a"
+    file.note_call(1)
     assert len(list((own / "logs" / "sent").iterdir())) == 1
     folder.remove()
     assert list((own / "logs").iterdir()) == []

@@ -1,5 +1,6 @@
 """Spool files arrive whole, once, in order; only the middle of a flood is left out, and that is said."""
 
+import json
 import os
 import re
 
@@ -112,3 +113,12 @@ def test_pieces_of_a_file_that_many_share_end_where_lines_do(tmp_path, monkeypat
     while (piece := spool.next_piece()) is not None:
         pieces.append(piece["data"])
     assert pieces == [b"three\n", b"x" * 20, b"x" * 10 + b"\nfour\n"]
+
+
+def test_among_lines_of_json_what_is_left_out_is_told_as_json(spool, small):
+    spool.as_json = True
+    append(spool, b"".join(b'{"line": %4d}\n' % number for number in range(500)))
+    lines = [json.loads(line) for line in drain(spool).splitlines()]
+    [told] = [line for line in lines if "message" in line]
+    assert re.fullmatch(r"\d+ bytes left out here", told["message"])
+    assert (told["log"], told["node"], told["process"]) == ("prs_dask", 3, "process007")

@@ -10,6 +10,7 @@ import pytest
 
 from prs_dask.engine import changing_file, log_shipping, shipper
 from prs_dask.engine.log_folder import LogFolder
+from prs_dask.engine.sent_notes import write_note
 from prs_dask.engine.shipper import Shipper, spool_files
 from prs_dask.engine.spool import NodeFolder
 
@@ -116,6 +117,38 @@ def test_a_flood_does_not_hold_up_the_others(scheduler, tmp_path, monkeypatch):
     assert order == [1, 2, 1, 1, 1, 1]
 
 
+def test_what_cannot_be_read_is_told_once_and_the_others_are_shipped(scheduler, tmp_path):
+    faults = []
+
+    async def noting(call, pieces, **arguments):
+        faults.extend(piece["text"] for piece in pieces if piece.get("kind") == "fault")
+        return await scheduler(call, pieces=[piece for piece in pieces if "stream" in piece], **arguments)
+
+    async def main():
+        ours = Shipper(noting, tmp_path)
+        ours.watch(write(tmp_path, 1, stdout=b"a", stderr=b"e"))
+        ours.watch([], folder_of(tmp_path))
+        replaced = own_log(tmp_path, "replaced", b"file")
+        await ours.ship()
+        replaced.unlink()
+        (replaced / "within").mkdir(parents=True)
+        for name in ("stdout.txt", "logs/metrics.jsonl"):
+            path = tmp_path / "process001" / name
+            path.unlink()
+            path.mkdir()
+        for _ in range(3):
+            await ours.ship()
+        write_again = tmp_path / "process001" / "stderr.txt"
+        write_again.write_bytes(b"error")
+        ours.process_closed(1)
+        await ours.ship()
+
+    asyncio.run(main())
+    assert scheduler.streams["stderr", 1] == b"error"
+    assert len(faults) == 2
+    assert "stdout.txt is not shipped: Is a directory" in faults[0]
+
+
 class Killed(BaseException):
     """Where a supervisor is killed."""
 
@@ -160,6 +193,79 @@ def test_whenever_a_supervisor_is_killed_another_sends_the_rest_once(
     assert not dead.own.exists()
     dead._lock.close()
     other.close()
+
+
+@pytest.mark.parametrize("killed_in", ["the call that tells", "the next call"])
+@pytest.mark.parametrize("came", [True, False], ids=["the call had come", "it had not"])
+def test_what_was_told_and_what_was_removed_counts_among_the_calls_of_a_supervisor_that_was_killed(
+    scheduler, tmp_path, monkeypatch, no_leaks, came, killed_in
+):
+    """Neither leaves a note beside a file that lives on."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    other, dead = NodeFolder("run"), NodeFolder("run")
+    until = 5 if killed_in == "the next call" else 4
+
+    async def until_killed(call, number, **arguments):
+        if number == until:
+            if came:
+                await scheduler(call, number=number, **arguments)
+            raise Killed
+        return await scheduler(call, number=number, **arguments)
+
+    async def main():
+        ours = Shipper(until_killed, dead.own)
+        ours.watch(write(dead.own, 1, stdout=b"a"))
+        ours.watch(write(dead.own, 2, stdout=b"b"))
+        await ours.ship()
+        write(dead.own, 2, stdout=b"last of two")
+        ours.process_closed(2)
+        await ours.ship()
+        ours.tell({"stream": "process", "process": 1, "event": "failed"})
+        write(dead.own, 1, stdout=b" more")
+        with pytest.raises(Killed):
+            await ours.ship()
+        dead._own_lock.close()
+        write(dead.own, 1, stdout=b" last words", stderr=b"e")
+        await Shipper.adopt(scheduler, other, 0, last=True)
+
+    asyncio.run(main())
+    assert scheduler.streams["stdout", 1] == b"a more last words"
+    assert scheduler.streams["stdout", 2] == b"blast of two"
+    assert scheduler.streams["stderr", 1] == b"e"
+    dead._lock.close()
+    other.close()
+
+
+@pytest.mark.parametrize("again", range(1, 6))
+def test_one_who_adopts_may_be_killed_too(scheduler, tmp_path, monkeypatch, no_leaks, again):
+    """The first of them is killed between the note of a call and that of what it sends."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    last, other, dead = NodeFolder("run"), NodeFolder("run"), NodeFolder("run")
+    files = write(dead.own, 1, stdout=b"a")
+    own_log(dead.own, "below", b"").with_name("link").symlink_to("below")
+
+    async def killed_later(call, **arguments):
+        if len(scheduler.calls) == again:
+            raise Killed
+        return await scheduler(call, **arguments)
+
+    async def main():
+        ours = Shipper(scheduler, dead.own)
+        ours.watch(files)
+        await ours.ship()
+        write(dead.own, 1, stdout=b" more")
+        write_note(dead.own / shipper.CALL, 2)
+        dead._own_lock.close()
+        with contextlib.suppress(Killed):
+            await Shipper.adopt(killed_later, other, 0, last=True)
+        other._adopted.pop().close()
+        await Shipper.adopt(scheduler, last, 0, last=True)
+
+    asyncio.run(main())
+    assert scheduler.streams["stdout", 1] == b"a more"
+    dead._lock.close()
+    other.close()
+    last.close()
 
 
 @pytest.mark.parametrize("came", [True, False], ids=["the call had come", "it had not"])
