@@ -66,14 +66,22 @@ class ResourceMonitor:
             if not self._over and self._lock.is_ours() and not self._lives() and self._starts < MOST_STARTS:
                 self._starts += 1
                 self._start()
+                if self._over:  # meanwhile
+                    self._say_quit()
 
     def finish(self) -> None:
-        """Have it take the last sample and leave; nobody is waited for."""
-        with self._using:
-            self._over = True
-            if self._connection is not None:
-                with contextlib.suppress(OSError):
-                    write_frame(self._connection, FrameKind.QUIT)
+        """Have it take the last sample and leave; nobody is waited for, nor who starts one at this moment."""
+        self._over = True
+        if self._using.acquire(blocking=False):
+            try:
+                self._say_quit()
+            finally:
+                self._using.release()
+
+    def _say_quit(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                write_frame(self._connection, FrameKind.QUIT)
 
     def close(self) -> None:
         """Wait a little for the last sample, and leave nothing behind; another supervisor may have a monitor then."""

@@ -8,7 +8,8 @@ print; the driver makes tables of them (`prs_dask.logs.usage_tables`, which know
      "processes": [[...], ...], "ps": text}
     {"trouble": text}       what could not be measured; told once
 
-It ends when its supervisor says so or is gone, and takes a last sample before; it is killed with its supervisor.
+It ends when its supervisor says so or is gone, and takes a last sample before: the only one where that comes before the
+first, so that a very short step run does not wait for two. It is killed with its supervisor.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def _measure(supervisor: socket.socket, setup: MonitorSetup, samples: Samples) -
 
     sampler = Sampler(psutil, Gpus(), Families(Path(setup.node_folder), psutil), setup.node_folder)
     due = time.monotonic()
-    over = False
+    over = _is_over(supervisor, 0.0)  # then start and end are one moment, and one sample
     while True:
         samples.add(sampler.sample(time.time(), last=over))
         for trouble in sampler.troubles():
@@ -84,8 +85,12 @@ def _measure(supervisor: socket.socket, setup: MonitorSetup, samples: Samples) -
         if over:
             return
         due = max(due + setup.interval, time.monotonic())
-        # Whatever there is to read, it means the end: there is nothing else that could be said.
-        over = bool(select.select([supervisor], [], [], max(0.0, due - time.monotonic()))[0])
+        over = _is_over(supervisor, max(0.0, due - time.monotonic()))
+
+
+def _is_over(supervisor: socket.socket, seconds: float) -> bool:
+    """Whatever there is to read within so many seconds, it means the end: there is nothing else that could be said."""
+    return bool(select.select([supervisor], [], [], seconds)[0])
 
 
 class Samples:

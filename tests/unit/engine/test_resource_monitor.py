@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -88,13 +89,30 @@ def test_and_at_its_interval_between(monitor, node):
     assert sum(bool(sample["ps"]) for sample in samples(node)) <= 2  # a minute may have begun
 
 
-def test_closing_at_once_still_samples(monitor, node):
+def test_closing_at_once_still_samples_once(monitor, node):
     measuring = monitor()
     measuring.tend()
     measuring.close()
-    assert len(samples(node)) == 2
+    assert len(samples(node)) == 1
     measuring.tend()  # too late
     assert not monitors()
+
+
+def test_the_end_does_not_wait_for_one_that_is_being_started(monitor, node, monkeypatch):
+    measuring = monitor()
+    start = measuring._start
+
+    def start_slowly():
+        ending = threading.Thread(target=measuring.finish, daemon=True)
+        ending.start()
+        ending.join(10)
+        assert not ending.is_alive()
+        start()
+
+    monkeypatch.setattr(measuring, "_start", start_slowly)
+    measuring.tend()
+    wait_for(lambda: len(samples(node)) == 1)
+    wait_for(lambda: not measuring._lives())
 
 
 def test_supervisors_of_a_node_share_one_and_another_takes_over(monitor, node):
