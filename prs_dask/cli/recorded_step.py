@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from prs_dask.cli.flags import as_flags, settings_from_flags
 from prs_dask.cli.input_description import InputDescription, made_dataset, options_from_flags
-from prs_dask.config import ParallelRunConfig, split_arguments
+from prs_dask.cli.terminal_text import tell_error
+from prs_dask.config import ParallelRunConfig, longer_interval, split_arguments
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.redaction import is_salted_hash, salted_hash
 
@@ -67,7 +68,9 @@ def recorded_step(run: RecordedRun, flags: Mapping[str, Any], *, as_sent: bool =
         options = options_from_flags(flags["input_options"], flags["storage_options"])
         inputs = [_dataset(one, f"inputs[{number}]", options, faults) for number, one in enumerate(record["inputs"])]
         side_inputs = [_side_input(one, options, faults) for one in record.get("side_inputs", ())]
-        arguments = _arguments(record, flags["script_arguments"], options, faults)
+        arguments, too_short = longer_interval(_arguments(record, flags["script_arguments"], options, faults))
+        if too_short:
+            tell_error(f"--resource_monitor_interval: found {too_short}; it is 1 second at least, and so from here on")
         if faults:
             raise SettingsError(faults)
         try:

@@ -3,7 +3,7 @@
 Nothing here imports Dask, pandas or click; YAML is imported when a file is read.
 """
 
-from prs_dask.config.arguments import EngineOptions, split_arguments
+from prs_dask.config.arguments import EngineOptions, longer_interval, split_arguments
 from prs_dask.config.parallel_run_config import ParallelRunConfig
 from prs_dask.config.pipeline_parameter import PipelineParameter
 from prs_dask.config.settings import SETTINGS, SHORT_CALL_DEFAULTS, Setting
@@ -15,5 +15,6 @@ __all__ = [
     "ParallelRunConfig",
     "PipelineParameter",
     "Setting",
+    "longer_interval",
     "split_arguments",
 ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from prs_dask.config import checks
 from prs_dask.errors import Fault, SettingsError
 
-__all__ = ["IGNORED_NAMES", "RESERVED_NAMES", "EngineOptions", "split_arguments"]
+__all__ = ["IGNORED_NAMES", "RESERVED_NAMES", "EngineOptions", "longer_interval", "split_arguments"]
 
 RESERVED_NAMES = (
     "mini_batch_size",
@@ -168,6 +168,36 @@ def split_arguments(arguments: Sequence[object]) -> tuple[EngineOptions, list[ob
     if faults:
         raise SettingsError(faults)
     return EngineOptions(**values), rest  # type: ignore[arg-type]
+
+
+def longer_interval(arguments: Sequence[object]) -> tuple[list[object], str]:
+    """Arguments of a step run that an earlier version began, which allowed shorter intervals of the monitor.
+
+    Returns
+    -------
+    tuple of list and str
+        The arguments with the shortest interval that is allowed now, and the one that was too short, empty if none was.
+    """
+    raised, was = list(arguments), ""
+    for position, argument in enumerate(raised):
+        name, equals, value = _option_in(argument)
+        if argument == "--":
+            break
+        if name != "resource_monitor_interval" or not (equals or position + 1 < len(raised)):
+            continue
+        text = str(value if equals else raised[position + 1])
+        try:
+            too_short = 0 < float(text) < SHORTEST_INTERVAL
+        except ValueError:
+            continue
+        if too_short:
+            was = text
+            new = f"{SHORTEST_INTERVAL:g}"
+            if equals:
+                raised[position] = f"--{name}={new}"
+            else:
+                raised[position + 1] = new
+    return raised, was
 
 
 def _option_in(argument: object) -> tuple[str | None, bool, object]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prs_dask.config import SETTINGS, ParallelRunConfig, split_arguments
+from prs_dask.config import SETTINGS, ParallelRunConfig, longer_interval, split_arguments
 from prs_dask.datasets import Dataset
 from prs_dask.datasets.description import description_of
 from prs_dask.output.row_format import RowFormat
@@ -120,7 +120,7 @@ def fingerprint(record: Mapping[str, Any], source_digest: str | None) -> dict[st
 
 def script_arguments(record: Mapping[str, Any]) -> list[Any]:
     """Without the engine's own options, which are limits; what they say of rows stands in ``row_format``."""
-    return split_arguments(record["arguments"])[1]
+    return split_arguments(longer_interval(record["arguments"])[0])[1]
 
 
 def _plain(value: Any) -> Any:

@@ -165,3 +165,15 @@ def test_a_cluster_that_was_an_object_has_to_be_named(recorded: Any) -> None:
     assert "--compute-target: found a live object (types.SimpleNamespace)" in faults(earlier)[0]
     with recorded_step(earlier, {**NO_FLAGS, "compute_target": "local"}) as step:
         assert step.config.compute_target == "local"
+
+
+@pytest.mark.parametrize("written", [("--resource_monitor_interval", "0.5"), ("--resource_monitor_interval=0.5",)])
+def test_an_interval_that_an_earlier_version_allowed_is_raised_and_that_is_said(
+    recorded: Any, folder: Path, capsys: Any, written: tuple[str, ...]
+) -> None:
+    record, earlier = recorded(arguments=["--rate", "2"])
+    record["arguments"] += written
+    with recorded_step(earlier, NO_FLAGS) as step:
+        assert step.options.resource_monitor_interval == 1
+        assert not list(differences(record, record_of(step, folder)))
+    assert "--resource_monitor_interval: found 0.5; it is 1 second at least" in capsys.readouterr().err
