@@ -88,12 +88,7 @@ class UsageTables:
         self._files.append(name, data, header)
 
     def _other_columns(self, name: str, header: bytes) -> bool:
-        try:
-            with (self._files.folder / name).open("rb") as file:
-                first = file.readline(2 * len(header))
-        except OSError:
-            return False
-        return bool(first) and first != header
+        return self._files.first_line(name) not in (b"", header)
 
     def _shown(self, value: Any) -> Any:
         return one_line(self._redact(value)) if isinstance(value, str) else value

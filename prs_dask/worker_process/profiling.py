@@ -115,9 +115,9 @@ class TimeProfile(Profile):
 
     def _begin(self) -> None:
         if self._works:
-            self._changed = True
             try:
                 self._profiler.enable()
+                self._changed = True
             except ValueError as error:  # since Python 3.12 there is one at a time, and the script has its own
                 self._give_up(error)
 
@@ -146,7 +146,7 @@ class TimeProfile(Profile):
         self.save()
 
     def _give_up(self, error: BaseException) -> None:
-        self._works = False
+        self._works = self._changed = False
         self._complain(f"no more profile of this process: {type(error).__name__}: {error}")
 
 

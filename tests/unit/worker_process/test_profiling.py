@@ -208,3 +208,19 @@ def test_memray_follows_a_process_from_the_beginning_to_the_end(monkeypatch, tmp
     assert not profile.is_due
     profile.end()
     assert path.read_text() == "left"
+
+
+def test_one_that_has_given_up_is_not_due_again(tmp_path):
+    told = []
+    profile = TimeProfile(str(tmp_path / "a.profile"), told.append)
+
+    def cannot():
+        raise ValueError("another profiling tool is already active")
+
+    profile._profiler = Space(enable=cannot, disable=lambda: None)
+    host = Space(run_function=lambda batch: batch)
+    profile.follow(host)
+    for _ in range(2):
+        assert host.run_function(["a"]) == ["a"]
+        assert not profile.is_due
+    assert len(told) == 1
