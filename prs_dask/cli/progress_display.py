@@ -14,6 +14,7 @@ import click
 
 from prs_dask.cli.terminal_text import printable, tell, tell_error
 from prs_dask.logs import places
+from prs_dask.logs.job_result import JobResult
 from prs_dask.quantities import format_count, format_rate, format_seconds
 
 __all__ = [
@@ -159,7 +160,17 @@ def tell_end(step_run: Any, state: str) -> None:
             tell_error(f"all errors: {all_errors}")
             if step_run.resume_hint.startswith("prs-dask "):
                 mended = "   (--accept-changes, where you have changed the script)"
+        if first := _open_first(logs):
+            tell_error(f"look at: {first}")
         tell_error(f"to go on with it: {step_run.resume_hint}{mended}")
+
+
+def _open_first(logs: Path) -> str:
+    """The log that the driver names, where there is one."""
+    try:
+        return JobResult.from_json((logs / places.JOB_RESULT_JSON).read_bytes()).open_first
+    except (OSError, ValueError):
+        return ""
 
 
 class NoDisplay:

@@ -23,6 +23,7 @@ from prs_dask.logs.attempt_fields import attempt_fields
 from prs_dask.logs.attempt_reader import iter_attempts
 from prs_dask.logs.attempt_table import HEADER, Details, format_attempts, has_read_seconds
 from prs_dask.logs.error_groups import ErrorGroups
+from prs_dask.logs.first_look import look_first
 from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.lines import LineFormat, encoded
 from prs_dask.logs.log_files import LogFiles
@@ -256,8 +257,17 @@ class LogTree:
         self.files.append(places.FAILED_ITEMS, "".join(lines).encode("ascii"))
 
     @_one_at_a_time
-    def progress(self, progress: Progress, now: float) -> None:
-        """Call as often as you like: the overview and the table of progress get a line when one is due."""
+    def progress(self, progress: Progress | Callable[[], Progress], now: float) -> None:
+        """Call as often as you like: the overview and the table of progress get a line when one is due.
+
+        Parameters
+        ----------
+        progress
+            How far it is; or who knows that, asked when no other thread can write an older answer behind it.
+        now
+            Seconds since the epoch.
+        """
+        progress = progress if isinstance(progress, Progress) else progress()
         self._overview.update(progress, now)
         self._progress_table.update(progress, now)
         self._master_role.progress(progress, now)
@@ -288,12 +298,11 @@ class LogTree:
         failed_again
             What had failed for good is tried again, and is not listed as failed meanwhile.
         """
+        self._cut_torn_lines()
         self._overview.line(text, now, event="resumed")
         self._go_on_with_errors()
         self.files.remove(places.JOB_RESULT)
         self.files.remove(places.JOB_RESULT_JSON)
-        for name in (places.ATTEMPTS, places.FAILED_ITEMS, places.METRICS, places.PROGRESS):
-            self.files.cut_torn_line(name)
         self._read_seconds = has_read_seconds(self.files.first_line(places.ATTEMPTS))
         rows = iter_attempts(self.files.folder / places.ATTEMPTS, resumed=True)
         add_rows(self._roll_up, rows, failed_again=failed_again)
@@ -349,7 +358,13 @@ class LogTree:
         self._errors_due = self._summaries_due = now
         self.tick(now)
         self._master_role.tell_left_out(now)
-        told = (cause, output, open_first or self._open_first(summary), resume)
+        first = look_first(
+            self.files.folder,
+            summary.state,
+            errors=self.errors.worst() is not None,
+            results_missing=bool(summary.failed_items),
+        )
+        told = (cause, output, open_first or str(first or ""), resume)
         result = JobResult(summary, *map(self._redact, told))
         text = result.text()
         if self.files.failures:
@@ -362,13 +377,6 @@ class LogTree:
         self._sent_files.close()
         self.files.close()
         return text
-
-    def _open_first(self, summary: StepSummary) -> str:
-        if self.errors.total:
-            return str(self.files.folder / places.ERRORS)
-        if summary.failed_items:  # without an error: results are missing
-            return str(self.files.folder / places.ATTEMPTS)
-        return "" if summary.state == "Completed" else str(self.files.folder / places.DRIVER_LOG)
 
     def _add_error(
         self,
@@ -411,10 +419,21 @@ class LogTree:
             self.errors = before.next_part(self._source_line)
             self._errors_changed = bool(before.total)
 
+    def _cut_torn_lines(self) -> None:
+        """Of all that a further part adds to."""
+        tables = (places.ATTEMPTS, places.FAILED_ITEMS, places.METRICS, places.PROGRESS)
+        logs = (places.DRIVER_LOG, places.MASTER_ROLE, places.LOST_WORKERS)
+        many = (
+            places.OVERVIEW.format(hour="*"),
+            places.ENGINE_ERROR.format(component="*"),
+            places.PROCESS_EVENTS.format(node="*"),
+        )
+        found = (str(path.relative_to(self.files.folder)) for one in many for path in self.files.folder.glob(one))
+        for name in (*tables, *logs, *found):
+            self.files.cut_torn_line(name)
+
     def _go_on_with_processes(self) -> None:
         """Those of earlier parts are known; where they lived, they have died with it."""
-        for path in self.files.folder.glob(places.PROCESS_EVENTS.format(node="*")):
-            self.files.cut_torn_line(str(path.relative_to(self.files.folder)))
         for event in read_events(self.files.folder):
             self._lives.add(event)
         self._lives.break_off()

@@ -387,8 +387,8 @@ class StepRun:
         verdict = Verdict("Failed", "it was never started")
         cluster: OpenCluster | None = None
         try:
+            self._log_start()  # first: what an earlier part has left torn is cut off before anything is added
             self._ticking = Ticking(self._tick, self._cannot_tick)
-            self._log_start()
             if self._files.is_finished:  # an earlier driver was killed when it had given the output its name
                 verdict = Verdict("Completed")
             else:
@@ -423,12 +423,12 @@ class StepRun:
             if self._stage != "canceling":
                 self._stage = stage
         self._log.enter(stage)
-        self._tree.progress(self.progress(), time.time())
+        self._tree.progress(self.progress, time.time())
 
     def _tick(self) -> None:
         """From a thread of its own, whatever this one waits for."""
         now = time.time()
-        self._tree.progress(self.progress(), now)
+        self._tree.progress(self.progress, now)
         self._tree.tick(now)
 
     def _stop_ticking(self) -> None:
@@ -446,17 +446,18 @@ class StepRun:
 
     def _beginning(self) -> list[str]:
         """Where a resume begins, in the logs of what came before."""
+        notes = []
         if not self._files.lock.works:
-            self._log.note("the run folder's file system knows no locks: nobody is kept from it")
+            notes.append("the run folder's file system knows no locks: nobody is kept from it")
         if self._earlier is None:
-            return []
+            return notes
         counts = self._earlier.counts
         text = (
             f"resumed, part {self._earlier.journal.resumed + 2}: before it {counts.succeeded:,} mini-batches succeeded"
             f" and {counts.failed:,} failed; the others are run"
         )
         self._tree.resumed(text, time.time(), failed_again=self._earlier.retry_failed)
-        return [text, *self._notes]
+        return [text, *notes, *self._notes]
 
     def _bring_side_inputs(self) -> None:
         if not self._step.placed:
@@ -588,7 +589,7 @@ class StepRun:
         if output is not None:
             shown = str(output.path if output.is_finished else output.partial)
         self._log.ends(verdict.state, verdict.cause)
-        self._tree.progress(self.progress(), time.time())
+        self._tree.progress(self.progress, time.time())
         resume = self.resume_hint if verdict.state != "Completed" else ""
         self._result_text = self._tree.finish(summary, time.time(), cause=self.error or "", output=shown, resume=resume)
         self._files.lock.release()

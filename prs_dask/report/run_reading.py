@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from prs_dask.errors import Fault, OutputError, SettingsError
 from prs_dask.logs import places
 from prs_dask.logs.error_groups import ErrorGroups
+from prs_dask.logs.first_look import engine_faults, look_first
 from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.resume_hint import resume_hint
 from prs_dask.logs.run_folder import RUNS_FOLDER, RunFolder
@@ -126,16 +127,13 @@ class RunReading:
 
     def faults(self) -> list[Path]:
         """Logs of faults of prs_dask itself."""
-        return sorted(self.folder.logs.glob(places.ENGINE_ERROR.format(component="*")))
+        return engine_faults(self.folder.logs)
 
     def look_first(self) -> Path | None:
         """The log that tells most about what went wrong; None where nothing did, as far as is known."""
-        if self.errors.worst() is not None:
-            return self.log(places.ERRORS)
-        if self.short_results:
-            return self.log(places.ATTEMPTS)
-        candidates = [*self.faults(), *([] if self.state in (RUNNING, "Completed") else [self.log(places.DRIVER_LOG)])]
-        return next((path for path in candidates if path.is_file()), None)
+        errors = self.errors.worst() is not None
+        path = look_first(self.folder.logs, self.state, errors=errors, results_missing=bool(self.short_results))
+        return path if path is not None and path.is_file() else None
 
     def log(self, name: str) -> Path:
         """Where a log is; ``name`` is one of `prs_dask.logs.places`."""

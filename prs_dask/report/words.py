@@ -126,6 +126,7 @@ def _errors(contents: Contents, links: Links) -> dict[str, Any]:
                 "count": format_count(group.count),
                 "type": one_line(group.type, 200),
                 "where": one_line(group.where, 300),
+                "source": one_line(group.source, 300),
                 "message": shortened(group.message, 1200),
                 "example": one_line(group.example, 300),
                 "log": links.to(group.log, _last(group.log)),

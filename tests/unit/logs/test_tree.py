@@ -155,6 +155,62 @@ def test_a_line_that_a_killed_driver_left_torn_is_not_glued_to_the_next(tmp_path
     assert [json.loads(line)["item"] for line in text(tree, places.FAILED_ITEMS).splitlines()] == ["a", "b"]
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_nor_is_one_of_the_logs_that_a_further_part_adds_to(tmp_path: Path, as_json: bool) -> None:
+    before = LogTree(tmp_path / "logs", as_json=as_json)
+    before.driver("begun", NOW)
+    before.scheduler("seen", NOW)
+    before.engine_error("lane", "a fault", NOW)
+    before.progress(progress(), NOW)
+    lost = AttemptError("WorkerLost", "gone", "", "")
+    before.add_attempts(-1, -1, pack([attempt(1, 1, Category.WORKER_LOST)]), errors={1: lost})
+    before.files.close()
+    names = [places.DRIVER_LOG, places.MASTER_ROLE, places.ENGINE_ERROR.format(component="lane"), places.LOST_WORKERS]
+    [overview] = (tmp_path / "logs").glob(places.OVERVIEW.format(hour="*"))
+    paths = [*(tmp_path / "logs" / name for name in names), overview]
+    whole = {path: path.read_bytes() for path in paths}
+    for path in paths:
+        with path.open("ab") as file:
+            file.write(b'{"torn": "tor')
+    after = LogTree(tmp_path / "logs", as_json=as_json)
+    after.resumed("resumed", NOW + 1, failed_again=False)
+    after.driver("goes on", NOW + 2)
+    after.scheduler("goes on", NOW + 2)
+    after.engine_error("lane", "another", NOW + 2)
+    after.add_attempts(-1, -1, pack([attempt(1, 1, Category.WORKER_LOST)]), errors={1: lost})
+    after.files.close()
+    for path in paths:
+        now = path.read_bytes()
+        assert now.startswith(whole[path])
+        assert len(now) > len(whole[path])
+        assert b"torn" not in now
+    for path in [path for path in paths if as_json and path.name != "lost_workers.txt"]:
+        assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+def test_progress_is_asked_for_when_nobody_can_write_an_older_one_behind_it(tree: LogTree) -> None:
+    asked = threading.Event()
+
+    def newest() -> Progress:
+        asked.set()
+        return progress(stage="newest")
+
+    with tree._lock:
+        waiting = threading.Thread(target=tree.progress, args=(newest, NOW))
+        waiting.start()
+        tree.progress(progress(stage="older"), NOW)
+        assert not asked.wait(0.1)
+    waiting.join()
+    lines = text(tree, places.OVERVIEW.format(hour="2026010100")).splitlines()
+    assert ["older" in lines[0], "newest" in lines[-1]] == [True, True]
+
+
+def test_where_prs_dask_itself_failed_that_is_to_be_opened_first(tree: LogTree) -> None:
+    assert f"{places.DRIVER_LOG}\n" in tree.finish(replace(SUMMARY, failed_items=0), NOW)
+    tree.engine_error("lane", "a fault", NOW)
+    assert f"{places.ENGINE_ERROR.format(component='lane')}\n" in tree.finish(replace(SUMMARY, failed_items=0), NOW)
+
+
 def test_a_table_of_an_earlier_version_stays_as_it_began(tmp_path: Path) -> None:
     path = tmp_path / "logs" / places.ATTEMPTS
     path.parent.mkdir(parents=True)
