@@ -133,7 +133,8 @@ class RunReading:
         """The log that tells most about what went wrong; None where nothing did, as far as is known."""
         errors = self.errors.worst() is not None
         path = look_first(self.folder.logs, self.state, errors=errors, results_missing=bool(self.short_results))
-        return path if path is not None and path.is_file() else None
+        begun = path != self.log(places.DRIVER_LOG) or path.is_file()
+        return path if begun else None
 
     def log(self, name: str) -> Path:
         """Where a log is; ``name`` is one of `prs_dask.logs.places`."""

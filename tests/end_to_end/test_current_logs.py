@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import time
 from typing import Any
+
+import pytest
 
 from prs_dask.logs import places
 
@@ -58,3 +61,63 @@ def test_errors_and_sums_are_there_within_two_seconds(submit: Any, wait: Any) ->
     begun = group["first"]
     assert max(seen) - begun < 2 + 2  # and what a busy machine adds
     run.cancel()
+
+
+SPEAKS = """
+import os, time
+from prs_dask import EntryScript
+
+def run(mini_batch):
+    if os.path.basename(mini_batch[0]) == "0000":
+        EntryScript().logger.info("logged %f", time.time())
+        print("printed", time.time())
+    time.sleep(0.2)
+    return mini_batch
+"""
+
+
+def test_what_a_script_prints_and_logs_is_there_within_two_seconds(submit: Any, wait: Any) -> None:
+    run = submit(SPEAKS, 100)
+    for place, word in (("stdout/*/*.stdout.txt", "printed"), ("entry_script_log/*/*.log.txt", "logged")):
+
+        def told(place: str = place, word: str = word) -> list[str]:
+            texts = [path.read_text() for path in run.log_dir.glob(f"user/{place}")]
+            return [line for text in texts for line in text.splitlines(keepends=True) if word in line and "\n" in line]
+
+        wait(told, 60, place)
+        seen = time.time()
+        assert run.get_status() == "Running"
+        assert seen - float(told()[0].split()[-1]) < 2 + 2  # and what a busy machine adds
+    run.cancel()
+
+
+EVERY_WAY = """
+import logging, warnings
+from prs_dask import EntryScript
+
+def run(mini_batch):
+    warnings.warn("told by warnings")
+    logging.warning("told by logging")
+    logging.info("too little for the root logger")
+    logger = EntryScript().logger
+    for level in ("debug", "info", "warning"):
+        getattr(logger, level)("told at %s", level)
+    return mini_batch
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [("DEBUG", ["DEBUG", "INFO", "WARNING"]), ("INFO", ["INFO", "WARNING"]), ("WARNING", ["WARNING"])],
+)
+def test_each_way_to_tell_something_has_its_log_and_its_level(job: Any, level: str, expected: list[str]) -> None:
+    done = job(EVERY_WAY, 1, logging_level=level)
+    out, err = done.logs("user/stdout/*/*.txt"), done.logs("user/stderr/*/*.txt")
+    assert ("told by logging" in out, "told by warnings" in out) == (True, False)
+    assert ("told by logging" in err, "UserWarning: told by warnings" in err) == (False, True)
+    assert "too little" not in out + err
+    lines = done.logs("user/entry_script_log/*/*.log.txt").splitlines()
+    form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\|(\w+)\|\d+\|told at (\w+)"
+    found = [re.fullmatch(form, line) for line in lines]
+    assert [(one[1], one[2].upper()) for one in found if one] == [(name, name) for name in expected]
+    assert all(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 import re
 
@@ -191,3 +192,13 @@ def test_files_of_any_name_are_read(job, folder):
     done = job("def run(frame): return frame['a'].tolist()\n", 0, inputs=dataset)
     assert done.state == "Completed"
     assert done.items == sorted([*range(len(NAMES)), 99, NAMES.index("[ab]*{c}.csv")])
+
+
+def test_failed_rows_are_one_line_a_mini_batch_with_their_number_for_they_have_no_names(job, folder):
+    fill(folder, {"a.csv": b"a,b\n" + b"1,x\n" * 5, "b.csv": b"a,b\n" + b"2,y\n" * 3})
+    dataset = TabularDataset.from_delimited_files(folder)
+    script = "def run(frame):\n    if (frame.a == 1).any(): raise ValueError('ones')\n    return frame.b.tolist()[1:]\n"
+    done = job(script, 0, inputs=dataset, error_threshold=-1, run_max_try=1)
+    [line] = [json.loads(text) for text in done.log("user/failed_items.jsonl").splitlines()]
+    assert (line["item"], line["items"], line["category"]) == (None, 5, "exception")
+    assert done.run.summary().failed_items == 6  # and one that is missing in a short result

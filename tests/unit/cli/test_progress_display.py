@@ -3,10 +3,15 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from prs_dask.cli.progress_display import BarDisplay, LineDisplay, display_for, progress_words
+from prs_dask.cli.progress_display import BarDisplay, LineDisplay, display_for, progress_words, tell_end
+from prs_dask.logs import places
+from prs_dask.logs.job_result import JobResult
+from prs_dask.logs.summary import StepSummary
 
 
 @dataclass(frozen=True)
@@ -100,3 +105,17 @@ def test_a_terminal_gets_a_bar_and_anything_else_lines(capsys: pytest.CaptureFix
     shown = capsys.readouterr().err
     assert "[red]x[/]\\x1b" in shown
     assert "1,200 of 4,000" in shown
+
+
+def test_the_end_of_one_that_failed_names_the_log_to_open_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = StepSummary("Failed", 5, 3, 0, 5, 3, 0, 5, 3, 1.0, 1.0)
+    fault = str(tmp_path / "logs/sys/error/driver.txt")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / places.JOB_RESULT_JSON).write_text(JobResult(summary, "a fault", open_first=fault).to_json())
+    run = SimpleNamespace(
+        summary=lambda: summary, output_file=None, run_folder=tmp_path, error="a fault", resume_hint="prs-dask resume"
+    )
+    tell_end(run, "Failed")
+    assert f"look at: {fault}\n" in capsys.readouterr().err
