@@ -21,12 +21,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["store_servers", "database_server", "browser"]  # of tests/servers
 
 # Pools that Dask makes once in a process and keeps until its end, whatever is closed.
 PERMANENT_THREADS = ("Dask-Offload", "Dask-Default-Threads", "TCP-Executor", "Profile", "asyncio_", "fsspecIO")
 PATIENCE = 15.0  # seconds that what is ending may take
+
+settings.register_profile("prs_dask", deadline=None)  # how long an example takes hangs on what runs beside it
+settings.load_profile("prs_dask")
 
 os.environ["PRS_DASK_REPORT"] = "0"  # a second of each of hundreds of jobs; tests of reports turn it on
 

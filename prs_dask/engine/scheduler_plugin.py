@@ -372,13 +372,14 @@ class RunPlugin(SchedulerPlugin):
         worker = key[0]
         self._judge.heard(worker, self._now())
         reply: Reply = {}
+        while not self._room.is_set():  # what came while this one waited may have taken it
+            await self._room.wait()
         if report is not None:
             accepted = self._take_report(worker, token, report)
             if accepted is None:
                 reply["void"] = "over" if self._judge.verdict is not None else "given up"
             elif accepted.files_refused:
                 reply["files_refused"] = True
-        await self._room.wait()
         if claim:
             reply |= await self._claim(key, process, permit, keep, hoards)
         if self._judge.header is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.chaos.faults import DO
@@ -13,19 +13,16 @@ SEEDS = st.integers(0, 2**32)
 CLUSTERS = st.sampled_from([None, "local", "nannies", "bare"])
 
 
-@settings(deadline=None)
 @given(SEEDS, st.booleans(), CLUSTERS)
 def test_the_same_seed_is_the_same_plan(seed, mount, cluster):
     assert draw(seed, mount=mount, cluster=cluster) == draw(seed, mount=mount, cluster=cluster)
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_a_plan_comes_back_from_its_text(seed):
     assert from_json(to_json(draw(seed))) == draw(seed)
 
 
-@settings(deadline=None)
 @given(SEEDS, CLUSTERS)
 def test_faults_can_be_done_where_they_are_planned_and_some_once_only(seed, cluster):
     plan = draw(seed, cluster=cluster)
@@ -35,7 +32,6 @@ def test_faults_can_be_done_where_they_are_planned_and_some_once_only(seed, clus
     assert sum(FAULTS[name].ends for name in names) <= 2
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_where_no_disk_can_be_mounted_its_faults_are_left_out_and_no_others(seed):
     left_out = set(draw(seed).faults) - set(draw(seed, mount=False).faults)
@@ -43,7 +39,6 @@ def test_where_no_disk_can_be_mounted_its_faults_are_left_out_and_no_others(seed
     assert not any(fault.name in OF_DISKS for fault in draw(seed, mount=False).faults)
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_a_cluster_without_nannies_has_a_worker_at_any_time(seed):
     plan = draw(seed, cluster="bare")
@@ -53,14 +48,12 @@ def test_a_cluster_without_nannies_has_a_worker_at_any_time(seed):
         assert workers >= 1
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_mini_batches_hold_every_item_once_and_in_order(seed):
     work = draw(seed).workload
     assert [item for items in work.mini_batches() for item in items] == list(range(work.items))
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_a_mini_batch_has_at_most_one_bad_item(seed):
     work = draw(seed).workload
@@ -68,7 +61,6 @@ def test_a_mini_batch_has_at_most_one_bad_item(seed):
     assert all(poison.harm in HARMS for poison in work.poisons)
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_a_threshold_that_cannot_be_set_is_not_drawn(seed):
     settings = draw(seed).settings
@@ -76,7 +68,6 @@ def test_a_threshold_that_cannot_be_set_is_not_drawn(seed):
     assert settings.order == "any" or settings.action == "append_row"
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_secrets_are_the_seeds_own_and_stand_in_no_plan(seed):
     plan = draw(seed)
@@ -84,7 +75,6 @@ def test_secrets_are_the_seeds_own_and_stand_in_no_plan(seed):
     assert not any(canary in to_json(plan) for canary in plan.canaries)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 100), st.integers(1, 4))
 def test_a_block_of_text_holds_the_records_that_begin_in_it(items, size, parts):
     work = Workload("text", items, size, parts)

@@ -298,4 +298,4 @@ class BisectingMachine(RuleBasedStateMachine):
 
 
 TestBisectingMachine = BisectingMachine.TestCase
-TestBisectingMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None, derandomize=True)
+TestBisectingMachine.settings = settings(max_examples=150, stateful_step_count=40, derandomize=True)

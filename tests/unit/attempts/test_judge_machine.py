@@ -893,7 +893,7 @@ class JudgeMachine(RuleBasedStateMachine):
 
 
 TestJudgeMachine = JudgeMachine.TestCase
-TestJudgeMachine.settings = settings(max_examples=100, stateful_step_count=50, deadline=None, derandomize=True)
+TestJudgeMachine.settings = settings(max_examples=100, stateful_step_count=50, derandomize=True)
 
 OUTCOME_NAMES = ["good", "good", "good", "good", "short", "empty", *CATEGORIES]
 

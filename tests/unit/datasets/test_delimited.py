@@ -39,7 +39,7 @@ def texts(draw) -> bytes:
     return frame.to_csv(header=False, index=False).encode()
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(texts())
 def test_a_block_read_by_itself_has_the_values_and_types_that_pandas_gives(data):
     spec = ReadSpec("delimited", names=NAMES)

@@ -111,7 +111,7 @@ def test_an_index_that_arrow_cannot_carry_is_named_too() -> None:
         check_columns(pd.DataFrame({"a": [1, 2]}, index=pd.Index([1, "a"], dtype=object)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.text(max_size=30), min_size=1, max_size=40),
     st.integers(1, 200),

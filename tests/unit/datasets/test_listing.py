@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prs_dask.datasets.listing import check_paths, list_files
@@ -30,7 +30,6 @@ def test_a_folder_gives_its_files_sorted_by_bytes_and_then_its_folders(tmp_path)
     assert listed(tmp_path) == ["Z", "a.txt", "b", "é", "\udcff", "a/z", "a/b/c", "a-b/x", "c/x"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=3).filter(lambda name: not set(name) & set(b"/\0")), max_size=8))
 def test_any_name_works_and_the_order_is_that_of_bytes(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("names")

@@ -121,7 +121,7 @@ def mutilated(draw) -> str:
     return text
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     st.one_of(mutilated().map(str.encode), st.text(alphabet=st.sampled_from('a,"\r\n'), max_size=40).map(str.encode)),
     st.integers(1, 60),
@@ -139,7 +139,7 @@ def test_blocks_hold_the_records_that_csv_finds_whatever_the_block_and_the_chunk
     assert [stop for _, stop in found] == [*(start for start, _ in found[1:]), *([len(data)] if found else [])]
 
 
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(mutilated(), st.booleans(), st.integers(1, 90), st.sampled_from([True, "auto"]))
 def test_each_mini_batch_has_the_rows_of_its_block_or_is_an_error_if_one_of_them_has_other_columns(
     tmp_path_factory, text, bom, size, multi_line
@@ -163,7 +163,7 @@ def test_each_mini_batch_has_the_rows_of_its_block_or_is_an_error_if_one_of_them
                 read(batch, spec)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(tables(breaks_in_fields=False), st.booleans(), st.integers(1, 90))
 def test_where_no_quoted_field_holds_a_line_break_records_as_lines_give_the_same(tmp_path_factory, text, bom, size):
     path = tmp_path_factory.mktemp("csv") / "table.csv"
@@ -179,7 +179,7 @@ def test_where_no_quoted_field_holds_a_line_break_records_as_lines_give_the_same
 LINES = st.lists(st.text(alphabet=st.sampled_from('a,"'), max_size=7), max_size=12)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     LINES,
     st.sampled_from(["\n", "\r\n", "\r"]),
@@ -221,7 +221,7 @@ def test_with_records_as_lines_rows_are_those_of_csv_or_the_step_run_ends(
 ENCODED = st.text(alphabet=st.sampled_from('ab,"\r\n é1'), max_size=5)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(tables(field=ENCODED), min_size=1, max_size=3),
     st.sampled_from(["utf8", "utf-8-sig", "latin-1", "windows-1252", "utf-16"]),

@@ -89,7 +89,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return (parent / f"t{number}" for number in numbers)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables(), st.integers(1, 3), st.data())
 def test_every_row_comes_back_once_with_all_its_values_and_types(folders, frame, pieces, data):
     import dask.dataframe as dd

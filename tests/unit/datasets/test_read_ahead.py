@@ -50,7 +50,7 @@ TEXT = st.lists(st.lists(FIELD, min_size=1, max_size=4), max_size=12).map(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(TEXT, min_size=1, max_size=5), st.integers(1, 120), st.sampled_from([CSV, JSON]), st.booleans())
 def test_text_in_a_store_is_cut_as_on_this_machine(tmp_path_factory, texts, size, spec, bom):
     with pytest.MonkeyPatch.context() as patch:
@@ -67,7 +67,7 @@ def test_text_in_a_store_is_cut_as_on_this_machine(tmp_path_factory, texts, size
         assert ranges(cut_text(remote, size, 0, spec, header)) == ranges(cut_text(local, size, 0, spec, header))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=30), st.integers(1, 200))
 def test_lines_in_a_store_are_cut_as_on_this_machine(tmp_path_factory, lengths, size):
     with pytest.MonkeyPatch.context() as patch:
@@ -262,7 +262,7 @@ def test_spans_lie_within_the_file_in_order(size, block):
     assert sum(span.size for span in all_of(size)) == size
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.integers(0, 1100), st.integers(1, 200)), max_size=8),
     st.lists(st.tuples(st.integers(0, 1100), st.integers(0, 300)), min_size=1, max_size=12),

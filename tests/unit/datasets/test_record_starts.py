@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prs_dask.datasets.quotes import unclosed_in_line
@@ -58,14 +58,12 @@ def outcome(function, *arguments, **keywords):
         return error
 
 
-@settings(deadline=None)
 @given(TEXTS, st.integers(1, 9))
 def test_starts_are_those_of_a_machine_that_looks_at_every_byte_whatever_the_chunks(data, chunk_size):
     found, expected = outcome(all_starts, data, chunk_size=chunk_size), outcome(starts_byte_by_byte, data)
     assert found == expected or type(found) is type(expected) is OpenQuote
 
 
-@settings(deadline=None)
 @given(TEXTS, st.integers(1, 9))
 def test_an_open_quote_is_told_with_its_place(data, chunk_size):
     expected = outcome(starts_byte_by_byte, data)
@@ -75,13 +73,11 @@ def test_an_open_quote_is_told_with_its_place(data, chunk_size):
         assert raised.value.offset == expected.offset
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_without_quoting_every_line_with_something_in_it_is_a_record(data):
     assert all_starts(data, quoted=False) == starts_byte_by_byte(data, quoted=False)
 
 
-@settings(deadline=None)
 @given(TEXTS, st.integers(0, 70), st.booleans(), st.integers(1, 9))
 def test_asking_beyond_an_edge_gives_the_first_start_beyond_it(data, edge, quoted, chunk_size):
     try:
@@ -91,7 +87,6 @@ def test_asking_beyond_an_edge_gives_the_first_start_beyond_it(data, edge, quote
     assert RecordStarts(slices(data), quoted=quoted, chunk_size=chunk_size).after(edge) == expected
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from('a" \t\r\n'), max_size=60).map(str.encode), st.integers(0, 70))
 def test_in_json_lines_only_a_newline_ends_a_record_and_blank_lines_are_none(data, edge):
     expected, place = [], 0
@@ -127,7 +122,6 @@ def test_only_a_little_is_read_at_each_edge_when_records_are_lines():
     assert read <= 12 * 8192
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_a_quote_open_at_a_line_end_is_found_exactly_if_quoting_changes_the_records(data):
     place = unclosed_in_line(data, b",")

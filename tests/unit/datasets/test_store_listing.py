@@ -84,7 +84,6 @@ def test_hidden_names_count_where_they_are_asked_for(tree):
     assert listed("memory://box", include_hidden=True) == sorted(NAMES)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.text("ab._/*[]-", min_size=1, max_size=6), max_size=6),
     st.text("ab._/*?[]-", min_size=1, max_size=6),
@@ -299,7 +298,7 @@ def test_a_file_that_is_gone_after_listing_is_missing(put):
         read(batch, spec)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 300_000), st.integers(0, 200_000)), min_size=1, max_size=8))
 def test_windows_give_the_bytes_that_are_asked_for(reads):
     data = bytes(range(251)) * 1000

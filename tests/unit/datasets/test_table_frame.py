@@ -35,13 +35,13 @@ def tables(draw) -> pa.Table:
     return pa.table(columns, names=[f"é {number}" for number in range(len(columns))])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(tables())
 def test_a_frame_equals_that_of_to_pandas(table):
     pd.testing.assert_frame_equal(to_frame(table), table.to_pandas(use_threads=False), check_column_type="exact")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables())
 def test_all_of_a_frame_can_be_written_to_and_the_table_stays_as_it_was(table):
     before, frame = table.to_pandas(), to_frame(table)

@@ -59,7 +59,7 @@ def tables(draw):
     return (text if draw(st.booleans()) else text.rstrip("\r\n")), expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables(), st.booleans(), st.integers(1, 90))
 def test_no_row_is_lost_doubled_or_broken_whatever_the_block_size(tmp_path_factory, table, bom, size):
     text, _ = table
@@ -78,7 +78,7 @@ def test_no_row_is_lost_doubled_or_broken_whatever_the_block_size(tmp_path_facto
         assert texts(as_lines, size) == found
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 80), st.booleans())
 def test_a_row_belongs_to_the_block_of_its_first_byte(tmp_path_factory, lengths, size, multi_line):
     path = tmp_path_factory.mktemp("csv") / "table.csv"
@@ -361,7 +361,7 @@ OBJECTS = st.fixed_dictionaries({"n": st.integers(-(10**6), 10**6)}, optional={"
 LINE_BREAKS = st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\n"])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(OBJECTS, max_size=8), st.integers(1, 90), LINE_BREAKS, st.booleans())
 def test_json_lines_are_read_in_order_once_whatever_the_block_size(tmp_path_factory, objects, size, line_break, ends):
     path = tmp_path_factory.mktemp("json") / "table.jsonl"

@@ -46,7 +46,7 @@ errors = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(errors, min_size=1, max_size=14), st.data())
 def test_every_chain_of_exceptions_has_a_bounded_text(several, data):
     raised = [caught(error) for error in several]

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prs_dask.attempts.records import AttemptRecord, pack
@@ -37,7 +37,6 @@ def fill(roll_up, placed):
     return roll_up
 
 
-@settings(deadline=None)
 @given(st.lists(PLACED, max_size=12))
 def test_sums_are_those_of_the_attempts(placed):
     roll_up = fill(RollUp(), placed)
@@ -66,7 +65,6 @@ def test_sums_are_those_of_the_attempts(placed):
     assert roll_up.over_time.amounts(RollUp.ITEMS).sum() == roll_up.total.items
 
 
-@settings(deadline=None)
 @given(st.lists(PLACED, max_size=12), st.integers(1, 4))
 def test_blocks_make_no_difference(placed, most):
     whole, parts = fill(RollUp(slowest=most), placed), RollUp(slowest=most)

@@ -218,7 +218,7 @@ def _without_doubles(groups: Sequence[Sequence[int]]) -> list[list[int]]:
     return out
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(groups=groups_of_ids, journal_cut=st.floats(0, 1), rows_cut=st.floats(0, 1), ordered=st.booleans())
 def test_a_crash_at_any_write_leaves_every_finished_row_exactly_once(
     tmp_path: Path, groups: list[list[int]], journal_cut: float, rows_cut: float, ordered: bool

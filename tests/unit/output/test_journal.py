@@ -104,7 +104,7 @@ def test_recovery_from_every_prefix_gives_exactly_the_whole_lines(tmp_path: Path
         assert state == expected
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10_000), byte=st.integers(1, 255))
 def test_a_changed_byte_is_never_taken_for_truth(tmp_path: Path, place: int, byte: int) -> None:
     path = tmp_path / "journal.jsonl"

@@ -13,7 +13,7 @@ from prs_dask.errors import EngineError, OutputError
 from prs_dask.output.order_file import OrderFile, Place
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(ids=st.lists(st.integers(0, 2**40), unique=True, max_size=60), run_records=st.integers(1, 20))
 def test_places_come_back_in_input_order(ids: list[int], run_records: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -143,6 +143,4 @@ def paths_of(mini_batch: Any) -> tuple[str, ...]:
 
 
 TestResumes = Resumes.TestCase
-TestResumes.settings = settings(
-    max_examples=30, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestResumes.settings = settings(max_examples=30, stateful_step_count=12, suppress_health_check=list(HealthCheck))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, pack
@@ -64,7 +64,6 @@ def check_against_rows(path: Path, block_bytes: int, *, resumed: bool = False) -
     return blocks
 
 
-@settings(deadline=None)
 @given(ATTEMPTS, st.sampled_from([64, 300, 1 << 20]))
 def test_blocks_are_the_rows(tmp_path_factory, attempts, block_bytes):
     path = tmp_path_factory.mktemp("table") / "table.csv"
@@ -72,7 +71,6 @@ def test_blocks_are_the_rows(tmp_path_factory, attempts, block_bytes):
     assert check_against_rows(path, block_bytes).unreadable == 0
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 1]), st.integers(0, 1), TEXT), max_size=20),
     st.sampled_from([64, 300, 1 << 20]),

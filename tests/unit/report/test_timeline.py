@@ -19,7 +19,7 @@ def block(attempts):
     return np.array([attempt[0] for attempt in attempts], float), records
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.floats(0, 1e4), st.sampled_from([0, 1]), SECONDS, SECONDS, SECONDS), min_size=1))
 def test_seconds_add_up(attempts):
     timeline = Timeline()
