@@ -49,6 +49,9 @@ CALL_TRIES = 5
 WHY_LETTERS = 1000
 """What an event tells at most; the error logs have all of it."""
 
+LAST_WORDS_SECONDS = 3.0
+"""So long a worker that is taken away may take to send what its processes have written."""
+
 LEAVE_SECONDS = 5.0
 """So long the scheduler has time to take the plugin away itself, when a step run is over."""
 
@@ -213,8 +216,13 @@ class Supervisor:
 
     async def close(self) -> None:
         """The plugin is taken away: leave nothing behind."""
+        alone = not self.stopping and self._prepared.is_set()  # the step run goes on elsewhere
         self.stopping = self.stopping or "kill"
         self._stop.set()
+        if alone:
+            await self._lanes_ended()
+            with self._logs_may_fail(), contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.shipper.ship(last=True), LAST_WORDS_SECONDS)
         leaving = self._leaving if self._leaving is not asyncio.current_task() else None
         for task in (*self._beats, *self._tasks, *([leaving] if leaving else ())):
             task.cancel()

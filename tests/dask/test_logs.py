@@ -7,6 +7,7 @@ import re
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,15 @@ def run(mini_batch):
 """
 
 
+def begun(submitted: Any) -> Counter[str]:
+    """The mini-batches that were begun, by what the processes have printed."""
+    return Counter(
+        line.removeprefix("begun ")
+        for path in Path(submitted.run.log_dir, "user/stdout").rglob("*.stdout.txt")
+        for line in path.read_text().splitlines()
+    )
+
+
 @pytest.mark.parametrize("workers", [1, 2], ids=["and its node with it, for a while", "and another is on its node"])
 def test_what_was_printed_before_a_worker_was_killed_is_in_the_logs_once(fleet, job, tmp_path, workers):
     trace = tmp_path / "trace"
@@ -35,13 +45,27 @@ def test_what_was_printed_before_a_worker_was_killed_is_in_the_logs_once(fleet, 
             ours.workers[f"worker{number}"].send_signal(signal.SIGKILL)
             ours.add(f"worker{number + workers}")
         submitted.wait()
-    printed = Counter(
-        line.removeprefix("begun ")
-        for path in Path(submitted.run.log_dir, "user/stdout").rglob("*.stdout.txt")
-        for line in path.read_text().splitlines()
-    )
+    printed = begun(submitted)
     noted = Counter(trace.read_text().split())
     assert noted.total() > 300, "no worker was killed in the middle of a mini-batch"
+    assert not noted - printed, "what was printed is missing"
+    assert (printed - noted).total() <= 2, "doubled, but for what was killed between the two"
+
+
+def test_what_was_printed_before_a_worker_was_taken_away_in_order_is_in_the_logs_once(fleet, job, tmp_path):
+    trace = tmp_path / "trace"
+    ours = fleet(worker0=1)
+    with ours.client() as client:
+        submitted = job(ours.address, 100, pause=0.03, more=NOTING.format(trace=str(trace)))
+        for number in range(2):
+            submitted.until(30 * (number + 1))
+            leaving = list(client.scheduler_info()["workers"])
+            ours.add(f"worker{number + 1}")
+            client.wait_for_workers(2)
+            client.retire_workers(leaving)
+        submitted.wait()
+    printed = begun(submitted)
+    noted = Counter(trace.read_text().split())
     assert not noted - printed, "what was printed is missing"
     assert (printed - noted).total() <= 2, "doubled, but for what was killed between the two"
 

@@ -6,7 +6,12 @@ temporary files.
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
+import pstats
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +34,7 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 from prs_dask import EntryScript
+from azureml.core import Run
 
 entry_script = EntryScript()
 OUTPUT = Path(sys.argv[sys.argv.index("--into") + 1])
@@ -45,6 +51,8 @@ def init():
 def run(mini_batch, context):
     name = Path(mini_batch[0]).name
     print(f"seen {name}", flush=True)
+    print(f"warned {name}", file=sys.stderr)
+    Run.get_context().log("seen", name)
     entry_script.logger.warning("logged %s", name)
     with open(os.path.join(entry_script.log_dir, "seen.txt"), "a") as file:
         file.write(f"{name}\\n")
@@ -111,7 +119,9 @@ def apart(fleet: Callable[..., Any], tmp_path: Path) -> Apart:
     return Apart(fleet, tmp_path)
 
 
-def submitted(tmp_path: Path, target: Any, script: str = SCRIPT, **settings: Any) -> StepRun:
+def submitted(
+    tmp_path: Path, target: Any, script: str = SCRIPT, arguments: tuple[str, ...] = (), **settings: Any
+) -> StepRun:
     """A step run whose folders the workers do not see; its input they do."""
     driver, data = tmp_path / "driver", tmp_path / "data"
     data.mkdir(exist_ok=True)
@@ -128,7 +138,8 @@ def submitted(tmp_path: Path, target: Any, script: str = SCRIPT, **settings: Any
         }
     )
     output = OutputFileDatasetConfig(destination=driver / "out")
-    step = ParallelRunStep("apart", config, FileDataset.from_files(data), output=output, arguments=["--into", output])
+    given = [*arguments, "--into", output]
+    step = ParallelRunStep("apart", config, FileDataset.from_files(data), output=output, arguments=given)
     return step.submit(run_folder=driver / "run", compute_target=target)
 
 
@@ -141,12 +152,13 @@ def test_rows_logs_and_all_files_of_the_script_arrive(apart, tmp_path):
     rows = [Path(row).name for row in run.output_file.read_text().splitlines()]
     assert sorted(rows) == names
 
+    attempted = sorted(names + [name for name in names if int(name) % 8 in (3, 5)])
     logs = run.log_dir / "user"
-    for kind in ("stdout", "entry_script_log"):
+    for kind, word in {"stdout": "seen", "stderr": "warned", "entry_script_log": "logged"}.items():
         text = "".join(path.read_text() for path in (logs / kind).glob("0/*.txt"))
-        assert all(name in text for name in names)
+        assert sorted(re.findall(rf"{word} (\d+)", text)) == attempted, kind
     seen = [line for path in logs.glob("entry_script_log/0/*/seen.txt") for line in path.read_text().split()]
-    assert sorted(seen) == sorted(names + [name for name in names if int(name) % 8 in (3, 5)]), "of every attempt"
+    assert sorted(seen) == attempted, "of every attempt"
 
     out = run.output_dir
     stored = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
@@ -166,6 +178,37 @@ def test_rows_logs_and_all_files_of_the_script_arrive(apart, tmp_path):
     lines = [line for path in out.glob("*.csv") for line in path.read_text().split()]
     assert {line for line in lines} == set(names)
     assert not list(out.glob(".prs-dask*"))
+
+
+def test_all_that_is_told_of_processes_nodes_and_attempts_arrives(apart, tmp_path):
+    ours = apart(2)
+    names = [f"{number:03d}" for number in range(ITEMS)]
+    attempted = sorted(names + [name for name in names if int(name) % 8 in (3, 5)])
+    with ours.client():
+        run = submitted(tmp_path, ours.address, arguments=("--profiling_module", "cProfile"))
+        assert run.wait_for_completion(timeout_seconds=90) == "Completed", run.error
+    logs = run.log_dir
+
+    def rows(path: str) -> list[dict[str, str]]:
+        return [row for file in sorted(logs.glob(path)) for row in csv.DictReader(io.StringIO(file.read_text()))]
+
+    metrics = [json.loads(line) for line in (logs / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(metric["value"] for metric in metrics) == attempted
+    assert len(rows("sys/job_report/processed_mini-batches.csv")) == len(attempted)
+    assert len(rows("sys/node/0/process*.txt")) == len(attempted)
+    assert [row["Processes"] for row in rows("sys/job_report/node_summary.csv")] == ["7"], "five have died"
+    events = Counter(row["Event"] for row in rows("sys/node/0/processes.csv"))
+    assert events == {"started": 7, "ready": 7, "ended": 7}
+    told = "".join(path.read_text() for path in (logs / "user/error/0").glob("*.txt"))
+    for cause in ("fails the first time", "exit code 3"):
+        assert told.count(cause) >= 5
+    groups = json.loads((logs / "user/error.json").read_text())
+    assert "fails the first time" in json.dumps(groups)
+    assert len(rows("perf/0/node_resource_usage.csv")) >= 1
+    assert {row["Process"] for row in rows("perf/0/processes_resource_usage.csv")}
+    assert list(logs.glob("perf/0/os/*/processes_*"))
+    profiled = [pstats.Stats(str(path)).stats for path in logs.glob("sys/node/0/*.profile")]  # type: ignore[attr-defined]
+    assert any(name == "run" for stats in profiled for _, _, name in stats)
 
 
 def test_two_processes_that_store_one_name_with_other_content_end_the_step_run(apart, tmp_path):

@@ -6,6 +6,7 @@ import pstats
 from pathlib import Path
 from typing import Any
 
+import memray
 import pytest
 
 from prs_dask import SettingsError, StepRun
@@ -78,20 +79,20 @@ class Tracker:
 
 
 @pytest.fixture
-def memray(tmp_path: Path, monkeypatch: Any) -> dict[str, str]:
-    """A stand-in for it, here and on the workers."""
+def stand_in(tmp_path: Path, monkeypatch: Any) -> dict[str, str]:
+    """A memray that writes a lot at once, here and on the workers."""
     (tmp_path / "library").mkdir()
     (tmp_path / "library/memray.py").write_text(MEMRAY)
     monkeypatch.syspath_prepend(tmp_path / "library")
     return {"PYTHONPATH": str(tmp_path / "library")}
 
 
-def test_what_memray_writes_arrives_whole_however_the_process_ends(job: Any, memray: dict[str, str]) -> None:
+def test_what_memray_writes_arrives_whole_however_the_process_ends(job: Any, stand_in: dict[str, str]) -> None:
     done = job(
         SCORE,
         14,
         arguments=("--profiling_module", "memray"),
-        environment_variables=memray,
+        environment_variables=stand_in,
         run_invocation_timeout=1,
         run_max_try=1,
         process_count_per_node=1,
@@ -101,6 +102,41 @@ def test_what_memray_writes_arrives_whole_however_the_process_ends(job: Any, mem
     assert len(files) >= 2
     for process, path in files.items():
         assert path.read_bytes() == b"begun" * (8 << 20) + b"ended" * (process != killed)
+
+
+HOLDS = """
+import os, time
+
+def hold():
+    return bytearray(50 << 20)
+
+def run(mini_batch):
+    global held
+    held = hold()
+    if os.path.basename(mini_batch[0]) == "0002":
+        time.sleep(60)
+    return mini_batch
+"""
+
+
+def test_memray_tells_what_held_memory_in_processes_that_were_killed_too(job: Any) -> None:
+    done = job(
+        HOLDS,
+        6,
+        arguments=("--profiling_module", "memray"),
+        run_invocation_timeout=2,
+        run_max_try=1,
+        process_count_per_node=1,
+    )
+    [killed] = [row["Process"].partition("/")[2] for row in done.attempts if row["Error Category"]]
+    files = profiles(done.run, "memray.bin")
+    assert killed in files and len(files) >= 2
+    for path in files.values():
+        with memray.FileReader(path) as reader:
+            assert reader.metadata.peak_memory > 50 << 20
+            largest = max(reader.get_high_watermark_allocation_records(), key=lambda record: record.size)
+        function, file, line = largest.stack_trace()[0]
+        assert (function, Path(file).name, line) == ("hold", "script.py", 5)
 
 
 def test_memray_that_is_not_installed_is_refused_at_once(submit: Any, monkeypatch: Any) -> None:
