@@ -389,11 +389,8 @@ class RunPlugin(SchedulerPlugin):
     def _take_report(self, worker: str, token: int, report: Reply) -> Accepted | None:
         place = self._judge.places.workers.get(worker)
         node = place.node if place is not None else -1
-        for mini_batch, data in report.get("pieces", ()):
-            self._put({"kind": "piece", "mini_batch": mini_batch, "token": token, "data": data}, len(data))
-        whose = {"kind": "file", "token": token, "node": node, "process": report["process"]}
-        for mini_batch, data in report.get("files", ()):
-            self._put({**whose, "mini_batch": mini_batch, "data": data}, len(data))
+        if self._judge.is_open(token):  # else the driver may have committed, or forgotten, what these build on
+            self._take_pieces(node, token, report)
         errors = {number: AttemptError(*fields) for number, fields in report.get("errors", ())}
         accepted = self._judge.report(
             token,
@@ -408,12 +405,19 @@ class RunPlugin(SchedulerPlugin):
         )
         if accepted is not None:
             self._emit(accepted, node, report["process"], token, get_address_host(worker), report["pid"])
-        if "files" in report:
-            self._with_files.add(token)
         self._forget_files()
         self._supplied.set()
         self._news.set()  # what was given back wants another lane, and that a permit
         return accepted
+
+    def _take_pieces(self, node: int, token: int, report: Reply) -> None:
+        """Rows and files of mini-batches, before what says that they have ended."""
+        for mini_batch, data in report.get("pieces", ()):
+            self._put({"kind": "piece", "mini_batch": mini_batch, "token": token, "data": data}, len(data))
+        whose = {"kind": "file", "token": token, "node": node, "process": report["process"]}
+        for mini_batch, data in report.get("files", ()):
+            self._put({**whose, "mini_batch": mini_batch, "data": data}, len(data))
+            self._with_files.add(token)
 
     def _forget_files(self) -> None:
         """The driver need not keep what came under grants that are over, where it has not been committed."""

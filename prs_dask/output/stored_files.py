@@ -137,7 +137,7 @@ class StoredFiles:
         offset
             Where in the file the attempt's bytes begin; 0: it is stored anew.
         first
-            Of this file in this attempt.
+            Of this file in this attempt. Another one of which the first has not come, or is forgotten, is left out.
         again
             The process has stored the file before.
 
@@ -148,12 +148,14 @@ class StoredFiles:
         OSError
             The disk fails or is full.
         """
+        text = self._checked(name, whose)
         attempt = self._attempts.get(key)
+        if not first and (attempt is None or text not in attempt.files):
+            return
         if attempt is None:
             self._disk()
             self._number += 1
             attempt = self._attempts[key] = _Attempt(self.folder / "coming" / str(self._number), whose)
-        text = self._checked(name, whose)
         path = attempt.folder / str(offset) / text
         if first:
             attempt.files[text] = _File(path, offset)

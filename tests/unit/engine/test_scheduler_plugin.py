@@ -615,6 +615,31 @@ def test_the_driver_is_told_when_a_grant_is_over_under_which_files_have_come(ben
     bench(test)
 
 
+@pytest.mark.parametrize("over", ["its worker was lost", "the step run has ended"])
+@pytest.mark.parametrize("kind", ["file", "piece"])
+def test_pieces_under_a_void_grant_do_not_reach_the_driver(bench, kind, over):
+    """The driver has forgotten what had come before, and would tear what goes on; or add it to a file twice."""
+
+    async def test(b: Bench) -> None:
+        permit = await b.begin()
+        grant = await b.lane(permit, claim=True)
+        mini_batch = grant["work"][0][0]
+        call = {"token": grant["token"], "number": next(b.numbers)}
+        report = outcome(mini_batch, **{f"{kind}s": [(mini_batch, b"tail")]})
+        await b.lane(permit, **call, report=report)
+        if over == "its worker was lost":
+            b.plugin._lose(WORKER, Loss.GONE)  # its answers are forgotten: what is repeated is taken for new
+        else:
+            await b.call("stop", orderly=False, state="Canceled")
+            call["number"] += 1
+        assert (await b.lane(permit, **call, report=report))["void"]
+        kinds = [entry["kind"] for entry in await b.sync()]
+        assert kinds.count(kind) == 1
+        assert kinds.count("files_over") == (kind == "file")
+
+    bench(test)
+
+
 def test_a_lane_is_told_when_files_of_a_success_do_not_count(bench):
     async def test(b: Bench) -> None:
         permit = await b.begin()

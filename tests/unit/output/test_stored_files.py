@@ -67,6 +67,17 @@ def test_attempts_that_do_not_count_leave_nothing(stored, output):
     assert os.listdir(output) == []
 
 
+def test_pieces_that_go_on_with_what_is_forgotten_are_left_out(stored, output):
+    add(stored, (7, "1"), b"a", b"one")
+    stored.drop((7, "1"))
+    add(stored, (7, "1"), b"a", b"two", first=False)
+    assert (7, "1") not in stored
+    add(stored, (7, "1"), b"b", b"one")
+    add(stored, (7, "1"), b"a", b"two", first=False)
+    commit(stored, (7, "1"))
+    assert content(output) == {"b": b"one"}
+
+
 def test_the_process_that_stored_a_file_adds_to_it_and_stores_it_anew(stored, output):
     add(stored, (1, "1"), b"a", b"one")
     commit(stored, (1, "1"))
