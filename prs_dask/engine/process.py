@@ -111,10 +111,10 @@ class LaneProcess:
     def start(self) -> StartProblem | None:
         """Start it and wait for init(); None where it is ready for mini-batches."""
         supervisor = self._supervisor
-        setup = self._setup()
         begun = time.monotonic()
         self.page.write(-1, Phase.IMPORT, -1, begun)
         try:
+            setup = self._setup()
             with contextlib.ExitStack() as stack:
                 place = (supervisor.folder, self.name, supervisor.node, self.number)
                 as_json = supervisor.settings.logging_format == "json"

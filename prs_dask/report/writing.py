@@ -103,7 +103,7 @@ def write_report_apart(run_folder: str | os.PathLike[str], given_up: Callable[[]
     """
     until = time.monotonic() + SECONDS_APART
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM_APART, os.fspath(run_folder)],
+        [sys.executable, "-P", "-c", PROGRAM_APART, os.fspath(run_folder)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

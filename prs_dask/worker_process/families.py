@@ -96,9 +96,14 @@ class Families:
         by_pid: dict[int, _Family] = {}
         new = []
         for process in self._system.process_iter():
+            if not process.is_running():  # another has its pid by now, and is there the next time
+                continue
             family = self._families.get(process)
             if process.pid in workers:
                 family = _Family(WORKER, process.pid)
+            elif family is not None and family.name == WORKER:  # it may have been seen before it had its name
+                new.append(process)
+                continue
             if family is not None:
                 families[process] = by_pid[process.pid] = family
             elif process in self._families:

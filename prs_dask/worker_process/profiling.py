@@ -1,9 +1,9 @@
 """Profiles of a worker process, where they are asked for (``--profiling_module``).
 
 ``cProfile`` measures ``run()``, in the thread that calls it, and what a generator that it returns does. The file is
-written between mini-batches, at most every few seconds and never within their limits, so that a process that is killed
-leaves all but its last moments. ``memray`` follows memory from before the script is imported; its file grows as it
-goes, and can be read whatever has become of the process.
+written between mini-batches, every few seconds at first, every minute at last, and never within their limits, so that a
+process that is killed leaves all but the last of it. ``memray`` follows memory from before the script is imported; its
+file grows as it goes, and can be read whatever has become of the process.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["PROFILING_MODULES", "Profile", "profile_file", "profile_of"]
 
 SAVE_SECONDS = 5.0
+SAVED_PART = 10
+MOST_SAVE_SECONDS = 60.0
+"""Each time it is sent whole: not before another tenth of the process' life, up to a minute."""
+
 COST_FACTOR = 100
 """Writing takes a hundredth of the time at most, however large the profile is."""
 
@@ -97,6 +101,7 @@ class TimeProfile(Profile):
         self._complain = complain or on_stderr
         self._path = path
         self._works = True
+        self._begun = time.monotonic()
         self._due = 0.0
         self._changed = False
 
@@ -139,7 +144,8 @@ class TimeProfile(Profile):
             self._give_up(error)
         now = time.monotonic()
         self._changed = False
-        self._due = now + max(SAVE_SECONDS, COST_FACTOR * (now - begun))
+        pause = min(max(SAVE_SECONDS, (now - self._begun) / SAVED_PART), MOST_SAVE_SECONDS)
+        self._due = now + max(pause, COST_FACTOR * (now - begun))
 
     def end(self) -> None:
         """Write the rest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
@@ -44,7 +45,13 @@ def table(run: StepRun, name: str) -> list[dict[str, str]]:
 
 
 def monitors(run: StepRun) -> list[psutil.Process]:
-    return [one for one in processes_of(run.id) if any("resource_usage" in word for word in one.cmdline())]
+    return [one for one in processes_of(run.id) if b"resource_usage" in _command(one)]
+
+
+def _command(process: psutil.Process) -> bytes:
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        return Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    return b""
 
 
 def test_what_nodes_and_processes_use_is_told_from_the_start_to_the_end(submit: Any, gate: Path) -> None:

@@ -545,6 +545,16 @@ def test_a_process_that_cannot_load_has_failed_and_has_no_other_end(bench, tmp_p
     assert whys[1] == "the step run is over; it was killed"
 
 
+def test_a_process_whose_folders_cannot_be_made_has_failed_to_start(bench):
+    workbench = bench()
+    (workbench.supervisor.folder / "process000").touch()  # as on a full disk: an OSError
+    workbench.work_to_the_end(workbench.grant(1, "a"))
+    events, whys = lives(workbench.supervisor)
+    assert events[0] == ["failed"]
+    assert whys[0].startswith("StartFailed: the process could not be started: ")
+    assert [record.mini_batch for record in workbench.supervisor.records] == [0]
+
+
 def test_too_much_memory_is_why_a_process_ended(bench):
     script = """
         def run(mini_batch):

@@ -19,7 +19,7 @@ from prs_dask.report import writing
 from prs_dask.report.contents import gather
 from prs_dask.report.run_reading import read_run
 from prs_dask.report.timeline import STARTING
-from prs_dask.report.writing import write_report
+from prs_dask.report.writing import write_report, write_report_apart
 
 BEGUN = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 HARM = "</script><script>window.harmed = 1</script><img src=x onerror=alert(1)>"
@@ -54,6 +54,16 @@ class Page(HTMLParser):
 
     def named(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_what_lies_in_the_current_folder_is_not_run(written_run, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    for module in ("html", "calendar", "profile"):
+        (tmp_path / "here" / f"{module}.py").write_text("raise RuntimeError('it was run')")
+    monkeypatch.chdir(tmp_path / "here")
+    written_run.end()
+    write_report_apart(written_run.folder.path)
+    assert (written_run.folder.path / "report.html").exists()
 
 
 def hostile_run(run):

@@ -36,6 +36,9 @@ class Process:
         if self.gone:
             raise psutil.NoSuchProcess(self.pid)
 
+    def is_running(self):
+        return not self.gone
+
     def create_time(self):
         return self.born
 
@@ -145,6 +148,26 @@ def test_a_pid_that_is_used_again_is_another_process(node):
     families.measure(1000.0)
     machine.processes[-1] = Process(102, 1, "", born=999.0)
     assert "process000" not in by_name(families.measure(1001.0))
+
+
+def test_a_worker_process_that_was_seen_before_it_had_its_name_has_its_row_when_it_has(node):
+    young, child = Process(102, 101), Process(103, 102)
+    families = Families(node, worker_and(young, child))
+    assert "process000" not in by_name(families.measure(1000.0))
+    young.name = "process000"
+    rows = by_name(families.measure(1001.0))
+    assert (rows["process000"][2], rows["worker"][2]) == (2, 2)
+
+
+def test_one_whose_pid_another_process_has_by_now_is_left_out_until_psutil_lists_that_one(node):
+    ended = Process(102, 101, "process000")
+    machine = worker_and(ended)
+    families = Families(node, machine)
+    assert "process000" in by_name(families.measure(1000.0))
+    ended.gone = True  # psutil has it in its list still
+    assert "process000" not in by_name(families.measure(1001.0))
+    machine.processes[-1] = Process(102, 101, "process001", born=1000.0)
+    assert "process001" in by_name(families.measure(1002.0))
 
 
 def test_one_that_ends_meanwhile_is_left_out(node):

@@ -6,6 +6,7 @@ import pstats
 import signal
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace as Space
 
@@ -163,6 +164,22 @@ def test_it_is_written_every_few_seconds_at_most(time_profile, monkeypatch):
         now += 0.1
     assert written == 2
     assert time_profile.path.exists()
+
+
+def test_the_longer_a_process_has_run_the_seldomer_it_is_written_up_to_a_minute(time_profile, monkeypatch):
+    begun = now = time.monotonic()
+    monkeypatch.setattr(profiling, "time", Space(monotonic=lambda: now))
+    written = []
+    while now < begun + 3600:
+        time_profile.run(["a"])
+        if time_profile.profile.is_due:
+            time_profile.profile.save()
+            written.append(now - begun)
+        now += 1.0
+    pauses = [later - earlier for earlier, later in pairwise(written)]
+    assert all(4 < pause <= max(6, after / 10 + 2, 5) for pause, after in zip(pauses, written, strict=False))
+    assert max(pauses) <= 61
+    assert len(written) < 90
 
 
 def test_where_the_script_has_a_profiler_of_its_own_there_is_none_of_ours(time_profile, monkeypatch):
