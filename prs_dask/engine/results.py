@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,6 +101,7 @@ class Results:
         self._header = b""
         self._process_numbers: dict[int, int] = {}
         self._listed = (0, False)
+        self._fault_told = False
 
     def write(
         self, entries: Sequence[Mapping[str, Any]], process_numbers: Mapping[int, int], submission: Submission
@@ -140,7 +143,8 @@ class Results:
             self.rows += rows
         self._store_last(entries)
         for entry in entries:
-            self._record(entry)
+            with self._only_logs():
+                self._record(entry)
             if entry["kind"] == "attempts":
                 for number, _ in entry["errors"]:  # what such an attempt had sent before it failed
                     for store in (self._pieces, self._stored):
@@ -150,7 +154,8 @@ class Results:
                 self._stored.drop_all(str(entry["token"]))
         for committable in batch:
             if committable.failures:
-                self._recorder.failures(committable.failures)
+                with self._only_logs():
+                    self._recorder.failures(committable.failures)
         for committable in batch:  # now that all parts of a mini-batch have been recorded
             submission.forget(committable.whole)
             submission.forget(failure.id for failure in committable.failures if failure.part is None)
@@ -203,6 +208,17 @@ class Results:
             yield
         except OSError as error:
             raise self._committer.disk_failed(error, path) from error
+
+    @contextlib.contextmanager
+    def _only_logs(self) -> Iterator[None]:
+        """Around what only writes logs: whatever it raises is told there, once, and nothing fails for it."""
+        try:
+            yield
+        except Exception:
+            told, self._fault_told = self._fault_told, True
+            if not told:
+                with contextlib.suppress(Exception):
+                    self._recorder.fault(time.time(), "logs", traceback.format_exc())
 
     def _record(self, entry: Mapping[str, Any]) -> None:
         recorder, kind = self._recorder, entry["kind"]

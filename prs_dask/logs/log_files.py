@@ -1,7 +1,7 @@
 """Files of the logs tree: appended to piece by piece, or rewritten whole.
 
-A log that cannot be written never fails the job. What fails is counted, the first failure is told
-once, and the next piece is tried again. A piece that was written in part is taken back, so that
+A log that cannot be written never fails the job, whatever stands in its way. What fails is counted, the first failure
+is told once, and the next piece is tried again. A piece that was written in part is taken back, so that
 lines and rows stay whole. Thousands of processes share a few open files.
 """
 
@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
 __all__ = ["LogFiles"]
@@ -50,7 +50,7 @@ class LogFiles:
             except OSError:
                 os.ftruncate(descriptor, before)
                 raise
-        except OSError as error:
+        except Exception as error:
             self._failed(name, error)
 
     def rewrite(self, name: str, data: bytes) -> None:
@@ -58,33 +58,33 @@ class LogFiles:
         path = self.folder / name
         new = path.with_name(f".{path.name}.new")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             new.write_bytes(data)
             self._replace(new, name)
-        except OSError as error:
-            with contextlib.suppress(OSError):
+        except Exception as error:
+            with contextlib.suppress(Exception):
                 new.unlink()
             self._failed(name, error)
 
     def replace(self, name: str, by: str) -> None:
         """Give a file the content of another one, which is none any more."""
         try:
-            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            _make_folder((self.folder / name).parent)
             self._forget(by)
             self._replace(self.folder / by, name)
-        except OSError as error:
+        except Exception as error:
             self._failed(name, error)
 
     def set_aside(self, name: str) -> None:
         """Give a file of an earlier part another name (``error.1.txt``), so that it can be written anew."""
-        self._forget(name)
         path = self.folder / name
         others = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
         try:
+            self._forget(name)
             path.rename(next(other for other in others if not other.exists()))
         except FileNotFoundError:
             pass
-        except OSError as error:
+        except Exception as error:
             self._failed(name, error)
 
     def cut_torn_line(self, name: str) -> None:
@@ -103,7 +103,7 @@ class LogFiles:
                 file.truncate(end)
         except FileNotFoundError:
             pass
-        except OSError as error:
+        except Exception as error:
             self._failed(name, error)
 
     def first_line(self, name: str) -> bytes:
@@ -116,10 +116,10 @@ class LogFiles:
 
     def remove(self, name: str) -> None:
         """Remove a file that is not true any more; none there is no error."""
-        self._forget(name)
         try:
+            self._forget(name)
             (self.folder / name).unlink(missing_ok=True)
-        except OSError as error:
+        except Exception as error:
             self._failed(name, error)
 
     def remove_folder(self, name: str) -> None:
@@ -153,7 +153,7 @@ class LogFiles:
         try:
             descriptor = os.open(path, flags, 0o644)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             descriptor = os.open(path, flags, 0o644)
         self._open[name] = descriptor
         if len(self._open) > self._most_open:
@@ -161,9 +161,17 @@ class LogFiles:
             os.close(oldest)
         return descriptor
 
-    def _failed(self, name: str, error: OSError) -> None:
+    def _failed(self, name: str, error: Exception) -> None:
         self.failures += 1
         if not self.first_failure:
-            self.first_failure = f"{self.folder / name}: {error.strerror or error}"
+            why = isinstance(error, OSError) and error.strerror
+            self.first_failure = f"{self.folder / name}: {why or f'{type(error).__name__}: {error}'}"
             if self._on_trouble is not None:
                 self._on_trouble(self.first_failure)
+
+
+def _make_folder(folder: Path) -> None:
+    """With those above it, however many: `Path.mkdir` and `os.makedirs` call themselves for each."""
+    missing = takewhile(lambda one: not one.is_dir(), (folder, *folder.parents))
+    for one in reversed(list(missing)):
+        one.mkdir(exist_ok=True)

@@ -127,6 +127,54 @@ def test_pieces_are_stored_before_the_commit_that_wants_them():
     assert recording.names()[1:3] == ["sync", "commit"]
 
 
+class Failing:
+    """A recorder that can write nothing but faults."""
+
+    def __init__(self, faults=True):
+        self.told = []
+        self.faults = faults
+
+    def fault(self, when, where, text):
+        self.told.append((where, text))
+        if not self.faults:
+            raise RecursionError("nor this")
+
+    def __getattr__(self, name):
+        def fails(*_):
+            raise RecursionError(f"no {name}")
+
+        return fails
+
+
+@pytest.mark.parametrize("faults", [True, False])
+def test_a_log_that_cannot_be_written_fails_nothing_and_is_told_once(faults):
+    recording, failing = Recording(), Failing(faults)
+    results = Results(recording, recording, recording, failing)
+    note = {"kind": "note", "time": 1.0, "text": "x"}
+    failed = entry(record(2, Category.EXCEPTION), errors=[(2, ("E", "no"))])
+    results.write([note, entry(record(1)), failed, {"kind": "log", "stream": "stdout"}], {}, recording)
+    results.write([note], {}, recording)
+    assert recording.names() == ["sync", "commit", "drop", *["forget"] * 6]
+    assert results.rows == 2
+    ((where, text),) = failing.told
+    assert where == "logs"
+    assert "RecursionError: no note" in text
+
+
+@pytest.mark.parametrize("what", ["sync", "commit", "inputs", "add", "drop", "forget"])
+def test_what_goes_wrong_with_results_is_never_taken_for_a_log(what):
+    def fails(*_, **__):
+        raise RecursionError(what)
+
+    recording, results = make()
+    recording.listed = 1
+    setattr(recording, what, fails)
+    piece = {"kind": "piece", "mini_batch": 2, "token": 5, "data": b"x"}
+    failed = entry(record(2, Category.EXCEPTION), errors=[(2, ("E", "no"))])
+    with pytest.raises(RecursionError, match=what):
+        results.write([piece, entry(record(1)), failed], {}, recording)
+
+
 def stored_file(mini_batch, name, data, token=5, process=1):
     piece = output_files._HEAD.pack(output_files.FIRST, 0, len(name)) + name + data
     return {"kind": "file", "mini_batch": mini_batch, "token": token, "node": 0, "process": process, "data": piece}

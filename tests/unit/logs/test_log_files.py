@@ -91,3 +91,65 @@ def test_a_last_line_without_its_end_is_cut_off(tmp_path: Path, before: bytes, a
     assert (tmp_path / "a.csv").read_bytes() == after
     assert not files.failures
     assert not (tmp_path / "none.csv").exists()
+
+
+def test_a_file_may_lie_deeper_than_calls_can_be_nested(tmp_path: Path) -> None:
+    names = [f"{top}/" + "d/" * 1100 + "f.txt" for top in "abc"]
+    files = LogFiles(tmp_path)
+    files.append(names[0], b"appended")
+    files.rewrite(names[1], b"rewritten")
+    files.append("came", b"replaced")
+    files.replace(names[2], "came")
+    files.close()
+    assert not files.failures
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"appended", b"rewritten", b"replaced"]
+    (tmp_path / "stays").touch()
+    for name in names:  # what removes temporary folders calls itself too
+        (tmp_path / name).unlink()
+        os.removedirs((tmp_path / name).parent)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("no more"), RecursionError("too deep"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no")],
+    ids=["memory", "recursion", "encoding"],
+)
+def test_whatever_goes_wrong_with_a_log_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    files = LogFiles(tmp_path)
+    files.append("a.txt", b"one\n")
+    for module, name in ((os, "fstat"), (Path, "write_bytes"), (Path, "replace"), (Path, "rename"), (Path, "unlink")):
+        monkeypatch.setattr(module, name, fails)
+    files.append("a.txt", b"lost\n")
+    files.rewrite("b.txt", b"lost")
+    files.replace("c.txt", "a.txt")
+    files.set_aside("a.txt")
+    files.remove("a.txt")
+    monkeypatch.undo()
+    files.append("a.txt", b"two\n")
+    files.close()
+    assert files.failures == 5
+    assert f"a.txt: {type(error).__name__}: " in files.first_failure
+    assert (tmp_path / "a.txt").read_bytes() == b"one\ntwo\n"
+
+
+def test_a_file_that_the_disk_fails_to_close_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = LogFiles(tmp_path)
+    files.append("a.txt", b"one\n")
+    files.append("b.txt", b"one\n")
+    close = os.close
+
+    def fails(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "close", fails)
+    files.remove("a.txt")
+    files.set_aside("b.txt")
+    monkeypatch.undo()
+    assert files.failures == 2
+    assert "Disk quota exceeded" in files.first_failure
