@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import count, takewhile
@@ -123,9 +124,8 @@ class LogFiles:
             self._failed(name, error)
 
     def remove_folder(self, name: str) -> None:
-        """Remove a folder that is empty."""
-        with contextlib.suppress(OSError):
-            (self.folder / name).rmdir()
+        """Remove a folder with all that is in it, none of it open; what does not go stays."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def close(self) -> None:
         """Close what is open; more may be appended after it."""

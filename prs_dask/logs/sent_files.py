@@ -10,7 +10,8 @@ from prs_dask.logs.log_files import LogFiles
 
 __all__ = ["SentFiles"]
 
-_GATHERED = ".coming/{number}"
+_GATHERED = ".coming"
+"""The folder, below the tree's."""
 
 
 class SentFiles:
@@ -38,7 +39,7 @@ class SentFiles:
         if whole:
             if name not in self._coming:
                 self._number += 1
-                self._coming[name] = _GATHERED.format(number=self._number)
+                self._coming[name] = f"{_GATHERED}/{self._number}"
             self._files.remove(self._coming[name])
         coming = self._coming.get(name)
         self._files.append(coming or name, data)
@@ -51,5 +52,8 @@ class SentFiles:
         for coming in self._coming.values():
             self._files.remove(coming)
         self._coming.clear()
-        if self._number:
-            self._files.remove_folder(_GATHERED.rpartition("/")[0])
+        self._files.remove_folder(_GATHERED)
+
+    def forget_earlier(self) -> None:
+        """Drop what a driver that was killed had gathered; before anything is added."""
+        self._files.remove_folder(_GATHERED)

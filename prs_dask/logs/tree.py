@@ -8,12 +8,14 @@ control characters shown. Several threads may write: the driver, its timer, and 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -298,16 +300,19 @@ class LogTree:
         failed_again
             What had failed for good is tried again, and is not listed as failed meanwhile.
         """
-        self._cut_torn_lines()
+        self._sent_files.forget_earlier()
+        with self._gap_in("lines that it has left torn may stand in what is added to", now):
+            self._cut_torn_lines()
         self._overview.line(text, now, event="resumed")
         self._go_on_with_errors()
         self.files.remove(places.JOB_RESULT)
         self.files.remove(places.JOB_RESULT_JSON)
         self._read_seconds = has_read_seconds(self.files.first_line(places.ATTEMPTS))
-        rows = iter_attempts(self.files.folder / places.ATTEMPTS, resumed=True)
-        add_rows(self._roll_up, rows, failed_again=failed_again)
-        self._go_on_with_processes()
-        self._usage.cut_torn_lines()
+        with self._gap_in("the summaries of processes and nodes lack attempts of before", now):
+            rows = iter_attempts(self.files.folder / places.ATTEMPTS, resumed=True)
+            add_rows(self._roll_up, rows, failed_again=failed_again)
+        with self._gap_in("the summaries of processes and nodes lack starts and ends of before", now):
+            self._go_on_with_processes()
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
 
@@ -419,6 +424,14 @@ class LogTree:
             self.errors = before.next_part(self._source_line)
             self._errors_changed = bool(before.total)
 
+    @contextlib.contextmanager
+    def _gap_in(self, what: str, now: float) -> Iterator[None]:
+        """Around what reads logs of earlier parts: the step run goes on without those that cannot be read."""
+        try:
+            yield
+        except OSError as error:
+            self.driver(f"a log of an earlier part cannot be read, so {what}: {one_line(str(error))}", now)
+
     def _cut_torn_lines(self) -> None:
         """Of all that a further part adds to."""
         tables = (places.ATTEMPTS, places.FAILED_ITEMS, places.METRICS, places.PROGRESS)
@@ -429,15 +442,18 @@ class LogTree:
             places.PROCESS_EVENTS.format(node="*"),
         )
         found = (str(path.relative_to(self.files.folder)) for one in many for path in self.files.folder.glob(one))
-        for name in (*tables, *logs, *found):
+        for name in chain(tables, logs, found):
             self.files.cut_torn_line(name)
+        self._usage.cut_torn_lines()
 
     def _go_on_with_processes(self) -> None:
         """Those of earlier parts are known; where they lived, they have died with it."""
-        for event in read_events(self.files.folder):
-            self._lives.add(event)
-        self._lives.break_off()
         self._summaries_changed = True
+        try:
+            for event in read_events(self.files.folder):
+                self._lives.add(event)
+        finally:
+            self._lives.break_off()
 
     @_one_at_a_time
     def _line(self, name: str, log: str, text: str, now: float, **how: Any) -> None:

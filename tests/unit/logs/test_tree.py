@@ -6,6 +6,7 @@ import csv
 import json
 import threading
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,59 @@ def test_where_earlier_errors_cannot_be_read_their_text_is_kept(tmp_path: Path) 
     tree.tick(NOW)
     assert text(tree, "user/error.1.txt") == "of before"
     assert "[1 x]" in text(tree, "user/error.txt")
+
+
+def _is_a_folder(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+def _leads_to_itself(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks", "break_"),
+    [
+        (places.ATTEMPTS, "attempts", _is_a_folder),
+        (places.ATTEMPTS, "attempts", _leads_to_itself),
+        (places.PROCESS_EVENTS.format(node=0), "starts and ends", _is_a_folder),
+    ],
+    ids=["attempts in a folder", "attempts in a loop", "events in a folder"],
+)
+def test_an_earlier_log_that_cannot_be_read_is_a_gap_that_is_told(
+    tmp_path: Path, name: str, lacks: str, break_: Callable[[Path], None]
+) -> None:
+    break_(tmp_path / "logs" / name)
+    other = ProcessEvent(NOW, 1, 5, "started", "10.0.0.1", 71)
+    before = LogTree(tmp_path / "logs")
+    before.add_process_event(other)
+    before.files.close()
+    tree = LogTree(tmp_path / "logs")
+    tree.resumed("resumed", NOW, failed_again=True)
+    tree.add_process_event(other._replace(process=6))
+    tree.tick(NOW)
+    told = text(tree, places.DRIVER_LOG)
+    assert f"the summaries of processes and nodes lack {lacks} of before: " in told
+    assert told.count(" cannot be read, ") == 1
+    assert str(tmp_path / "logs" / name) in told
+    assert "process006" in text(tree, places.PROCESS_SUMMARY)
+
+
+def test_what_an_earlier_part_did_not_receive_to_its_end_is_gone_when_another_begins(tmp_path: Path) -> None:
+    killed = LogTree(tmp_path / "logs")
+    killed.add_stream("log_dir", 0, 1, b"half", b"model.bin", whole=True, more=True)
+    killed.files.close()
+    before = {path for path in (tmp_path / "logs").rglob("*") if path.is_file()}
+    assert len(before) == 1
+    tree = LogTree(tmp_path / "logs")
+    tree.resumed("resumed", NOW, failed_again=False)
+    assert not before & set((tmp_path / "logs").rglob("*"))
+    assert not (tmp_path / "logs/.coming").exists()
+    tree.add_stream("log_dir", 0, 1, b"half ", b"model.bin", whole=True, more=True)
+    tree.add_stream("log_dir", 0, 1, b"and half", b"model.bin")
+    (model,) = (tmp_path / "logs").rglob("model.bin")
+    assert model.read_bytes() == b"half and half"
 
 
 def test_events_of_processes_are_in_their_nodes_table_and_tell_no_secret(tmp_path: Path) -> None:
