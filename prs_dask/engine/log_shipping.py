@@ -4,6 +4,10 @@ A worker process writes to files on its node, so that nothing is lost when it is
 print; the supervisor ships what is new about once a second, and frees what was shipped. Before a piece is sent a note
 beside the file says so (`prs_dask.engine.sent_notes`): who finds the files of a supervisor that was killed goes on
 where it was.
+
+The files are what descriptors 1 and 2 lead to, so any child may empty them: `echo ... > /dev/stderr` does. A file that
+does not hold any more what was shipped of it, or the zeros that freeing has left there, was emptied, and is shipped
+from its beginning again.
 """
 
 from __future__ import annotations
@@ -31,6 +35,11 @@ HEAD_BYTES = 1 << 20
 TAIL_BYTES = 4 << 20
 _LINE_BYTES = 64 << 10
 """So far the end of a line is looked for where a flood is cut."""
+
+_MARK_BYTES = 16
+"""So much of what was shipped last is looked at again, to see whether the file was emptied since."""
+
+_EMPTIED = "a program has emptied this file: what came just before may be missing (>> /dev/stderr adds, > does not)"
 
 _PUNCH_HOLE_KEEP_SIZE = 0x03
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -67,6 +76,9 @@ class SpoolFile:
     shared: bool = False
     as_json: bool = False
     _begin: int = 0
+    _mark: bytes = b""  # what lies just before offset
+    _in_line: bool = False  # the last piece ended there
+    _emptied_told: bool = False
 
     def next_piece(self, until: int | None = None, *, ended: bool = False) -> dict[str, Any] | None:
         """What is new since the last piece, at most 1 MiB; None where nothing is.
@@ -80,30 +92,43 @@ class SpoolFile:
         """
         try:
             with self.path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                begin = self.offset
-                is_flood = size - begin > BACKLOG_BYTES if until is None else until - begin > PIECE_BYTES
-                if is_flood:
-                    end = tail_of(file.fileno(), size) if until is None else until
-                    data, self.offset = without_middle(file.fileno(), begin, end, self._told), end
-                else:
-                    data = os.pread(file.fileno(), min(PIECE_BYTES, (until or size) - begin), begin)
-                    if self.shared and (b"\n" in data or len(data) < PIECE_BYTES):  # else a line is longer than a piece
-                        data = data[: data.rfind(b"\n") + 1]
-                    self.offset = begin + len(data)
+                data = self._next(file.fileno(), until)
         except FileNotFoundError:
             return None
         if not data:
             return None
-        self._begin = begin
         return {"stream": self.stream, "node": self.node, "process": self.process, "data": data}
+
+    def _next(self, file: int, until: int | None) -> bytes:
+        size = os.fstat(file).st_size
+        if until is None and self._was_emptied(file, size):
+            self.offset, self._mark = _first_byte(file), b""
+            if not self._emptied_told:
+                self._emptied_told, self._begin = True, self.offset
+                return b"\n" * self._in_line + self._told(_EMPTIED)
+        begin = self.offset
+        is_flood = size - begin > BACKLOG_BYTES if until is None else until - begin > PIECE_BYTES
+        if is_flood:
+            end = tail_of(file, size) if until is None else until
+            data, self.offset = without_middle(file, begin, end, self._told), end
+        else:
+            data = os.pread(file, min(PIECE_BYTES, (until or size) - begin), begin)
+            if self.shared and (b"\n" in data or len(data) < PIECE_BYTES):  # else a line is longer than a piece
+                data = data[: data.rfind(b"\n") + 1]
+            self.offset = begin + len(data)
+        if data:
+            self._begin, self._mark, self._in_line = begin, _mark(file, self.offset), not data.endswith(b"\n")
+        return data
+
+    def _was_emptied(self, file: int, size: int) -> bool:
+        return size < self.offset or os.pread(file, len(self._mark), self.offset - len(self._mark)) != self._mark
 
     def _told(self, text: str) -> bytes:
         return told_line(text, self.node, self.process, as_json=self.as_json)
 
     def note_call(self, number: int) -> None:
         """The last piece is about to be sent, by the call of this number."""
-        write_note(self._noted_at, number, self._begin, self.offset)
+        write_note(self._noted_at, number, self._begin, self.offset, self._mark.hex() or "-")
 
     def resume(self) -> tuple[int, int]:
         """Take over from a supervisor that was killed: go back to the last piece that it sent, or was about to.
@@ -111,18 +136,24 @@ class SpoolFile:
         Returns
         -------
         tuple of int
-            The number of the call that sent it, 0 where nothing was sent, and where it ended.
+            The number of the call that sent it, 0 where nothing was sent; and where it ended, 0 where the file was
+            emptied since.
         """
         try:
-            number, begin, end = map(int, read_note(self._noted_at))
+            *numbers, mark = read_note(self._noted_at)
+            number, begin, end = map(int, numbers)
         except ValueError:
             return 0, 0
+        with contextlib.suppress(OSError), self.path.open("rb") as file:
+            if _mark(file.fileno(), end).hex() not in (mark, "0" * len(mark)):
+                self.offset = _first_byte(file.fileno())
+                return number, 0
         self.offset = begin
         return number, end
 
     def go_on_at(self, end: int) -> None:
         """What lies before ``end`` has come."""
-        self.offset = end
+        self.offset, self._mark = end, b""
 
     def remove(self) -> None:
         """All of it was shipped, and nobody appends any more."""
@@ -132,16 +163,33 @@ class SpoolFile:
 
     def free_shipped(self) -> None:
         """Give the disk space of shipped bytes back; offsets stay as they are."""
-        with contextlib.suppress(OSError):
-            descriptor = os.open(self.path, os.O_WRONLY)
-            try:
-                _libc.fallocate(descriptor, _PUNCH_HOLE_KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(self.offset))
-            finally:
-                os.close(descriptor)
+        with contextlib.suppress(OSError), self.path.open("r+b") as file:
+            if self._was_emptied(file.fileno(), os.fstat(file.fileno()).st_size):
+                return
+            zeros = bytes(len(self._mark))
+            if _libc.fallocate(file.fileno(), _PUNCH_HOLE_KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(self.offset)):
+                os.pwrite(file.fileno(), zeros, self.offset - len(zeros))  # the file system cannot free, but marks
+            self._mark = zeros
 
     @property
     def _noted_at(self) -> Path:
         return self.path.with_name(f".{self.path.name}.shipped")
+
+
+def _mark(file: int, end: int) -> bytes:
+    size = min(_MARK_BYTES, end)
+    return os.pread(file, size, end - size)
+
+
+def _first_byte(file: int) -> int:
+    """Behind the zeros at the beginning: there are some where a writer goes on at its place in a file that another one
+    has emptied."""
+    begin = 0
+    with contextlib.suppress(OSError):  # there is nothing but zeros, or the file system does not tell
+        begin = os.lseek(file, 0, os.SEEK_DATA)
+    while (data := os.pread(file, _LINE_BYTES, begin)) and not data.strip(b"\0"):
+        begin += len(data)
+    return begin + len(data) - len(data.lstrip(b"\0"))
 
 
 def tail_of(file: int, size: int) -> int:

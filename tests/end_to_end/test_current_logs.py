@@ -121,3 +121,30 @@ def test_each_way_to_tell_something_has_its_log_and_its_level(job: Any, level: s
     found = [re.fullmatch(form, line) for line in lines]
     assert [(one[1], one[2].upper()) for one in found if one] == [(name, name) for name in expected]
     assert all(found)
+
+
+EMPTIES = """
+import subprocess, sys, time
+
+def tell(text):
+    for stream in (sys.stdout, sys.stderr):
+        print(text, file=stream)
+
+def run(mini_batch):
+    for number in range(3):
+        tell(f"before {number}")
+        time.sleep(2.5)
+        for stream in ("stdout", "stderr"):
+            subprocess.run(f"echo hello {number} > /dev/{stream}; echo and on | tee /dev/{stream}", shell=True)
+        tell(f"after {number}")
+    return mini_batch
+"""
+
+
+def test_what_is_printed_after_a_child_has_emptied_the_files_behind_stdout_and_stderr_arrives(job: Any) -> None:
+    done = job(EMPTIES, 1)
+    for stream in ("stdout", "stderr"):
+        lines = done.logs(f"user/{stream}/*/*.txt").splitlines()
+        told = [f"{when} {number}" for number in range(3) for when in ("before", "after")]
+        assert [line for line in lines if line in told] == told
+        assert sum("a program has emptied this file" in line for line in lines) == 1

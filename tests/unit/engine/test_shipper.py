@@ -138,8 +138,8 @@ def test_what_cannot_be_read_is_told_once_and_the_others_are_shipped(scheduler, 
             path.mkdir()
         for _ in range(3):
             await ours.ship()
-        write_again = tmp_path / "process001" / "stderr.txt"
-        write_again.write_bytes(b"error")
+        with (tmp_path / "process001" / "stderr.txt").open("ab") as stream:
+            stream.write(b"rror")
         ours.process_closed(1)
         await ours.ship()
 
