@@ -11,7 +11,7 @@ Whoever resumes finds what is ready: where the journal has become longer the lin
 places; where it has not, they go, and the mini-batches are run again.
 
 Nothing is overwritten but by the process that has stored it: two that use one name for different content are told apart
-by nobody. That ends the step run, and the message says which name.
+by nobody. That ends the step run, and the message says which name. Two may store the same; then neither goes on with it.
 
     <output>/.prs-dask-<run id>/here-<random>      seen by workers that share the output folder: they write in place
                                 coming/<number>/<offset>/<name>
@@ -78,6 +78,7 @@ class StoredFiles:
         self._output = output
         self._reserved = {*reserved, self.folder.name}
         self._attempts: dict[FileKey, _Attempt] = {}
+        self._shared: set[str] = set()  # names of files that were there when somebody stored the same
         self._ready: Path | None = None
         self._number = 0
         self._token: Path | None = None
@@ -96,14 +97,14 @@ class StoredFiles:
         OutputError
             What is ready cannot take its place, or what was never committed cannot be removed.
         """
-        for ready in self.folder.glob("ready-*"):
+        for ready in list(self.folder.glob("ready-*")):
             if int(ready.name.removeprefix("ready-")) < journal_length:
                 try:
                     self._publish(ready)
                 except OSError as error:
                     raise self._no_place(error, ready) from error
         shutil.rmtree(self.folder, ignore_errors=True)
-        for ready in self.folder.glob("ready-*"):
+        for ready in list(self.folder.glob("ready-*")):
             raise _stays(ready, "a folder that does not go")
         token = self.folder / f"here-{uuid.uuid4().hex}"
         with contextlib.suppress(OSError):  # without it files are sent, and where none can be written that is told then
@@ -184,7 +185,7 @@ class StoredFiles:
         Raises
         ------
         OutputError
-            A name is taken by a file with other content, or a folder, or what is to be added to is shorter.
+            A name is taken by a file with other content, or a folder, or what is to be added to has another length.
         OSError
             The disk fails. As with the other nothing is ready then.
         """
@@ -283,13 +284,22 @@ class StoredFiles:
                     folders.add(above)
                 if text in folders or (self._output / text).is_dir():
                     raise self._other_kind(text, attempt.whose, f"{text!r} is a folder")
-                if file.offset:
-                    self._check_length(text, file, seen.get(text), attempt.whose)
-                elif text not in attempt.again:
-                    there = seen[text].path if text in seen else self._output / text
-                    if os.path.lexists(there) and not _same(there, file.path):
-                        raise self._taken(text, attempt.whose)
+                before = seen.get(text)
+                if file.offset and text not in self._shared:
+                    self._check_length(text, file, before, attempt.whose)
+                elif text in self._shared or text not in attempt.again:
+                    self._check_same(text, file, before, attempt.whose)
             seen |= attempt.files
+
+    def _check_same(self, text: str, file: _File, before: _File | None, whose: str) -> None:
+        """Is there nothing that somebody else has stored, or just what the file holds?"""
+        there = before.path if before else self._output / text
+        if file.offset or (before and before.offset):
+            raise self._taken(text, whose)
+        if os.path.lexists(there):
+            if not _same(there, file.path):
+                raise self._taken(text, whose)
+            self._shared.add(text)
 
     def _check_length(self, text: str, file: _File, before: _File | None, whose: str) -> None:
         """Is there what the file's bytes are to be added to?"""
@@ -298,12 +308,12 @@ class StoredFiles:
         except FileNotFoundError:
             found = "is not there"
         else:
-            if length >= file.offset:
+            if length == file.offset:
                 return
             found = f"has {length} {'byte' if length == 1 else 'bytes'}"
         added = f"{text!r}, to which {whose} has added behind its first {file.offset} bytes, {found} in {self._output}"
         raise OutputError(
-            [Fault("output_dir", added, "files that nobody else cuts or removes while the step run goes on")]
+            [Fault("output_dir", added, "files that nobody else changes or removes while the step run goes on")]
         )
 
     def _other_kind(self, text: str, whose: str, found: str) -> OutputError:

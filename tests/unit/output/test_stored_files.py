@@ -110,6 +110,41 @@ def test_another_that_stores_other_content_under_the_name_is_refused_and_the_sam
     assert content(output) == {"a": b"one", "same": b"the same"}
 
 
+@pytest.mark.parametrize(("whole", "more"), [(b"", b"rows"), (b"a,b\n", b"1,2\n"), (b"old", b"")])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_who_has_stored_the_same_as_another_may_not_go_on_with_it(stored, output, whole, more, at_once):
+    for number in (1, 2):
+        add(stored, (number, "1"), b"a", whole)
+        if not at_once:
+            commit(stored, (number, "1"))
+    both = [(1, "1"), (2, "1")] if at_once else []
+    if more:
+        add(stored, (3, "1"), b"a", more, offset=len(whole), again=True, whose="process001 of node 3")
+    else:
+        add(stored, (3, "1"), b"a", b"new", again=True, whose="process001 of node 3")
+    with pytest.raises(OutputError, match="'a', stored by process001 of node 3, while another"):
+        stored.prepare([*both, (3, "1")], 100)
+    assert content(output) == ({} if at_once else {"a": whole})
+
+
+def test_who_has_stored_the_same_as_another_may_store_just_that_again(stored, output):
+    for number in range(4):
+        add(stored, (number, "1"), b"a", b"same", again=number > 1)
+    commit(stored, (0, "1"), (1, "1"), (2, "1"))
+    commit(stored, (3, "1"))
+    assert content(output) == {"a": b"same"}
+
+
+def test_what_another_has_only_added_is_not_the_same_as_a_file_of_that_content(stored, output):
+    add(stored, (1, "1"), b"a", b"one")
+    commit(stored, (1, "1"))
+    add(stored, (2, "1"), b"a", b" two", offset=3, again=True)
+    add(stored, (3, "1"), b"a", b" two", whose="process001 of node 3")
+    with pytest.raises(OutputError, match="'a', stored by process001 of node 3"):
+        stored.prepare([(2, "1"), (3, "1")], 100)
+    assert content(output) == {"a": b"one"}
+
+
 @pytest.mark.parametrize("name", [b"rows.txt", b".prs-dask-run-1/here-1", b"../a", b"/a", b"a/../../b", b""])
 def test_names_that_lead_elsewhere_and_those_of_the_step_run_itself_are_refused(stored, output, name):
     with pytest.raises(OutputError):
@@ -231,12 +266,13 @@ def test_a_name_that_is_a_file_of_one_and_a_folder_of_another_is_refused_before_
     assert not list(stored.folder.glob("ready-*"))
 
 
-def test_an_addition_to_what_is_shorter_is_refused_before_the_line(stored, output):
+@pytest.mark.parametrize(("there", "found"), [(b"o", "1 byte "), (b"one and more", "12 bytes ")])
+def test_an_addition_to_what_has_another_length_is_refused_before_the_line(stored, output, there, found):
     add(stored, (1, "1"), b"a", b"one")
     commit(stored, (1, "1"))
-    (output / "a").write_bytes(b"o")
+    (output / "a").write_bytes(there)
     add(stored, (2, "1"), b"a", b" two", offset=3, again=True)
-    with pytest.raises(OutputError, match="'a'.*1 byte"):
+    with pytest.raises(OutputError, match=f"'a'.*{found}"):
         stored.prepare([(2, "1")], 100)
     add(stored, (3, "1"), b"none", b" two", offset=3, again=True)
     with pytest.raises(OutputError, match="'none'.*not there"):
