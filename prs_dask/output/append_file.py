@@ -52,6 +52,11 @@ class AppendFile:
         self._owner_draft = folder / f"{name}.partial.owner.{digest}"
         self._descriptor = -1
 
+    @property
+    def own_names(self) -> list[str]:
+        """Whatever name the file, or what tells of it, may have in its folder."""
+        return [path.name for path in (self.path, self.partial, self._ordered, self._owner_file, self._owner_draft)]
+
     @classmethod
     def create(cls, folder: Path, name: str, owner: str) -> AppendFile:
         """Start the file; the folder is made where it is missing.

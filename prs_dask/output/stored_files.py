@@ -108,7 +108,7 @@ class StoredFiles:
             raise _stays(ready, "a folder that does not go")
         token = self.folder / f"here-{uuid.uuid4().hex}"
         with contextlib.suppress(OSError):  # without it files are sent, and where none can be written that is told then
-            self.folder.mkdir()
+            self.folder.mkdir(exist_ok=True)
             token.touch()
             self._token = token
 

@@ -144,21 +144,19 @@ class RunFiles:
     ) -> RunFiles:
         settings, owner, output_folder = record["settings"], record["run_folder"], Path(record["output"])
         output, order, pieces = None, None, None
-        reserved: tuple[str, ...] = ()
         try:
             if settings["output_action"] == "append_row":
                 if settings["append_row_order"] == "input":
                     order = OrderFile(folder.order, state.order_count if state else 0)
                 pieces = PieceStore(folder.pieces)
                 name = settings["append_row_file_name"]
-                reserved = (name, f"{name}.partial")
                 if state is None:
                     output = AppendFile.create(output_folder, name, owner)
                 else:
                     output = AppendFile.resume(output_folder, name, owner, state.output_length, complete=complete)
             else:
                 _make(output_folder)
-            stored = StoredFiles(output_folder, record["run_id"], reserved)
+            stored = StoredFiles(output_folder, record["run_id"], output.own_names if output is not None else ())
             stored.begin(state.valid_bytes if state else 0)
         except BaseException:
             for part in (journal, manifest, order, pieces, output):

@@ -30,6 +30,26 @@ def test_the_file_has_its_name_only_at_the_end(tmp_path: Path) -> None:
     assert names(tmp_path / "a" / "b") == {NAME}
 
 
+def test_every_name_that_it_uses_in_its_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    link, unlink = os.link, Path.unlink
+
+    def noted(path: Path, **how: Any) -> None:
+        seen.update(path.name for path in tmp_path.iterdir())
+        unlink(path, **how)
+
+    monkeypatch.setattr(os, "link", lambda *paths: (link(*paths), seen.update(Path(path).name for path in paths)))
+    monkeypatch.setattr(Path, "unlink", noted)
+    file = AppendFile.create(tmp_path, "rows.txt", "run")
+    order = OrderFile(tmp_path.with_suffix(".order"))
+    for number in (1, 0):
+        order.append([number], [file.append(b"x\n")], [2])
+    order.sync()
+    file.finish(order)
+    assert len(seen) == 5
+    assert seen == set(file.own_names)
+
+
 def test_an_existing_file_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("precious")
     with pytest.raises(OutputError, match=r"rows\.txt exists; allowed: .* try: "):

@@ -220,6 +220,16 @@ def test_who_sees_the_mark_shares_the_folder_and_it_goes_with_the_end(stored, ou
     assert os.listdir(output) == []
 
 
+def test_workers_that_share_the_folder_find_the_mark_also_where_something_of_an_earlier_driver_stays(
+    stored, output, monkeypatch
+):
+    (stored.folder / "coming").mkdir()
+    monkeypatch.setattr("prs_dask.output.stored_files.shutil.rmtree", lambda *_, **__: None)
+    again = StoredFiles(output, "run-1")
+    again.begin(0)
+    assert os.path.isfile(again.token)
+
+
 def test_where_files_cannot_be_made_ready_nothing_waits_for_a_resume(stored, output, monkeypatch):
     add(stored, (1, "1"), b"a", b"one")
     add(stored, (1, "1"), b"b", b"two")
