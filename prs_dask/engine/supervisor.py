@@ -97,6 +97,7 @@ class Supervisor:
         self._free: list[Lane] = []
         self._busy = 0
         self._lock = threading.Lock()
+        self._adopting = asyncio.Lock()
         self._beats: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._ending = threading.Lock()
@@ -121,7 +122,7 @@ class Supervisor:
         self.share_memory(self._worker.state.nthreads)
         self._prepared.set()
         if not self.stopping:
-            self._beats = [asyncio.create_task(beat()) for beat in (self._beat, self._ship)]
+            self._beats = [asyncio.create_task(beat()) for beat in (self._beat, self._ship, self._adopt)]
 
     async def _prepare(self) -> None:
         self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id)
@@ -169,6 +170,7 @@ class Supervisor:
         try:
             await self._lanes_ended()
             await self._ship_once(last=True)
+            await self._adopt_once(last=True)
         finally:  # whatever has gone wrong, the scheduler waits for this
             for task in self._beats:
                 task.cancel()
@@ -222,12 +224,17 @@ class Supervisor:
         if alone:
             await self._lanes_ended()
             with self._logs_may_fail(), contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.shipper.ship(last=True), LAST_WORDS_SECONDS)
+                await asyncio.wait_for(self._last_words(), LAST_WORDS_SECONDS)
         leaving = self._leaving if self._leaving is not asyncio.current_task() else None
         for task in (*self._beats, *self._tasks, *([leaving] if leaving else ())):
             task.cancel()
         # Dask cancels this where the worker ends meanwhile, or whoever had asked for it is gone; a thread goes on.
         await asyncio.shield(self._loop.run_in_executor(None, self._leave_nothing))
+
+    async def _last_words(self) -> None:
+        await self.shipper.ship(last=True)
+        async with self._adopting:  # what is being adopted may be removed with us
+            pass
 
     def _leave_nothing(self) -> None:
         self._end_lanes()
@@ -393,10 +400,18 @@ class Supervisor:
     async def _ship_once(self, *, last: bool = False) -> None:
         with self._logs_may_fail():
             await self.shipper.ship(last=last)
-        with self._logs_may_fail():
-            if self._node_folder is not None:
-                as_json = self.settings.logging_format == "json"
-                await Shipper.adopt(self.acall, self._node_folder, self.node, last=last, as_json=as_json)
+
+    async def _adopt(self) -> None:
+        while True:
+            await asyncio.sleep(SHIP_SECONDS)
+            await self._adopt_once()
+
+    async def _adopt_once(self, *, last: bool = False) -> None:
+        async with self._adopting:  # the last time waits for the one that is under way
+            with self._logs_may_fail():
+                if self._node_folder is not None:
+                    as_json = self.settings.logging_format == "json"
+                    await Shipper.adopt(self.acall, self._node_folder, self.node, last=last, as_json=as_json)
 
     @contextlib.contextmanager
     def _logs_may_fail(self) -> Iterator[None]:

@@ -12,40 +12,9 @@ from typing import Any
 import pytest
 
 from prs_dask.engine import worker_plugin
-from prs_dask.engine.run_settings import OP
-from prs_dask.engine.shipper import Shipper
 from prs_dask.engine.spool import NodeFolder
 from prs_dask.engine.supervisor import Supervisor
 from prs_dask.engine.worker_plugin import RunWorkerPlugin
-
-
-def test_shipping_that_fails_is_told_once_and_the_end_is_said(tmp_path):
-    calls = []
-
-    async def call(**arguments):
-        calls.append(arguments["call"])
-        return {}
-
-    async def ends():
-        worker: Any = type("FakeWorker", (), {"address": "tcp://here"})()
-        worker.loop = SimpleNamespace(asyncio_loop=asyncio.get_running_loop())
-        worker.scheduler = SimpleNamespace(**{OP: call})
-        supervisor = Supervisor(worker, "test")
-        supervisor.shipper = shipper = Shipper(supervisor.acall, tmp_path)
-        shipper.ship = no_memory  # type: ignore[method-assign]
-        for _ in range(2):
-            await supervisor._ship_once()
-        supervisor.stopping = "orderly"
-        await supervisor._end()
-        return [news["text"] for news in shipper._news]
-
-    async def no_memory(*, last=False):
-        raise MemoryError("nothing left")
-
-    [told] = asyncio.run(ends())
-    assert "worker tcp://here" in told
-    assert "MemoryError: nothing left" in told
-    assert calls == ["stopped"]
 
 
 @pytest.mark.parametrize("has_begun", [True, False])
