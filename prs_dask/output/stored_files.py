@@ -11,7 +11,8 @@ Whoever resumes finds what is ready: where the journal has become longer the lin
 places; where it has not, they go, and the mini-batches are run again.
 
 Nothing is overwritten but by the process that has stored it: two that use one name for different content are told apart
-by nobody. That ends the step run, and the message says which name. Two may store the same; then neither goes on with it.
+by nobody. That ends the step run, and the message says which name. Two may store the same, and then
+neither goes on with it.
 
     <output>/.prs-dask-<run id>/here-<random>      seen by workers that share the output folder: they write in place
                                 coming/<number>/<offset>/<name>

@@ -182,7 +182,8 @@ class Attempts:
             results = length = 0
             payload = pack_error(describe(error, host.user_code))
             if self._outputs is not None:
-                self._outputs.failed()
+                with suppress(BaseException):  # a signal handler of user code, again
+                    self._outputs.failed()
         cpu = process_time()
         header = pack_outcome(
             category,
@@ -197,6 +198,8 @@ class Attempts:
         )
         self._cpu = cpu
         send(self._sock, _OUTCOME_FRAME, sequence, header + payload)
+        if self._outputs is not None and category == _SUCCEEDED:  # now, and not before: its files have left for good
+            self._outputs.sent()
         if self._cached is not None:
             self._cached.let_go()
 
@@ -209,7 +212,6 @@ class Attempts:
     def _send_files(self, outputs: OutputFiles, sequence: int, *, last: bool = False) -> None:
         for piece in outputs.pieces(last=last):
             send(self._sock, _FILE_FRAME, sequence, piece)
-        outputs.sent()
 
 
 def context_of(

@@ -17,9 +17,9 @@ from prs_dask.worker_process.safeguards import moved_away
 __all__ = ["FolderWatch"]
 
 _EVENT = struct.Struct("iIII")
-_MODIFY, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE = 0x2, 0x8, 0x40, 0x80, 0x100
+_MODIFY, _CLOSE_WRITE, _MOVED_TO, _CREATE = 0x2, 0x8, 0x80, 0x100
 _OVERFLOW, _IGNORED, _IS_FOLDER = 0x4000, 0x8000, 0x40000000
-_MASK = _MODIFY | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE
+_MASK = _MODIFY | _CLOSE_WRITE | _MOVED_TO | _CREATE
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _BUFFER_BYTES = 1 << 16
 
@@ -88,7 +88,10 @@ class FolderWatch:
         return self._begin()
 
     def _add(self, name: bytes, names: set[bytes]) -> None:
-        """Watch a folder and those below it; what is put there meanwhile is found by one of both."""
+        """Watch a folder and those below it; what is put there meanwhile is found by one of both.
+
+        A folder that has got another name keeps its watch, which tells of the new name from then on.
+        """
         number = _call("inotify_add_watch", self._descriptor, os.path.join(self._folder, name), _MASK)
         self._folders[number] = name
         for entry in _entries(self._folder, name):
@@ -104,7 +107,7 @@ class FolderWatch:
         while at < len(events):
             number, what, _, length = _EVENT.unpack_from(events, at)
             at += _EVENT.size + length
-            if what & _OVERFLOW or (what & _MOVED_FROM and what & _IS_FOLDER):
+            if what & _OVERFLOW:
                 return False
             if what & _IGNORED:  # the folder was removed
                 if self._folders.pop(number, None) == b"":

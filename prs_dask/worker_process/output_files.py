@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from hashlib import blake2b
-from time import monotonic
+from time import monotonic, time_ns
 from typing import NamedTuple
 
 from prs_dask.worker_process.folder_watch import FolderWatch
@@ -32,15 +32,18 @@ __all__ = ["AGAIN", "FIRST", "FilePiece", "OutputFiles", "unpack_file_piece"]
 FIRST, AGAIN = 1, 2
 _HEAD = struct.Struct("<BQH")
 COMPARED_BYTES = 1 << 20
-"""A file that was sent so far is compared whole at each attempt; of a larger one its ends, and all when the process
-ends: a mini-batch must not take the longer the more has been added to a file."""
+"""A file that was sent so far is compared whole at each attempt; of a larger one that has grown its ends, and all when
+the process ends: a mini-batch must not take the longer the more has been added to a file."""
 
 STILL_HERE_SECONDS = 1.0
-"""While files are compared a piece without bytes tells so often that it goes on."""
+"""While files are looked at and compared a piece without bytes tells so often that it goes on."""
+
+SETTLED_NS = 50_000_000
+"""So old is the time of a change where a later one has another: the clocks of file systems tick every few ms."""
 
 _END_BYTES = 1 << 12  # kept in memory, twice for each file that is remembered
 MOST_REMEMBERED = 1000
-"""Files of which it is known what was sent; another one is sent whole again when it changes."""
+"""Files of which it is known what was sent; another one is sent whole again when its size or times have changed."""
 
 
 class FilePiece(NamedTuple):
@@ -83,12 +86,10 @@ class _Sent:
         return os.pread(file, _END_BYTES, 0) == self._first and last == self._last
 
     def stands_in(self, file: int) -> Generator[bytes, None, bool]:
-        digest, told = blake2b(digest_size=16), monotonic()
+        digest = blake2b(digest_size=16)
         for at in range(0, self.size, MAX_PIECE):
             digest.update(os.pread(file, min(MAX_PIECE, self.size - at), at))
-            if (now := monotonic()) - told >= STILL_HERE_SECONDS:
-                told = now
-                yield b""
+            yield b""
         return digest.digest() == self._all.digest()
 
 
@@ -106,11 +107,12 @@ class OutputFiles:
         self._watch = FolderWatch(folder)
         self._dirty: set[bytes] = set()  # written to before the attempt, and not sent
         self._seen: set[bytes] = set()  # in it
-        self._sent: OrderedDict[bytes, _Sent] = OrderedDict()
-        self._names: set[int] = set()
-        self._new: dict[bytes, _Sent] = {}
+        self._sent: OrderedDict[bytes, _Sent] = OrderedDict()  # by name, of the last ones
+        self._looks: dict[int, int] = {}  # by hash of the name, of all that were sent: see `_look`
+        self._new: OrderedDict[bytes, _Sent] = OrderedDict()  # the same two of this attempt
+        self._new_looks: dict[int, int] = {}
         self._unreadable: set[bytes] = set()
-        self._by_ends: set[bytes] = set()  # changed, and only their ends were compared
+        self._in_parts: set[bytes] = set()  # written to, and not compared whole since
 
     def pieces(self, *, last: bool = False) -> Iterator[bytes]:
         """What was written since the last attempt that succeeded; call `sent` when it has left.
@@ -125,14 +127,19 @@ class OutputFiles:
         OSError
             A file cannot be read. That fails this attempt and no other one, unless the file is changed again.
         """
-        self._new = {}
+        self._new, self._new_looks = OrderedDict(), {}
         self._seen = self._watch.changed()
         names = self._dirty | self._seen
         if last:
-            names |= self._by_ends | _mapped(self._folder)
+            names |= self._in_parts | _mapped(self._folder)
+        told = monotonic()
         for name in sorted(names):
             try:
-                yield from self._pieces_of(name, exactly=last)
+                for piece in self._pieces_of(name, exactly=last):
+                    now = monotonic()
+                    if piece or now - told >= STILL_HERE_SECONDS:
+                        told = now
+                        yield piece
             except (FileNotFoundError, NotADirectoryError):
                 pass  # it was removed, or has another name by now
             except OSError:
@@ -141,13 +148,14 @@ class OutputFiles:
 
     def sent(self) -> None:
         """All pieces have left, and the attempt has succeeded."""
-        for name, sent in self._new.items():
-            self._sent[name] = sent
-            self._sent.move_to_end(name)
-            self._names.add(hash(name))
+        for name in [name for name in self._sent if hash(name) in self._new_looks]:
+            del self._sent[name]
+        self._sent |= self._new
         while len(self._sent) > MOST_REMEMBERED:
             self._sent.popitem(last=False)
-        self._dirty, self._seen, self._new = set(), set(), {}
+        self._looks |= self._new_looks
+        self._dirty, self._seen = set(), set()
+        self._new, self._new_looks = OrderedDict(), {}
 
     def attempt_begins(self) -> None:
         """What was written before, by ``init()`` or in the background, is not the attempt's."""
@@ -156,12 +164,15 @@ class OutputFiles:
     def failed(self) -> None:
         """The attempt has failed: what it has made is removed where that can be done."""
         changed = self._watch.changed() | self._seen
-        new = {name for name in changed - self._dirty if hash(name) not in self._names}
+        new = {name for name in changed - self._dirty if hash(name) not in self._looks}
         self._dirty = (self._dirty | changed) - self._unreadable
         self._seen, self._unreadable = set(), set()
         if not new:
             return
-        open_files = _open_files()
+        try:
+            open_files = _open_files()
+        except OSError:  # the limit of open files is reached: any of these may be
+            return
         for name in new:
             path = os.path.join(self._folder, name)
             with suppress(OSError):
@@ -171,26 +182,31 @@ class OutputFiles:
                     self._dirty.discard(name)
 
     def _pieces_of(self, name: bytes, *, exactly: bool) -> Iterator[bytes]:
-        path = os.path.join(self._folder, name)
-        if not stat.S_ISREG(os.lstat(path).st_mode):
+        """Empty ones while it is looked for what is to be sent; they count for nothing but time."""
+        yield b""
+        path, key, before = os.path.join(self._folder, name), hash(name), self._sent.get(name)
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return
+        if not exactly and (before is None or before.size > COMPARED_BYTES) and self._is_as_sent(key, status):
+            if before is not None:
+                self._in_parts.add(name)
             return
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            size = os.fstat(file).st_size
-            before = self._sent.get(name)
+            status = os.fstat(file)  # before a byte is read: what is written meanwhile has another look
+            size, look = status.st_size, _look(status)
             stands = False
             if before is not None and before.size <= size:
-                by_ends = before.size > COMPARED_BYTES and not exactly
+                by_ends = COMPARED_BYTES < before.size < size and not exactly
                 stands = before.ends_stand_in(file) if by_ends else (yield from before.stands_in(file))
-                (self._by_ends.add if by_ends and stands else self._by_ends.discard)(name)
-            if before is not None and stands:
-                sent = before.copy()
-            else:
-                before, sent = None, _Sent()
+                (self._in_parts.add if by_ends and stands else self._in_parts.discard)(name)
+            sent = before.copy() if before is not None and stands else _Sent()
             offset = sent.size
-            if before is not None and offset == size:
-                return  # it was opened, and nothing was written
-            flags = FIRST | (AGAIN if hash(name) in self._names else 0)
+            if stands and offset == size:  # it was opened, and nothing was written
+                self._looks[key] = look
+                return
+            flags = FIRST | (AGAIN if key in self._looks else 0)
             while True:
                 data = os.pread(file, min(MAX_PIECE, size - sent.size), sent.size)
                 sent.add(data)
@@ -198,9 +214,23 @@ class OutputFiles:
                 flags &= ~FIRST
                 if not data or sent.size >= size:
                     break
-            self._new[name] = sent
+            self._new[name], self._new_looks[key] = sent, look
+            if len(self._new) > MOST_REMEMBERED:
+                self._new.popitem(last=False)
         finally:
             os.close(file)
+
+    def _is_as_sent(self, key: int, status: os.stat_result) -> bool:
+        look = self._looks.get(key, 0)
+        return look != 0 and look == _look(status)
+
+
+def _look(status: os.stat_result) -> int:
+    """What another one tells that the file has changed; 0: it was changed so late that nothing would tell."""
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    if time_ns() - changed < SETTLED_NS:
+        return 0
+    return hash((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
 
 def _mapped(folder: bytes) -> set[bytes]:

@@ -617,6 +617,8 @@ def stored(reports):
     files, tokens = {}, {}
     for report in reports:
         for number, payload in report.get("files", ()):
+            if not payload:
+                continue  # while it looks for more
             flags, offset, name, data = unpack_file_piece(payload)
             key = (number, name.decode())
             assert (key not in files) == bool(flags & FIRST)

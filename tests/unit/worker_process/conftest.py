@@ -104,6 +104,7 @@ class Child:
             kind, sequence, payload = self.frame()
             if kind == FrameKind.ROWS:
                 rows += payload
+            if kind in (FrameKind.ROWS, FrameKind.FILE):
                 continue
             assert kind == FrameKind.OUTCOME, kind
             header = unpack_outcome(payload)

@@ -277,3 +277,53 @@ def test_a_subprocess_of_user_code_gets_no_descriptor_of_the_protocol(start):
     assert "socket" not in rows
     assert "prs-phase" not in rows
     assert os.path.basename(child.folder / "stacks") not in rows.replace("pytest", "")
+
+
+STORING = """
+    import os
+    from prs_dask import EntryScript
+    from prs_dask.worker_process import attempts
+    from prs_dask.worker_process.output_files import OutputFiles
+
+    order = []
+    def noted(name, act):
+        return lambda *arguments: (order.append(name or str(int(arguments[1]))), act(*arguments))[1]
+
+    def store(name):
+        with open(os.path.join(EntryScript().output_dir, name), "w") as file:
+            file.write(name)
+"""
+
+
+def test_files_count_as_sent_when_their_outcome_has_left_and_not_before(start):
+    """An exception of a signal handler, between the two, makes the outcome an error: the driver drops the files."""
+    child = start(
+        f"""{STORING}
+    attempts.send, OutputFiles.sent = noted("", attempts.send), noted("sent", OutputFiles.sent)
+    def run(m):
+        store("a")
+        return [*order]
+    """,
+        sends_output=True,
+    ).ready()
+    assert child.run("a").error is None
+    order = [str(int(FrameKind.FILE)), str(int(FrameKind.OUTCOME)), "sent"]
+    assert child.run("b").rows.decode().split()[-3:] == order
+
+
+def test_what_goes_wrong_when_files_of_a_failed_attempt_are_removed_ends_nothing(start):
+    child = start(
+        f"""{STORING}
+    def failed(self):
+        raise TimeoutError("of an alarm")
+    OutputFiles.failed = failed
+    def run(m):
+        if m == ["bad"]:
+            store("bad")
+            raise ValueError("its own")
+        return m
+    """,
+        sends_output=True,
+    ).ready()
+    assert child.run("bad").error.message == "its own"
+    assert child.run("good").rows == b"good\n"

@@ -53,6 +53,37 @@ def test_a_folder_that_gets_another_name_has_its_files_there_and_is_watched_ther
     assert b"after/later" in watch.changed()
 
 
+def test_a_folder_that_gets_another_name_makes_it_look_at_no_other_files(watch, tmp_path):
+    (tmp_path / "other").write_text("x")
+    watch.changed()
+    (tmp_path / "before").rename(tmp_path / "after")
+    assert watch.changed() == {b"after/there"}
+
+
+def test_folders_that_change_their_names_with_each_other_are_watched_under_the_last(watch, tmp_path):
+    (tmp_path / "other" / "deep").mkdir(parents=True)
+    watch.changed()
+    (tmp_path / "before").rename(tmp_path / "between")
+    (tmp_path / "other").rename(tmp_path / "before")
+    (tmp_path / "between").rename(tmp_path / "other")
+    assert watch.changed() == {b"other/there"}
+    for name in ("before/a", "before/deep/b", "other/c"):
+        (tmp_path / name).touch()
+    assert watch.changed() == {b"before/a", b"before/deep/b", b"other/c"}
+
+
+def test_a_folder_that_leaves_and_comes_back_is_watched(watch, tmp_path):
+    watch.changed()
+    away = tmp_path.with_name(f"{tmp_path.name}-away")
+    (tmp_path / "before").rename(away)
+    watch.changed()
+    (away / "elsewhere").touch()
+    away.rename(tmp_path / "again")
+    assert watch.changed() >= {b"again/there", b"again/elsewhere"}
+    (tmp_path / "again" / "later").touch()
+    assert watch.changed() == {b"again/later"}
+
+
 def test_a_folder_that_is_removed_and_made_anew_is_watched(watch, tmp_path):
     watch.changed()
     (tmp_path / "before" / "there").unlink()

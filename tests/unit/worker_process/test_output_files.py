@@ -1,8 +1,11 @@
 """What a script has stored leaves with the attempt that wrote it, once, and what a failed one has made does not."""
 
+import errno
+import itertools
 import mmap
 import os
 import shutil
+import time
 
 import pytest
 from hypothesis import given
@@ -21,7 +24,7 @@ def outputs(tmp_path):
 
 def sent(outputs, **how):
     """One attempt that succeeds: (name, flags, offset, data) of its pieces."""
-    pieces = [unpack_file_piece(piece) for piece in outputs.pieces(**how)]
+    pieces = [unpack_file_piece(piece) for piece in outputs.pieces(**how) if piece]
     outputs.sent()
     return [(piece.name, piece.flags, piece.offset, piece.data) for piece in pieces]
 
@@ -105,6 +108,97 @@ def test_a_large_file_that_was_changed_in_its_middle_leaves_whole_when_the_proce
     assert sent(outputs, last=True) == [(b"a", FIRST | AGAIN, 0, b"01234-----abcdef and more")]
 
 
+def test_a_change_in_the_middle_of_a_large_file_that_leaves_its_size_leaves_at_once(outputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(output_files, "COMPARED_BYTES", 10)
+    monkeypatch.setattr(output_files, "_END_BYTES", 4)
+    (tmp_path / "a").write_text("0123456789abcdef")
+    sent(outputs)
+    (tmp_path / "a").write_text("01234-----abcdef")
+    assert sent(outputs) == [(b"a", FIRST | AGAIN, 0, b"01234-----abcdef")]
+
+
+def settle(folder):
+    """As if what lies there had been written a while ago."""
+    for path in folder.rglob("*"):
+        os.utime(path, ns=(0, 0))
+    time.sleep(2 * output_files.SETTLED_NS / 1e9)  # no call sets the time of the last change of an inode
+
+
+def read_from(outputs, monkeypatch):
+    """Names of files of which anything is read while an attempt succeeds."""
+    read = set()
+    with monkeypatch.context() as patch:
+        pread = os.pread
+        patch.setattr(os, "pread", lambda file, *at: read.add(os.readlink(f"/proc/self/fd/{file}")) or pread(file, *at))
+        sent(outputs)
+    return {os.path.basename(path) for path in read}
+
+
+def test_a_large_file_that_was_only_opened_is_not_read_again_before_the_process_ends(outputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(output_files, "COMPARED_BYTES", 10)
+    for name in ("opened", "written"):
+        (tmp_path / name).write_text("0123456789abcdef")
+    settle(tmp_path)
+    sent(outputs)
+    (tmp_path / "opened").open("a").close()
+    (tmp_path / "written").write_text("0123456789abcdef")
+    assert read_from(outputs, monkeypatch) == {"written"}
+    assert outputs._in_parts == {b"opened"}
+
+
+def test_of_more_files_than_are_remembered_those_that_have_not_changed_are_not_sent_again(
+    outputs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(output_files, "MOST_REMEMBERED", 2)
+    for name in "abcd":
+        (tmp_path / name).write_text(name)
+    settle(tmp_path)
+    sent(outputs)
+    (tmp_path / "b").write_text("B")
+    outputs._watch.close()  # as where the kernel has more to tell than it keeps
+    assert sent(outputs) == [(b"b", FIRST | AGAIN, 0, b"B")]
+
+
+def test_what_one_attempt_keeps_in_memory_does_not_grow_with_its_files(outputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(output_files, "MOST_REMEMBERED", 2)
+    (tmp_path / "a").write_text("one")
+    sent(outputs)
+    for name in "abcd":
+        (tmp_path / name).write_text("longer")
+    for _ in outputs.pieces():
+        assert len(outputs._new) <= 2
+    outputs.sent()
+    with (tmp_path / "a").open("a") as stream:
+        stream.write(" still")
+    assert sent(outputs) == [(b"a", FIRST | AGAIN, 0, b"longer still")]  # it does not go on from what was sent first
+
+
+def test_many_files_that_are_compared_are_a_sign_of_life_together(outputs, tmp_path, monkeypatch):
+    for number in range(10):
+        (tmp_path / str(number)).write_text("x")
+    sent(outputs)
+    for number in range(10):
+        (tmp_path / str(number)).open("a").close()
+    clock = itertools.count(0.0, output_files.STILL_HERE_SECONDS / 4)
+    monkeypatch.setattr(output_files, "monotonic", lambda: next(clock))
+    assert len(list(outputs.pieces())) == 5  # each file is looked at, and compared
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOENT])
+def test_where_it_cannot_be_told_what_is_open_all_that_a_failed_attempt_has_made_is_kept(
+    outputs, tmp_path, monkeypatch, number
+):
+    (tmp_path / "a").write_text("x")
+
+    def refused(path):
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "listdir", refused)
+    outputs.failed()
+    monkeypatch.undo()
+    assert sent(outputs) == [(b"a", FIRST, 0, b"x")]
+
+
 steps = st.lists(
     st.tuples(
         st.sampled_from(["append", "rewrite", "remove", "rename", "succeed", "fail"]),
@@ -125,7 +219,7 @@ def test_whatever_a_script_does_what_has_left_is_what_stands_there_in_the_end(tm
 
         def leave(**how):
             coming = {}
-            for piece in outputs.pieces(**how):
+            for piece in filter(None, outputs.pieces(**how)):
                 flags, offset, name, data = unpack_file_piece(piece)
                 if flags & FIRST:
                     assert bool(flags & AGAIN) == (name.decode() in there)
@@ -193,20 +287,20 @@ def test_at_the_end_only_large_files_that_were_changed_are_read_again_and_a_sign
 ):
     monkeypatch.setattr(output_files, "COMPARED_BYTES", 10)
     monkeypatch.setattr(output_files, "_END_BYTES", 4)
-    monkeypatch.setattr(output_files, "STILL_HERE_SECONDS", 0.0)
     for name in ("changed", "left"):
         (tmp_path / name).write_text("0123456789abcdef")
     sent(outputs)
-    (tmp_path / "changed").write_text("01234-----abcdef")
-    assert sent(outputs) == []
+    (tmp_path / "changed").write_text("01234-----abcdef and more")
+    assert sent(outputs) == [(b"changed", FIRST | AGAIN, 16, b" and more")]
+    monkeypatch.setattr(output_files, "STILL_HERE_SECONDS", 0.0)
     read = []
     pread = os.pread
     monkeypatch.setattr(
         os, "pread", lambda file, *at: read.append(os.readlink(f"/proc/self/fd/{file}")) or pread(file, *at)
     )
-    first, *others = outputs.pieces(last=True)
-    assert first == b""
-    assert [unpack_file_piece(piece).data for piece in others] == [b"01234-----abcdef"]
+    *empty, piece = outputs.pieces(last=True)
+    assert set(empty) == {b""}
+    assert unpack_file_piece(piece).data == b"01234-----abcdef and more"
     assert {os.path.basename(path) for path in read} == {"changed"}
 
 
