@@ -61,6 +61,8 @@ EVENT_BYTES = 200
 """What an event of a process counts for, besides why it happened."""
 
 MOST_OBITUARIES = 100
+MOST_NAMED = 5
+"""So many workers that are not done are named at the end."""
 
 _runs: WeakKeyDictionary[Scheduler, dict[str, RunPlugin]] = WeakKeyDictionary()
 _obituaries: WeakKeyDictionary[Scheduler, dict[str, str]] = WeakKeyDictionary()
@@ -589,6 +591,7 @@ class RunPlugin(SchedulerPlugin):
             "counts": asdict(judge.counts()),
             "verdict": None if judge.verdict is None else asdict(judge.verdict),
             "live": len(self._live),
+            "some_live": sorted(self._live)[:MOST_NAMED] if self._stopping else [],
             "unstored": sorted(self._unstored),
             "seconds": 0.0 if judge.first_run is None else self._now() - judge.first_run,
         }

@@ -27,6 +27,7 @@ from distributed.protocol.pickle import dumps
 
 from prs_dask import __version__
 from prs_dask.attempts.judge import Counts, Verdict
+from prs_dask.engine.end_wait import EndWait
 from prs_dask.engine.results import Results
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
 from prs_dask.engine.scheduler_calls import SchedulerCalls, SchedulerGone
@@ -47,7 +48,7 @@ REGISTER_SECONDS = 60.0
 """For handing the scheduler what it needs, the source among it."""
 
 END_SECONDS = 30.0
-"""Beyond the time that ``shutdown()`` may take."""
+"""So long nothing may come at the end, beyond the time that ``shutdown()`` may take."""
 
 _UNSTORED = (
     "files that processes may have stored in shutdown(), or since their last mini-batch, did not arrive whole ({}):"
@@ -101,6 +102,11 @@ class StepRunDriver:
         Longest time until the first mini-batch exists.
     on_round
         Called after each round with the situation.
+
+    Attributes
+    ----------
+    missing_logs
+        What of the logs did not come in time, once it has ended; empty where all came.
     """
 
     def __init__(
@@ -115,6 +121,7 @@ class StepRunDriver:
         on_round: Callable[[Situation], None] = lambda _: None,
     ) -> None:
         self.situation = Situation()
+        self.missing_logs = ""
         self._client = client
         self._settings = settings = replace(settings, client=client.id)
         self._plugin = RunPlugin(settings, worker_settings, source)
@@ -130,11 +137,10 @@ class StepRunDriver:
         self._total_told = False
         self._stop = threading.Event()
         self._stop_state = ("", "")
-        self._end_seconds = END_SECONDS + settings.limits.shutdown_seconds
+        self._end = EndWait(END_SECONDS + settings.limits.shutdown_seconds)
         self._hurried = False
         self._last_row: int | None = None  # the last result when there was a verdict: behind it come logs only
         self._begun = time.monotonic()
-        self._file_came_at = 0.0
         self._alive: concurrent.futures.Future[None] | None = None
 
     def stop(self, state: str, cause: str) -> None:
@@ -146,7 +152,7 @@ class StepRunDriver:
     def hurry(self) -> None:
         """Do not wait for workers at the end, nor write what has come from them; to be stopped first."""
         self._hurried = True
-        self._end_seconds = 0.0
+        self._end.seconds = 0.0
         self._call.hurry(0.0)
 
     # ---------------------------------------------------------------- the loop
@@ -178,23 +184,30 @@ class StepRunDriver:
 
         The time for that is limited, but for what is completed: logs may come too late, rows and files may not.
         """
-        room, stop_sent, stopped_at = 1, False, 0.0
+        room, stop_sent = 1, False
         while True:
             reply = self._round(room)
             room = reply["room"]
             if self._stop.is_set() and reply["verdict"] is None:
                 state, cause = self._stop_state
                 self._call("stop", orderly=False, state=state, cause=cause)
-                stop_sent, stopped_at = True, time.monotonic()
+                stop_sent = True
+                self._end.begin(time.monotonic())
             elif reply["verdict"] is not None and not stop_sent:
                 self._call("stop", orderly=reply["verdict"]["state"] == "Completed")
-                stop_sent, stopped_at = True, time.monotonic()
+                stop_sent = True
+                self._end.begin(time.monotonic())
             if stop_sent:
-                late = time.monotonic() > max(stopped_at, self._file_came_at) + self._end_seconds
-                verdict = self._verdict(reply, late=late)
+                now = time.monotonic()
+                verdict = self._verdict(reply, late=self._end.is_late(now))
                 if verdict is not None:
+                    if not self._is_all_here(reply):
+                        self.missing_logs = self._end.missing_logs(reply["live"], reply["some_live"], now)
                     return verdict
                 time.sleep(0.01)
+
+    def _is_all_here(self, reply: dict[str, Any]) -> bool:
+        return self._acknowledged == reply["last"] and not reply["live"] and not reply["more_logs"]
 
     def _verdict(self, reply: dict[str, Any], *, late: bool) -> Verdict | None:
         """How it has ended, when all is here or it is too late for what is not."""
@@ -204,7 +217,7 @@ class StepRunDriver:
         verdict = Verdict(**reply["verdict"])
         if self._last_row is None:
             self._last_row = reply["last"]
-        complete = self._acknowledged == reply["last"] and not reply["live"] and not reply["more_logs"]
+        complete = self._is_all_here(reply)
         if not complete and not late:
             return None
         if verdict.state == "Completed" and reply["unstored"]:
@@ -233,8 +246,7 @@ class StepRunDriver:
         )
         entries = [entry for number, entry in reply["results"] if number > self._acknowledged]
         self._results.write(entries, dict(reply["process_numbers"]), self._submission)
-        if any(entry["kind"] == "file" for entry in entries):
-            self._file_came_at = time.monotonic()
+        self._end.came(entries, time.monotonic())
         for entry in entries:
             if entry["kind"] == "permit":
                 self._submit(entry["permit"], entry["worker"])

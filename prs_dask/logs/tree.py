@@ -352,8 +352,20 @@ class LogTree:
         output: str = "",
         open_first: str = "",
         resume: str = "",
+        missing_logs: str = "",
     ) -> str:
         """The step run has ended: ``job_result.txt``, the overview's last lines, ``error.txt``.
+
+        Parameters
+        ----------
+        summary
+            Of all parts.
+        now
+            Seconds since the epoch.
+        cause, output, open_first, resume
+            See `JobResult`; ``open_first`` is found where it is not given.
+        missing_logs
+            What of the logs did not come in time.
 
         Returns
         -------
@@ -372,6 +384,8 @@ class LogTree:
         told = (cause, output, open_first or str(first or ""), resume)
         result = JobResult(summary, *map(self._redact, told))
         text = result.text()
+        if missing_logs:
+            text += f"Logs: {one_line(missing_logs)}\n"
         if self.files.failures:
             text += f"Logs: {self.files.failures:,} writes failed, first {one_line(self.files.first_failure)}\n"
         self.files.rewrite(places.JOB_RESULT, encoded(text))

@@ -588,10 +588,14 @@ class StepRun:
         shown = ""
         if output is not None:
             shown = str(output.path if output.is_finished else output.partial)
+        missing_logs = self._driver.missing_logs if self._driver is not None else ""
+        if missing_logs:
+            self._log.note(f"logs: {missing_logs}")
         self._log.ends(verdict.state, verdict.cause)
         self._tree.progress(self.progress, time.time())
         resume = self.resume_hint if verdict.state != "Completed" else ""
-        self._result_text = self._tree.finish(summary, time.time(), cause=self.error or "", output=shown, resume=resume)
+        told = {"cause": self.error or "", "output": shown, "resume": resume, "missing_logs": missing_logs}
+        self._result_text = self._tree.finish(summary, time.time(), **told)
         self._files.lock.release()
         if self._spans is not None:
             self._spans.end(self._summary, self.error or "")

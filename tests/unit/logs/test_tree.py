@@ -373,6 +373,13 @@ def test_the_end_tells_state_cause_counts_and_what_to_do(tree: LogTree) -> None:
     assert "[2 x]" in text(tree, "user/error.txt")
 
 
+def test_the_end_tells_of_logs_that_did_not_come(tree: LogTree) -> None:
+    assert "Logs:" not in tree.finish(SUMMARY, NOW)
+    told = tree.finish(SUMMARY, NOW, missing_logs="not all have come")
+    assert told.endswith("Logs: not all have come\n")
+    assert text(tree, places.JOB_RESULT) == told
+
+
 def test_what_went_wrong_is_explained_also_where_nothing_was_raised(tree: LogTree) -> None:
     assert tree.explanation(replace(SUMMARY, failed_items=0)) == ""
     table = tree.files.folder / "sys/job_report/processed_mini-batches.csv"
