@@ -2,13 +2,14 @@
 
 A log that cannot be written never fails the job, whatever stands in its way. What fails is counted, the first failure
 is told once, and the next piece is tried again. A piece that was written in part is taken back, so that
-lines and rows stay whole. Thousands of processes share a few open files.
+lines and rows stay whole. Thousands of processes share some hundreds of open files.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from itertools import count, takewhile
 from pathlib import Path
 
 __all__ = ["LogFiles"]
+
+MOST_OPEN = 512
+"""Each worker process has a few; with fewer open than are written in turn, each row opens and closes a file."""
 
 
 class LogFiles:
@@ -28,15 +32,17 @@ class LogFiles:
     on_trouble
         Called once, with what failed first.
     most_open
-        So many files are kept open.
+        So many files are kept open; None: `MOST_OPEN`, or a quarter of what this process may open.
     """
 
-    def __init__(self, folder: Path, on_trouble: Callable[[str], None] | None = None, most_open: int = 64) -> None:
+    def __init__(
+        self, folder: Path, on_trouble: Callable[[str], None] | None = None, most_open: int | None = None
+    ) -> None:
         self.folder = folder
         self.failures = 0
         self.first_failure = ""
         self._on_trouble = on_trouble
-        self._most_open = most_open
+        self._most_open = _most_open() if most_open is None else most_open
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def append(self, name: str, data: bytes, first: bytes = b"") -> None:
@@ -168,6 +174,11 @@ class LogFiles:
             self.first_failure = f"{self.folder / name}: {why or f'{type(error).__name__}: {error}'}"
             if self._on_trouble is not None:
                 self._on_trouble(self.first_failure)
+
+
+def _most_open() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_OPEN if soft == resource.RLIM_INFINITY else max(1, min(MOST_OPEN, soft // 4))
 
 
 def _make_folder(folder: Path) -> None:

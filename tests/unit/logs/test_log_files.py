@@ -32,6 +32,24 @@ def test_thousands_of_files_need_few_descriptors(tmp_path: Path) -> None:
     assert all(path.read_bytes() == b"0\n1\n" for path in tmp_path.rglob("*.txt"))
 
 
+@pytest.mark.parametrize(("soft", "most"), [(4096, 512), (1024, 256), (400, 100)])
+def test_hundreds_of_files_stay_open_but_no_more_than_a_quarter_of_what_may_be(
+    tmp_path: Path, soft: int, most: int
+) -> None:
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        files = LogFiles(tmp_path)
+        already = len(os.listdir("/proc/self/fd"))
+        for number in range(600):
+            files.append(f"{number}.txt", b"x\n")
+        assert len(os.listdir("/proc/self/fd")) - already == most
+        files.close()
+        assert not files.failures
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+
+
 def test_what_cannot_be_written_is_counted_and_told_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     told: list[str] = []
