@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category
-from prs_dask.logs.due import Due
+from prs_dask.logs.due import Due, Every
 from prs_dask.logs.lines import LineFormat
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.places import MASTER_ROLE
@@ -39,7 +39,7 @@ class MasterRole:
         self._retried = 0
         self._written = 0
         self._left_out = 0
-        self._second_ends = 0.0
+        self._each_second = Every(1.0)
 
     def note(self, text: str, when: float) -> None:
         """What is never left out."""
@@ -91,9 +91,8 @@ class MasterRole:
 
     def tick(self, now: float) -> None:
         """Another second may have begun."""
-        if now >= self._second_ends:
+        if self._each_second(now):
             self.tell_left_out(now)
-            self._second_ends = now + 1.0
 
     def tell_left_out(self, now: float) -> None:
         """Say how many lines are missing, where some are."""

@@ -24,6 +24,7 @@ from prs_dask.logs import places
 from prs_dask.logs.attempt_fields import attempt_fields
 from prs_dask.logs.attempt_reader import iter_attempts
 from prs_dask.logs.attempt_table import HEADER, Details, format_attempts, has_read_seconds
+from prs_dask.logs.due import Every
 from prs_dask.logs.error_groups import ErrorGroups
 from prs_dask.logs.first_look import look_first
 from prs_dask.logs.job_result import JobResult
@@ -101,14 +102,14 @@ class LogTree:
         self._progress_table = ProgressTable(self.files)
         self._usage = UsageTables(self.files, self._redact)
         self._errors_changed = False
-        self._errors_due = 0.0
+        self._errors_due = Every(_ERRORS_EVERY)
         self._master_role = MasterRole(self.files, self._lines)
         self._read_seconds = True
         self._roll_up = RollUp()
         self._lives = ProcessLives()
         self._process_summary = ProcessSummary()
         self._summaries_changed = False
-        self._summaries_due = 0.0
+        self._summaries_due = Every(_SUMMARIES_EVERY)
 
     @_one_at_a_time
     def add_stream(
@@ -321,12 +322,12 @@ class LogTree:
         """Call it every second or so: rewrite ``user/error.txt`` and ``error.json``, and the summaries of processes
         and nodes, if they are due."""
         self._master_role.tick(now)
-        if self._errors_changed and now >= self._errors_due:
-            self._errors_changed, self._errors_due = False, now + _ERRORS_EVERY
+        if self._errors_changed and self._errors_due(now):
+            self._errors_changed = False
             self.files.rewrite(places.ERRORS, encoded(self.errors.text()))
             self.files.rewrite(places.ERRORS_JSON, encoded(self.errors.to_json()))
-        if self._summaries_changed and now >= self._summaries_due:
-            self._summaries_changed, self._summaries_due = False, now + _SUMMARIES_EVERY
+        if self._summaries_changed and self._summaries_due(now):
+            self._summaries_changed = False
             self.files.rewrite(places.PROCESS_SUMMARY, self._process_summary(self._roll_up, self._lives))
             self.files.rewrite(places.NODE_SUMMARY, node_summary(self._roll_up, self._lives))
 
@@ -372,7 +373,8 @@ class LogTree:
         str
             The text of ``job_result.txt``.
         """
-        self._errors_due = self._summaries_due = now
+        self._errors_due.due_now()
+        self._summaries_due.due_now()
         self.tick(now)
         self._master_role.tell_left_out(now)
         first = look_first(
