@@ -193,9 +193,10 @@ class Lane:
         self._fetch_ahead(reply.get("soon", ()))
         if reply.get("void") or reply.get("closed"):
             self._abandon(_VOID if reply.get("void") == "given up" else _KILLED_OVER)
-        elif reply.get("files_refused") and self._process is not None and self._process is self._told_of:
+        elif reply.get("files_refused"):
             self._outbox.give_back_filed()
-            self._process_over(self._process, _FILES_LOST)
+            if self._process is not None and self._process is self._told_of:
+                self._process_over(self._process, _FILES_LOST)
         if "work" in reply:
             self._outbox.token = reply["token"]  # also for what the process had been given before
             if self._process is None:  # it died, or was abandoned, while the lane asked

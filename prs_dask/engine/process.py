@@ -30,6 +30,7 @@ from prs_dask.worker_process.frames import (
 )
 from prs_dask.worker_process.killed_stacks import where_in_stacks
 from prs_dask.worker_process.launch import STACK_SIGNAL, command
+from prs_dask.worker_process.output_files import AGAIN, unpack_file_piece
 from prs_dask.worker_process.phase import Phase, PhasePage, new_page_descriptor
 
 if TYPE_CHECKING:
@@ -362,16 +363,18 @@ class LaneProcess:
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         until = time.monotonic() + seconds
-        doing, problem = "shutdown()", None
+        doing, problem, builds_on_lost = "shutdown()", None, False
         while poll.poll(max(0.0, until - time.monotonic()) * 1000):
             frames, alive = self.receive()
             for kind, sequence, payload in frames:
                 if kind == FrameKind.FILE and sequence == AT_THE_END:
-                    if not self.files_lost:
+                    if self.files_lost and payload and unpack_file_piece(payload).flags & AGAIN:
+                        builds_on_lost = True
+                    else:
                         take_file(bytes(payload))
                     until = time.monotonic() + seconds
                 elif kind == FrameKind.FILES_SENT:
-                    self.sent_all = not self.files_lost
+                    self.sent_all = not builds_on_lost
                 elif kind in (FrameKind.FILE, FrameKind.OUTCOME):
                     self.drop(kind, sequence, payload)
                 elif kind == FrameKind.GOODBYE:

@@ -690,7 +690,7 @@ def test_where_the_output_folder_is_shared_files_are_written_there_and_none_is_s
 
 
 ADDING = """
-import time
+import os, time
 from pathlib import Path
 from prs_dask import EntryScript
 
@@ -745,6 +745,67 @@ def test_a_process_whose_files_the_scheduler_refuses_ends_and_what_it_has_added_
     assert supervisor.back == [1]
     assert not supervisor.errors()
     assert supervisor.reports[0]["filed"] == [0]
+
+
+def test_a_refusal_that_comes_when_the_process_has_died_holds_for_what_it_had_added_meanwhile(bench, patient):
+    workbench = bench(
+        ADDING.replace('if doing == "add":', 'if doing == "exit":\n        os._exit(1)\n    if doing == "add":')
+    )
+    supervisor, claims, late = workbench.supervisor, [], Future()
+
+    def refuse():
+        while not any(event["event"] == "ended" for event in supervisor.events):
+            time.sleep(0.01)
+        late.set_result({"files_refused": True})
+
+    def answer(call):
+        if 0 in (call["report"] or {}).get("filed", []):
+            threading.Thread(target=refuse).start()
+            return late
+        if not call["claim"] or call["keep"]:
+            return {}
+        claims.append(call)
+        return workbench.grant(1, "add_x", "sleep_0.5", "add_y", "exit") if len(claims) == 1 else {"stop": True}
+
+    supervisor.answer = answer
+    workbench.work().join(20)
+    assert late.done()
+    assert 2 in supervisor.back
+    assert 2 not in [record.mini_batch for record in supervisor.records]
+    assert list(supervisor.errors()) == [3]
+
+
+@pytest.mark.parametrize(
+    ("shutdown", "told"),
+    [
+        ("pass", []),
+        ("(folder / 'new').write_text('n')", [(b"new", b"n")]),
+        ("(folder / 'all').open('a').write('y')", None),
+    ],
+)
+def test_a_process_whose_files_are_dropped_at_its_end_is_missed_only_where_it_goes_on_with_them(
+    bench, monkeypatch, shutdown, told
+):
+    """It has begun what is given back, which has been run elsewhere."""
+    monkeypatch.setattr("prs_dask.engine.lane.AHEAD_SECONDS", 10.0)
+    monkeypatch.setattr("prs_dask.worker_process.phase.PhasePage.revoke", lambda *_: None)
+    script = ADDING.replace(
+        'if doing == "add":', 'if doing == "late":\n        time.sleep(1)\n    if doing in ("add", "late"):'
+    )
+    workbench = bench(f"{script}\ndef shutdown():\n    folder = Path(EntryScript().output_dir)\n    {shutdown}\n")
+    workbench.work_to_the_end(
+        workbench.grant(1, "add_a", "b"), workbench.grant(2, "sleep_0.5", "late_x", first=2, box=0.1)
+    )
+    assert 3 in workbench.supervisor.back
+    workbench.lane.stop(orderly=True, seconds=10.0)
+    begun, *pieces = workbench.supervisor.last_files
+    assert begun == (b"", False)
+    if told is None:
+        assert not any(ended for _, ended in pieces)
+    else:
+        *pieces, ended = pieces
+        assert ended == (b"", True)
+        assert [unpack_file_piece(piece)[2:] for piece, _ in pieces if piece] == told
 
 
 def test_what_a_process_leaves_in_folders_of_its_own_goes_with_it_and_its_logs_stay_to_be_sent(bench, unhurried):
