@@ -302,17 +302,18 @@ class LogTree:
             What had failed for good is tried again, and is not listed as failed meanwhile.
         """
         self._sent_files.forget_earlier()
-        with self._gap_in("lines that it has left torn may stand in what is added to", now):
+        with self._gap_in("the logs", "torn lines may stand in what is added to", now):
             self._cut_torn_lines()
         self._overview.line(text, now, event="resumed")
         self._go_on_with_errors()
         self.files.remove(places.JOB_RESULT)
         self.files.remove(places.JOB_RESULT_JSON)
         self._read_seconds = has_read_seconds(self.files.first_line(places.ATTEMPTS))
-        with self._gap_in("the summaries of processes and nodes lack attempts of before", now):
+        with self._gap_in(places.ATTEMPTS, "the summaries of processes and nodes lack attempts", now):
             rows = iter_attempts(self.files.folder / places.ATTEMPTS, resumed=True)
             add_rows(self._roll_up, rows, failed_again=failed_again)
-        with self._gap_in("the summaries of processes and nodes lack starts and ends of before", now):
+        events = places.PROCESS_EVENTS.format(node="*")
+        with self._gap_in(events, "the summaries of processes and nodes lack starts and ends", now):
             self._go_on_with_processes()
         if failed_again:
             self.files.remove(places.FAILED_ITEMS)
@@ -441,12 +442,13 @@ class LogTree:
             self._errors_changed = bool(before.total)
 
     @contextlib.contextmanager
-    def _gap_in(self, what: str, now: float) -> Iterator[None]:
+    def _gap_in(self, name: str, what: str, now: float) -> Iterator[None]:
         """Around what reads logs of earlier parts: the step run goes on without those that cannot be read."""
         try:
             yield
-        except OSError as error:
-            self.driver(f"a log of an earlier part cannot be read, so {what}: {one_line(str(error))}", now)
+        except Exception as error:  # the disk's, or of what stands in a damaged table
+            why = one_line(f"{type(error).__name__}: {error}")
+            self.driver(f"of earlier parts {name} cannot be read, so {what}: {why}", now)
 
     def _cut_torn_lines(self) -> None:
         """Of all that a further part adds to."""
