@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Range1d
+from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, NumeralTickFormatter, Range1d
 from bokeh.models.annotations import Span
 from bokeh.models.glyphs import Line, Quad, Scatter
 from bokeh.plotting import figure
@@ -369,6 +369,7 @@ def _figure(height: int, x_label: str, y_label: str, x_range: Any = None, y_rang
     drawn.xgrid.visible = False
     drawn.axis.axis_label_text_font_style = "normal"
     drawn.yaxis.minor_tick_line_color = None
+    drawn.yaxis.formatter = NumeralTickFormatter(format="0,0.[000]")
     drawn.xaxis.minor_tick_line_color = None
     return drawn
 
