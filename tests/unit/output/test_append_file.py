@@ -31,14 +31,18 @@ def test_the_file_has_its_name_only_at_the_end(tmp_path: Path) -> None:
 
 
 def test_every_name_that_it_uses_in_its_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = set()
+    seen: set[str] = set()
     link, unlink = os.link, Path.unlink
 
     def noted(path: Path, **how: Any) -> None:
         seen.update(path.name for path in tmp_path.iterdir())
         unlink(path, **how)
 
-    monkeypatch.setattr(os, "link", lambda *paths: (link(*paths), seen.update(Path(path).name for path in paths)))
+    def linked(*paths: Path) -> None:
+        link(*paths)
+        seen.update(path.name for path in paths)
+
+    monkeypatch.setattr(os, "link", linked)
     monkeypatch.setattr(Path, "unlink", noted)
     file = AppendFile.create(tmp_path, "rows.txt", "run")
     order = OrderFile(tmp_path.with_suffix(".order"))
