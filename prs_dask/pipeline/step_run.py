@@ -577,9 +577,9 @@ class StepRun:
         self._enter("closing")
         self._files.close(verdict.state)
         if cluster is not None:
-            with contextlib.suppress(Exception):  # nothing that goes wrong here changes the result
-                cluster.close()
-            sweep_abandoned()  # what workers of this machine left that were killed
+            for clear_away in (cluster.close, sweep_abandoned):  # the latter: what killed workers of this machine left
+                with contextlib.suppress(Exception):  # nothing that goes wrong here changes the result
+                    clear_away()
         self._places.remove()
         self._stop_ticking()
         self._state = verdict.state

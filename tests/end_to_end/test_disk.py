@@ -136,6 +136,16 @@ def test_logs_that_do_not_fit_fail_nothing(made, small_disk):
     assert rows
 
 
+def test_what_cannot_be_cleared_away_at_the_end_fails_nothing(job, monkeypatch):
+    def too_deep():
+        raise RecursionError("what a script has left")
+
+    monkeypatch.setattr("prs_dask.pipeline.step_run.sweep_abandoned", too_deep)
+    done = job("def run(mini_batch): return mini_batch", 2)
+    assert done.run.get_status() == "Completed"
+    assert (done.run.log_dir / "job_result.txt").read_text().startswith("State: Completed")
+
+
 def test_a_run_folder_that_vanishes_ends_nothing_but_the_logs_and_the_output_is_whole(made, wait):
     _, run = made()
     wait(lambda: run.summary().rows > 20, 30)
