@@ -25,7 +25,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["PREFIX", "is_ours", "remove_if_abandoned", "sweep"]
+__all__ = ["PREFIX", "is_ours", "remove_if_abandoned", "remove_tree", "sweep"]
 
 PREFIX = "prs-dask-"
 _REMOVED = f"{PREFIX}removed-"
@@ -55,7 +55,7 @@ def is_ours(folder: Path) -> bool:
 def remove_if_abandoned(folder: Path) -> None:
     """Remove it where nobody holds its lock."""
     if folder.name.startswith(_REMOVED):  # whoever had begun it was killed, or is at it
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         return
     with suppress(OSError), (folder / "lock").open("r+b") as lock:  # held, another user's, or gone
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,7 +64,29 @@ def remove_if_abandoned(folder: Path) -> None:
         # Away under another name first: who comes now makes a folder of his own, and finds nothing half removed.
         away = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=folder.parent))
         folder.rename(away)
-        shutil.rmtree(away, ignore_errors=True)
+        remove_tree(away)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it, however deep scripts have nested others; what cannot be removed stays."""
+    with suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        _flatten(folder)
+        with suppress(RecursionError):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flatten(top: Path) -> None:
+    """Move all folders that are somewhere below it to the top: none is deep then."""
+    waiting: list[Path] = [top]
+    moved = 0
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as found:
+            for path in [Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False)]:
+                moved += 1
+                with suppress(OSError):
+                    waiting.append(path.rename(top / f"{_REMOVED}{moved}"))
 
 
 def _care() -> None:

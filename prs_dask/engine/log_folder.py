@@ -1,20 +1,20 @@
 """The files that a script writes into ``EntryScript().log_dir``: found as they come, subfolders too.
 
-Files alone are sent: links are not followed, pipes and sockets not opened, and what lies behind the first `MOST_FILES`
-is left out. Each of that is told once, in the log of the process.
+Files alone are sent: links are not followed, pipes and sockets not opened, and what lies behind the first `MOST_FILES`,
+or below `MOST_DEPTH` folders, is left out. Each of that is told once, in the log of the process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
+from prs_dask.clusters.abandoned import remove_tree
 from prs_dask.engine.changing_file import ChangingFile
 from prs_dask.engine.log_shipping import told_line
 from prs_dask.logs.text import one_line
@@ -22,6 +22,7 @@ from prs_dask.logs.text import one_line
 __all__ = ["LogFolder"]
 
 MOST_FILES = 1000
+MOST_DEPTH = 100
 MOST_TOLD = 20
 _SHARE = 20
 """Looking for files takes at most one in so many seconds."""
@@ -38,12 +39,17 @@ class LogFolder:
         Whose it is.
     as_json
         The lines of the process' log are JSON objects.
+
+    Attributes
+    ----------
+    path
+        Where it is; it may not exist.
     """
 
     def __init__(self, folder: Path, node: int, process: int, *, as_json: bool = False) -> None:
         self._as_json = as_json
         self.node, self.process = node, process
-        self._path = folder / "logs" / "files"
+        self.path = folder / "logs" / "files"
         self._notes = folder / "logs" / "sent"
         self._files: dict[bytes, ChangingFile] = {}
         self._look_at = 0.0
@@ -76,11 +82,11 @@ class LogFolder:
 
     def remove(self) -> None:
         """All of it was sent."""
-        for folder in (self._path, self._notes):
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.path, self._notes):
+            remove_tree(folder)
 
     def _look(self) -> None:
-        for name, mode in _entries(os.fsencode(self._path)):
+        for name, mode in _entries(os.fsencode(self.path)):
             if name in self._files or name in self._known_others:
                 continue
             if not stat.S_ISREG(mode):
@@ -92,7 +98,7 @@ class LogFolder:
                 with contextlib.suppress(OSError):  # they are sent without notes of it then
                     self._notes.mkdir(parents=True, exist_ok=True)
                 note = self._notes / blake2b(name, digest_size=16).hexdigest()
-                path = self._path / os.fsdecode(name)
+                path = self.path / os.fsdecode(name)
                 self._files[name] = ChangingFile(path, "log_dir", self.node, self.process, name, note)
 
     def _leave_out(self, name: bytes, line: str) -> None:
@@ -102,6 +108,7 @@ class LogFolder:
 
 
 _KINDS = {
+    stat.S_IFDIR: f"a folder below {MOST_DEPTH} others",
     stat.S_IFLNK: "a link",
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -114,18 +121,21 @@ def _shown(name: bytes) -> str:
     return one_line(os.fsdecode(name), 200)
 
 
-def _entries(folder: bytes, below: bytes = b"") -> Iterator[tuple[bytes, int]]:
-    """Names below the folder, and what they are; what goes meanwhile, or cannot be read, is left out."""
-    subfolders = []
-    with contextlib.suppress(OSError), os.scandir(os.path.join(folder, below) if below else folder) as found:
-        for entry in found:
-            with contextlib.suppress(OSError):
-                name = os.path.join(below, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    subfolders.append(name)
-                elif entry.is_file(follow_symlinks=False):
-                    yield name, stat.S_IFREG
-                else:
-                    yield name, entry.stat(follow_symlinks=False).st_mode
-    for name in subfolders:
-        yield from _entries(folder, name)
+def _entries(folder: bytes) -> Iterator[tuple[bytes, int]]:
+    """Names below the folder, and what they are; what goes meanwhile, or cannot be read, is left out.
+
+    Folders are there only where they lie too deep to be looked into.
+    """
+    waiting = [b""]
+    while waiting:
+        below = waiting.pop()
+        with contextlib.suppress(OSError), os.scandir(os.path.join(folder, below) if below else folder) as found:
+            for entry in found:
+                with contextlib.suppress(OSError):
+                    name = os.path.join(below, entry.name)
+                    if entry.is_file(follow_symlinks=False):
+                        yield name, stat.S_IFREG
+                    elif entry.is_dir(follow_symlinks=False) and name.count(b"/") < MOST_DEPTH:
+                        waiting.append(name)
+                    else:
+                        yield name, entry.stat(follow_symlinks=False).st_mode

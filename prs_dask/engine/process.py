@@ -7,7 +7,6 @@ import fcntl
 import os
 import pickle
 import select
-import shutil
 import socket
 import sys
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prs_dask.attempts.records import AttemptError, Category
+from prs_dask.clusters.abandoned import remove_tree
 from prs_dask.engine.log_folder import LogFolder
 from prs_dask.engine.shipper import profile_files, spool_files
 from prs_dask.worker_process.family import Ended, ProcessFamily, describe_status
@@ -399,7 +399,7 @@ class LaneProcess:
         os.close(self._stack_descriptor)
         self._supervisor.shipper.process_closed(self.number)
         for name in _OWN_FOLDERS:  # what lies there has arrived, or never will
-            shutil.rmtree(self._folder / name, ignore_errors=True)
+            remove_tree(self._folder / name)
 
 
 def _mebibytes(size: int) -> str:

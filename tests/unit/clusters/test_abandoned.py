@@ -76,3 +76,30 @@ def test_without_a_caretaker_there_are_folders_all_the_same(tmp_path, monkeypatc
     assert Path(folder.path).exists()
     folder.remove()
     assert not Path(folder.path).exists()
+
+
+def nested(folder: Path, depth: int) -> None:
+    """Folders in folders, and a file in the last."""
+    here = os.getcwd()
+    try:
+        os.chdir(folder)
+        for _ in range(depth):
+            os.mkdir("d")
+            os.chdir("d")
+        Path("file").touch()
+    finally:
+        os.chdir(here)
+
+
+@pytest.mark.parametrize("depth", [0, 3, 1200])
+def test_a_folder_goes_with_all_that_is_in_it_however_deep(tmp_path, depth):
+    for name in ("one", "other"):
+        (tmp_path / "top" / name).mkdir(parents=True)
+        nested(tmp_path / "top" / name, depth)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").touch()
+    (tmp_path / "top" / "link").symlink_to(tmp_path / "elsewhere")
+    abandoned.remove_tree(tmp_path / "top")
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+    assert (tmp_path / "elsewhere" / "kept").exists()
+    abandoned.remove_tree(tmp_path / "top")

@@ -97,3 +97,23 @@ def test_the_folder_and_what_was_noted_of_it_can_be_removed(own, files):
     assert len(list((own / "logs" / "sent").iterdir())) == 1
     folder.remove()
     assert list((own / "logs").iterdir()) == []
+
+
+@pytest.mark.parametrize("depth", [101, 1200])
+def test_what_lies_below_very_many_folders_is_told_once_and_the_others_come(own, files, depth):
+    here = os.getcwd()
+    os.chdir(files)
+    for _ in range(depth):
+        os.mkdir("d")
+        os.chdir("d")
+    os.chdir(here)
+    (files / "a").write_text("a")
+    (files / "d/d/b").write_text("b")
+    folder = LogFolder(own, 0, 1)
+    assert {file.name for file in folder.files()} == {file.name for file in folder.files()} == {b"a", b"d/d/b"}
+    told = folder.news()["data"]
+    assert told.count(b"\n") == 1
+    assert b"is not sent: it is a folder below 100 others" in told
+    assert folder.news() is None
+    folder.remove()
+    assert not files.exists()
