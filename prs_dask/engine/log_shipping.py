@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from prs_dask.engine.sent_notes import read_note, write_note
 from prs_dask.logs.text import process_name, utc_text
@@ -75,6 +75,7 @@ class SpoolFile:
     offset: int = 0
     shared: bool = False
     as_json: bool = False
+    at_end: ClassVar[bool] = False
     _begin: int = 0
     _mark: bytes = b""  # what lies just before offset
     _in_line: bool = False  # the last piece ended there

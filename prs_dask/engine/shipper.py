@@ -8,8 +8,7 @@ call is made its number is noted in the supervisor's folder, and then, beside th
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shutil
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,6 +30,12 @@ CALL = "call"
 """In a supervisor's folder: the number of its last call."""
 
 PIECES_A_ROUND = 8
+TRIES = 3
+"""So often in a row what cannot be read is tried before that is told; then it is removed with its process."""
+
+TRY_SECONDS = 0.3
+"""Between them where there are no more rounds."""
+
 NO_PROCESS = -1
 
 ShippedFile: TypeAlias = SpoolFile | ChangingFile
@@ -74,19 +79,17 @@ class Shipper:
         Calls the scheduler plugin; repeated where the connection breaks.
     folder
         This supervisor's own.
-    number
-        Of the last call that was made under the folder's name.
     """
 
-    def __init__(self, call: Call, folder: Path, number: int = 0) -> None:
+    def __init__(self, call: Call, folder: Path) -> None:
         self._call = call
         self._sender = folder.name
         self._noted_at = folder / CALL
-        self._number = number
+        self._number = 0
         self._files: list[ShippedFile] = []
         self._folders: list[LogFolder] = []
         self._closed: set[int] = set()
-        self._unread: set[Path] = set()
+        self._failed: dict[Path, int] = {}  # looks in a row
         self._news: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._shipping = asyncio.Lock()
@@ -115,51 +118,69 @@ class Shipper:
         """What is new, in pieces; the answer to each says when to go on.
 
         Files take turns, and a process that writes more than `PIECES_A_ROUND` each round piles up a backlog, whose
-        middle is left out (see `SpoolFile`): a flood neither holds up others nor fills the logs.
+        middle is left out (see `SpoolFile`): a flood neither holds up others nor fills the logs. Nor do the files of
+        a process that has ended: what a round leaves of them is for the next one. The ``last`` one leaves nothing.
         """
         async with self._shipping:  # a piece that was read is a piece sent, before the last round begins
-            with self._lock:
-                news, self._news = self._news, []
-                closed = set(self._closed)
-                files, folders = list(self._files), list(self._folders)
-            for folder in folders:
-                files += await asyncio.to_thread(folder.with_news, ended=last or folder.process in closed)
-                news += [told] if (told := folder.news()) is not None else []
-            if news:
-                await self._send(news)
-            await self._ship_files(files, closed, last)
-            for folder in folders:
-                if folder.process in closed:
-                    await asyncio.to_thread(folder.remove)
-            with self._lock:
-                self._closed -= closed
-                self._files = [file for file in self._files if file.process not in closed]
-                self._folders = [folder for folder in self._folders if folder.process not in closed]
+            while await self._round(last=last) and last:
+                await asyncio.sleep(TRY_SECONDS)
+            if last:
+                await self._send_news()
 
-    async def _ship_files(self, files: list[ShippedFile], closed: set[int], last: bool) -> None:
-        turn, turns, shipped = files, 0, set()
-        while turn:
-            again = []
-            for file in turn:
-                ended = last or file.process in closed
-                if await self.ship_piece(file, ended=ended):
-                    shipped.add(file.path)
-                    if ended or turns + 1 < PIECES_A_ROUND:
-                        again.append(file)
-            turn, turns = again, turns + 1
-        for file in files:
-            if file.process in closed:
+    async def _round(self, *, last: bool) -> bool:
+        """Is there more?"""
+        await self._send_news()
+        with self._lock:
+            closed, files, folders = set(self._closed), list(self._files), list(self._folders)
+        for folder in folders:
+            files += await self._found_in(folder, ended=last or folder.process in closed)
+        places = [file.offset for file in files]
+        more = await self._ship_files(files, closed, last)
+        more |= {one.process for one in (*files, *folders) if 0 < self._failed.get(one.path, 0) < TRIES}
+        through = closed - more
+        for file, place in zip(files, places, strict=True):
+            if file.process in through:
+                self._failed.pop(file.path, None)
                 await asyncio.to_thread(file.remove)
-            elif file.path in shipped:
+            elif file.offset != place:
                 await asyncio.to_thread(file.free_shipped)
+        for folder in folders:
+            if folder.process in through:
+                self._failed.pop(folder.path, None)
+                await asyncio.to_thread(folder.remove)
+        with self._lock:
+            self._closed -= through
+            self._files = [file for file in self._files if file.process not in through]
+            self._folders = [folder for folder in self._folders if folder.process not in through]
+        return bool(more)
 
-    async def ship_piece(self, file: ShippedFile, *, ended: bool = False) -> bool:
+    async def _send_news(self) -> None:
+        with self._lock:
+            news = list(self._news)
+        if news:
+            await self._send(news)
+            with self._lock:
+                del self._news[: len(news)]
+
+    async def _ship_files(self, files: list[ShippedFile], closed: set[int], last: bool) -> set[int]:
+        """The processes whose files have more."""
+        most = math.inf if last else PIECES_A_ROUND
+        ended = {file.process for file in files} if last else closed
+        turn, turns = [file for file in files if not file.at_end], 0
+        while turn and turns < most:
+            turn = [file for file in turn if await self._ship_piece(file, ended=file.process in ended)]
+            turns += 1
+        large = [file for file in files if file.at_end and file.process in ended]
+        while large and most > 0:  # behind the others, and one after the other
+            if await self._ship_piece(large[0], ended=True):
+                most -= 1
+            else:
+                del large[0]
+        return {file.process for file in (*turn, *large)}
+
+    async def _ship_piece(self, file: ShippedFile, *, ended: bool) -> bool:
         """The file's next piece, if there is one."""
-        try:
-            piece = await asyncio.to_thread(file.next_piece, ended=ended)
-        except OSError as error:  # a script may do anything to its files; the others are shipped
-            self._cannot_read(file, error)
-            return False
+        piece = await self._read(file, ended=ended)
         if piece is not None:
             await self._send([piece], file)
         return piece is not None
@@ -169,15 +190,38 @@ class Shipper:
         await asyncio.to_thread(self._note, file)
         await self._call("logs", sender=self._sender, number=self._number, pieces=pieces)
 
-    def _cannot_read(self, file: ShippedFile, error: OSError) -> None:
-        if file.path not in self._unread:
-            self._unread.add(file.path)
-            self.tell_fault(f"{file.path} is not shipped: {error.strerror or error}")
-
     def _note(self, file: ShippedFile | None) -> None:
         write_note(self._noted_at, self._number)
         if file is not None:
             file.note_call(self._number)
+
+    # ---------------------------------------------------------------- a script may do anything to its files
+
+    async def _read(self, file: ShippedFile, until: int | None = None, *, ended: bool = False) -> dict[str, Any] | None:
+        try:
+            piece = await asyncio.to_thread(file.next_piece, until, ended=ended)
+        except Exception as error:  # whatever it is, the others are shipped
+            self._cannot_read(file.path, error)
+            return None
+        self._failed.pop(file.path, None)
+        return piece
+
+    async def _found_in(self, folder: LogFolder, *, ended: bool) -> list[ChangingFile]:
+        try:
+            found = await asyncio.to_thread(folder.with_news, ended=ended)
+        except Exception as error:
+            self._cannot_read(folder.path, error)
+            return []
+        self._failed.pop(folder.path, None)
+        if (told := folder.news()) is not None:
+            self.tell(told)
+        return found
+
+    def _cannot_read(self, path: Path, error: Exception) -> None:
+        self._failed[path] = self._failed.get(path, 0) + 1
+        if self._failed[path] == TRIES:
+            why = error.strerror if isinstance(error, OSError) else None
+            self.tell_fault(f"{path} is not shipped: {why or repr(error)}")
 
     # ---------------------------------------------------------------- a dead supervisor's
 
@@ -186,39 +230,59 @@ class Shipper:
         cls, call: Call, folders: NodeFolder, node: int, *, last: bool = False, as_json: bool = False
     ) -> None:
         """Send what supervisors of this node that were killed have left behind."""
+        faults = []
         for folder in await asyncio.to_thread(folders.orphans, at_once=last):
-            with contextlib.suppress(OSError):  # the disk fails, or another has been faster
-                await cls._adopt(call, folder, node, as_json)
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            try:
+                await cls._of_dead(call, folder, node, as_json)._send_rest()
+            except Exception as error:
+                faults.append(error)
+                folders.leave_orphan(folder)
+            else:
+                await asyncio.to_thread(folders.remove_orphan, folder)
+        if faults:
+            raise ExceptionGroup("what supervisors that were killed have left behind", faults)
 
     @classmethod
-    async def _adopt(cls, call: Call, folder: Path, node: int, as_json: bool) -> None:
-        processes = [own for own in sorted(folder.glob("process*")) if own.name[7:].isdecimal()]
-        files = monitor_files(folder, node)
-        for own in processes:
-            files += spool_files(folder, own.name, node, int(own.name[7:]), as_json=as_json)
-            files += profile_files(folder, own.name, node, int(own.name[7:]))
-        log_folders = [LogFolder(own, node, int(own.name[7:]), as_json=as_json) for own in processes]
-        all_files = files + [file for log_folder in log_folders for file in await asyncio.to_thread(log_folder.files)]
-        sent = [(*await asyncio.to_thread(file.resume), file) for file in all_files]
-        last = await asyncio.to_thread(_last_call, folder, max((number for number, _, _ in sent), default=0))
+    def _of_dead(cls, call: Call, folder: Path, node: int, as_json: bool) -> Shipper:
+        dead = cls(call, folder)
+        dead.watch(monitor_files(folder, node))
+        for own in sorted(folder.glob("process*")):
+            if own.name[7:].isdecimal():
+                process = int(own.name[7:])
+                files = spool_files(folder, own.name, node, process, as_json=as_json)
+                files += profile_files(folder, own.name, node, process)
+                dead.watch(files, LogFolder(own, node, process, as_json=as_json))
+        return dead
+
+    async def _send_rest(self) -> None:
+        """Go on where the folder's owner was killed."""
+        files = list(self._files)
+        for folder in self._folders:
+            files += await self._found_in(folder, ended=True)
+        sent = [(*await self._resume(file), file) for file in files]
+        otherwise = max((number for number, _, _ in sent), default=0)
+        self._number = await asyncio.to_thread(_last_call, self._noted_at, otherwise)
         for number, end, file in sent:
-            if end and number == last:  # the scheduler knows whether it had come
-                piece = await asyncio.to_thread(file.next_piece, end)
+            if end and number == self._number:  # the scheduler knows whether it had come
+                piece = await self._read(file, end)
                 if piece is not None:
-                    await call("logs", sender=folder.name, number=number, pieces=[piece])
+                    await self._call("logs", sender=self._sender, number=number, pieces=[piece])
             elif end:
                 file.go_on_at(end)
-        shipper = cls(call, folder, last)
-        shipper.watch(files)
-        for log_folder in log_folders:
-            shipper.watch([], log_folder)
-        await shipper.ship(last=True)
+        await self.ship(last=True)
+
+    async def _resume(self, file: ShippedFile) -> tuple[int, int]:
+        try:
+            return await asyncio.to_thread(file.resume)
+        except Exception as error:
+            self._cannot_read(file.path, error)
+            return 0, 0
 
 
-def _last_call(folder: Path, otherwise: int) -> int:
-    """The number of the last call that was made, or was about to be made, under this folder's name."""
+def _last_call(note: Path, otherwise: int) -> int:
+    """The number of the last call that was made, or was about to be made, under this folder's name; the disk may have
+    been too full for its note."""
     try:
-        return int("".join(read_note(folder / CALL)))
+        return max(int("".join(read_note(note))), otherwise)
     except ValueError:
         return otherwise

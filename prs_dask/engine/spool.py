@@ -17,14 +17,13 @@ import contextlib
 import fcntl
 import io
 import os
-import shutil
 import tempfile
 import time
 import zipfile
 from pathlib import Path
 from typing import IO
 
-from prs_dask.clusters.abandoned import PREFIX, is_ours, remove_if_abandoned, sweep
+from prs_dask.clusters.abandoned import PREFIX, is_ours, remove_if_abandoned, remove_tree, sweep
 
 __all__ = ["NodeFolder", "sweep_abandoned"]
 
@@ -67,7 +66,7 @@ class NodeFolder:
         self.own = Path(tempfile.mkdtemp(prefix=f"worker-{os.getpid()}-", dir=self._folder))
         self._own_lock = (self.own / "lock").open("ab")
         fcntl.flock(self._own_lock, fcntl.LOCK_EX)
-        self._adopted: list[IO[bytes]] = []
+        self._adopted: dict[Path, IO[bytes]] = {}
         self._suspects: set[Path] = set()
 
     @property
@@ -126,16 +125,27 @@ class NodeFolder:
                     lock.close()
                     continue
                 if folder in self._suspects:
-                    self._adopted.append(lock)
+                    self._adopted[folder] = lock
                     found.append(folder)
                 else:
                     self._suspects.add(folder)
                     lock.close()
 
+    def leave_orphan(self, folder: Path) -> None:
+        """It could not be adopted: the next who asks finds it again."""
+        self._adopted.pop(folder).close()
+
+    def remove_orphan(self, folder: Path) -> None:
+        """It was adopted; one that cannot be removed stays ours, so that nobody adopts it again."""
+        remove_tree(folder)
+        if not os.path.lexists(folder):
+            self._suspects.discard(folder)
+            self._adopted.pop(folder).close()
+
     def close(self) -> None:
         """Remove what is this supervisor's, and all of it where it was the last."""
-        shutil.rmtree(self.own, ignore_errors=True)
-        for lock in (self._own_lock, *self._adopted, self._lock):
+        remove_tree(self.own)
+        for lock in (self._own_lock, *self._adopted.values(), self._lock):
             lock.close()
         remove_if_abandoned(self._folder)
         with contextlib.suppress(OSError):

@@ -10,8 +10,9 @@ import pytest
 
 from prs_dask.engine import changing_file, log_shipping, shipper
 from prs_dask.engine.log_folder import LogFolder
+from prs_dask.engine.log_shipping import SpoolFile
 from prs_dask.engine.sent_notes import write_note
-from prs_dask.engine.shipper import Shipper, spool_files
+from prs_dask.engine.shipper import Shipper, profile_files, spool_files
 from prs_dask.engine.spool import NodeFolder
 
 
@@ -91,12 +92,63 @@ def test_the_files_of_a_process_that_has_ended_are_shipped_to_their_end_and_remo
         ours.watch(write(tmp_path, 1, stdout=bytes(range(100))))
         ours.watch(write(tmp_path, 2, stdout=bytes(range(100))))
         ours.process_closed(1)
-        await ours.ship()
+        for number in range(1, 7):
+            await ours.ship()
+            for process in (1, 2):
+                assert scheduler.streams["stdout", process] == bytes(range(100))[: 20 * number]
+        assert not list((tmp_path / "process001").rglob("*.txt*"))
+        assert list((tmp_path / "process002").rglob("*.txt*"))
 
     asyncio.run(main())
-    assert scheduler.streams["stdout", 1] == bytes(range(100))
-    assert scheduler.streams["stdout", 2] == bytes(range(20))
-    assert not list((tmp_path / "process001").rglob("*.txt*"))
+
+
+def memray(folder, process, size):
+    """The files of a process with memory's profile among them."""
+    files = write(folder, process, stdout=b"printed\n")
+    files += profile_files(folder, f"process{process:03d}", 0, process, ("memray",))
+    files[-1].path.write_bytes(b"m" * size)
+    return files
+
+
+def test_large_files_of_processes_that_have_ended_hold_up_nothing_and_come_whole(scheduler, tmp_path, monkeypatch):
+    monkeypatch.setattr(log_shipping, "PIECE_BYTES", 10)
+    monkeypatch.setattr(shipper, "PIECES_A_ROUND", 4)
+
+    async def main():
+        ours = Shipper(scheduler, tmp_path)
+        for process in (1, 2):
+            ours.watch(memray(tmp_path, process, 100))
+            ours.process_closed(process)
+        ours.watch(write(tmp_path, 3))
+        for number in range(7):
+            calls = len(scheduler.calls)
+            write(tmp_path, 3, stdout=b"%d" % number)
+            await ours.ship()
+            assert scheduler.streams["stdout", 3].endswith(b"%d" % number)
+            assert len(scheduler.calls) - calls <= 4 + 3
+
+    asyncio.run(main())
+    assert scheduler.streams["memray", 1] == scheduler.streams["memray", 2] == b"m" * 100
+    assert not list(tmp_path.glob("process00[12]/**/*.*"))
+
+
+def test_in_the_last_round_large_files_come_behind_all_others(scheduler, tmp_path, monkeypatch):
+    monkeypatch.setattr(log_shipping, "PIECE_BYTES", 10)
+    order = []
+
+    async def noting(call, sender, number, pieces):
+        order.extend(piece["stream"] for piece in pieces)
+        return await scheduler(call, sender, number, pieces)
+
+    async def main():
+        ours = Shipper(noting, tmp_path)
+        ours.watch(memray(tmp_path, 1, 200))
+        ours.watch(write(tmp_path, 2, stdout=b"s" * 200))
+        await ours.ship(last=True)
+
+    asyncio.run(main())
+    assert order == ["stdout"] * 21 + ["memray"] * 20
+    assert scheduler.streams["memray", 1] == b"m" * 200
 
 
 def test_a_flood_does_not_hold_up_the_others(scheduler, tmp_path, monkeypatch):
@@ -117,12 +169,33 @@ def test_a_flood_does_not_hold_up_the_others(scheduler, tmp_path, monkeypatch):
     assert order == [1, 2, 1, 1, 1, 1]
 
 
-def test_what_cannot_be_read_is_told_once_and_the_others_are_shipped(scheduler, tmp_path):
-    faults = []
+class Noting:
+    """A scheduler that keeps the faults that it is told of."""
 
-    async def noting(call, pieces, **arguments):
-        faults.extend(piece["text"] for piece in pieces if piece.get("kind") == "fault")
-        return await scheduler(call, pieces=[piece for piece in pieces if "stream" in piece], **arguments)
+    def __init__(self, scheduler):
+        self.scheduler, self.faults, self.events = scheduler, [], []
+
+    async def __call__(self, call, pieces, **arguments):
+        self.faults += [piece["text"] for piece in pieces if piece.get("kind") == "fault"]
+        self.events += [piece["event"] for piece in pieces if piece.get("kind") == "process"]
+        return await self.scheduler(call, pieces=[piece for piece in pieces if "stream" in piece], **arguments)
+
+
+def failing(monkeypatch, of, method, times, error):
+    """Have a method fail so many times, and then be as before."""
+    right, left = getattr(of, method), [times]
+
+    def wrong(self, *arguments, **how):
+        if left[0] > 0:
+            left[0] -= 1
+            raise error
+        return right(self, *arguments, **how)
+
+    monkeypatch.setattr(of, method, wrong)
+
+
+def test_what_cannot_be_read_is_told_once_and_the_others_are_shipped(scheduler, tmp_path):
+    noting = Noting(scheduler)
 
     async def main():
         ours = Shipper(noting, tmp_path)
@@ -145,8 +218,91 @@ def test_what_cannot_be_read_is_told_once_and_the_others_are_shipped(scheduler, 
 
     asyncio.run(main())
     assert scheduler.streams["stderr", 1] == b"error"
-    assert len(faults) == 2
-    assert "stdout.txt is not shipped: Is a directory" in faults[0]
+    assert len(noting.faults) == 2
+    assert "stdout.txt is not shipped: Is a directory" in noting.faults[0]
+
+
+@pytest.mark.parametrize("error", [RecursionError("too deep"), OSError(5, "Input/output error"), MemoryError()])
+def test_a_log_dir_that_cannot_be_looked_at_is_told_once_and_all_else_is_shipped(
+    scheduler, tmp_path, monkeypatch, error
+):
+    failing(monkeypatch, LogFolder, "with_news", 1000, error)
+    noting = Noting(scheduler)
+
+    async def main():
+        ours = Shipper(noting, tmp_path)
+        ours.watch(write(tmp_path, 1), folder_of(tmp_path))
+        for number in range(6):
+            ours.tell({"kind": "process", "event": number})
+            write(tmp_path, 1, stdout=b"%d" % number)
+            await ours.ship()
+
+    asyncio.run(main())
+    assert scheduler.streams["stdout", 1] == b"012345"
+    assert noting.events == list(range(6))
+    [fault] = noting.faults
+    assert "logs/files is not shipped" in fault
+
+
+def test_news_stay_where_their_call_fails(scheduler, tmp_path):
+    noting, left = Noting(scheduler), [1]
+
+    async def failing_once(call, **arguments):
+        if left:
+            raise MemoryError(left.pop())
+        return await noting(call, **arguments)
+
+    async def main():
+        ours = Shipper(failing_once, tmp_path)
+        ours.tell({"kind": "process", "event": "ready"})
+        with pytest.raises(MemoryError):
+            await ours.ship()
+        ours.tell({"kind": "process", "event": "ended"})
+        await ours.ship()
+        await ours.ship()
+
+    asyncio.run(main())
+    assert noting.events == ["ready", "ended"]
+
+
+def test_what_cannot_be_read_when_its_process_has_ended_is_tried_again_before_it_is_removed(
+    scheduler, tmp_path, monkeypatch
+):
+    failing(monkeypatch, SpoolFile, "next_piece", shipper.TRIES - 1, OSError(5, "Input/output error"))
+    noting = Noting(scheduler)
+
+    async def main():
+        ours = Shipper(noting, tmp_path)
+        ours.watch(write(tmp_path, 1, stdout=b"a")[:1])
+        ours.process_closed(1)
+        for _ in range(shipper.TRIES - 1):
+            await ours.ship()
+            assert (tmp_path / "process001/stdout.txt").exists()
+        await ours.ship()
+
+    asyncio.run(main())
+    assert scheduler.streams["stdout", 1] == b"a"
+    assert noting.faults == []
+    assert not (tmp_path / "process001/stdout.txt").exists()
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_what_cannot_be_read_at_all_is_told_and_then_removed(scheduler, tmp_path, monkeypatch, last):
+    monkeypatch.setattr(shipper, "TRY_SECONDS", 0.01)
+    failing(monkeypatch, SpoolFile, "next_piece", 1000, OSError(5, "Input/output error"))
+    noting = Noting(scheduler)
+
+    async def main():
+        ours = Shipper(noting, tmp_path)
+        ours.watch(write(tmp_path, 1, stdout=b"a")[:1])
+        ours.process_closed(1)
+        for _ in range(1 if last else shipper.TRIES + 1):
+            await ours.ship(last=last)
+
+    asyncio.run(main())
+    [fault] = noting.faults
+    assert fault.endswith("process001/stdout.txt is not shipped: Input/output error")
+    assert not (tmp_path / "process001/stdout.txt").exists()
 
 
 class Killed(BaseException):
@@ -236,7 +392,7 @@ def test_what_was_told_and_what_was_removed_counts_among_the_calls_of_a_supervis
     other.close()
 
 
-@pytest.mark.parametrize("again", range(1, 6))
+@pytest.mark.parametrize("again", range(1, 4))
 def test_one_who_adopts_may_be_killed_too(scheduler, tmp_path, monkeypatch, no_leaks, again):
     """The first of them is killed between the note of a call and that of what it sends."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -258,7 +414,7 @@ def test_one_who_adopts_may_be_killed_too(scheduler, tmp_path, monkeypatch, no_l
         dead._own_lock.close()
         with contextlib.suppress(Killed):
             await Shipper.adopt(killed_later, other, 0, last=True)
-        other._adopted.pop().close()
+        other._adopted.popitem()[1].close()
         await Shipper.adopt(scheduler, last, 0, last=True)
 
     asyncio.run(main())
@@ -412,3 +568,97 @@ def test_the_next_supervisor_of_a_node_finds_what_all_before_it_have_left(schedu
     asyncio.run(Shipper.adopt(scheduler, after, 0, last=True))
     assert scheduler.streams["stdout", 3] == b"so far"
     after.close()
+
+
+def orphan(**streams):
+    """The folder of a supervisor that was killed."""
+    dead = NodeFolder("run")
+    write(dead.own, 1, **streams)
+    write(dead.own, 2, stdout=b"of another process")
+    dead._own_lock.close()
+    dead._lock.close()
+    return dead.own
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError("no more")])
+@pytest.mark.parametrize("failing_method", ["resume", "next_piece"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_cannot_be_read_at_first_of_what_is_adopted_is_tried_again(
+    scheduler, tmp_path, monkeypatch, no_leaks, failing_method, error, times
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(shipper, "TRY_SECONDS", 0.01)
+    ours, noting = NodeFolder("run"), Noting(scheduler)
+    dead = orphan(stdout=b"a", stderr=b"e", log=b"l")
+    failing(monkeypatch, SpoolFile, failing_method, times, error)
+    asyncio.run(Shipper.adopt(noting, ours, 0, last=True))
+    streams = {("stdout", 1): b"a", ("stderr", 1): b"e", ("log", 1): b"l", ("stdout", 2): b"of another process"}
+    assert scheduler.streams == streams
+    assert noting.faults == []
+    assert not dead.exists()
+    ours.close()
+
+
+def test_one_bad_file_of_what_is_adopted_is_told_and_the_others_come(scheduler, tmp_path, monkeypatch, no_leaks):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(shipper, "TRY_SECONDS", 0.01)
+    ours, noting = NodeFolder("run"), Noting(scheduler)
+    dead = orphan(stderr=b"e")
+    (dead / "process001/stdout.txt").unlink()
+    (dead / "process001/stdout.txt").mkdir()
+    asyncio.run(Shipper.adopt(noting, ours, 0, last=True))
+    assert scheduler.streams == {("stderr", 1): b"e", ("stdout", 2): b"of another process"}
+    [fault] = noting.faults
+    assert "stdout.txt is not shipped: Is a directory" in fault
+    assert not dead.exists()
+    ours.close()
+
+
+def test_what_could_not_be_adopted_is_found_again_and_what_was_holds_nothing_open(
+    scheduler, tmp_path, monkeypatch, no_leaks
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ours = NodeFolder("run")
+    folders = [orphan(stdout=b"a"), orphan(stdout=b"b")]
+    came = []
+
+    async def fails_for_one(call, sender, **arguments):
+        if sender == folders[0].name and len(came) < 3:
+            came.append(sender)
+            raise MemoryError("no more")
+        return await scheduler(call, sender=sender, **arguments)
+
+    async def main():
+        with pytest.raises(ExceptionGroup):
+            await Shipper.adopt(fails_for_one, ours, 0, last=True)
+        assert [folder.exists() for folder in folders] == [True, False]
+        for _ in range(2):
+            with pytest.raises(ExceptionGroup):
+                await Shipper.adopt(fails_for_one, ours, 0)
+        await Shipper.adopt(fails_for_one, ours, 0)
+
+    asyncio.run(main())
+    assert sorted(scheduler.streams["stdout", 1]) == sorted(b"ab")
+    assert not folders[0].exists()
+    assert not ours._adopted
+    assert not ours._suspects
+    ours.close()
+
+
+def test_where_the_number_of_a_call_could_not_be_noted_the_files_tell_it(scheduler, tmp_path, monkeypatch, no_leaks):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ours, dead = NodeFolder("run"), NodeFolder("run")
+
+    async def main():
+        theirs = Shipper(scheduler, dead.own)
+        theirs.watch(write(dead.own, 1, stdout=b"a", stderr=b"e"))
+        await theirs.ship()
+        write_note(dead.own / shipper.CALL, 1)  # the note of the second one failed: the disk was full
+        write(dead.own, 1, stdout=b" more")
+        dead._own_lock.close()
+        await Shipper.adopt(scheduler, ours, 0, last=True)
+
+    asyncio.run(main())
+    assert scheduler.streams == {("stdout", 1): b"a more", ("stderr", 1): b"e"}
+    dead._lock.close()
+    ours.close()
