@@ -53,6 +53,7 @@ class LogFolder:
         self._notes = folder / "logs" / "sent"
         self._files: dict[bytes, ChangingFile] = {}
         self._look_at = 0.0
+        self._ended = False
         self._known_others: set[bytes] = set()
         self._told: list[str] = []
 
@@ -62,11 +63,14 @@ class LogFolder:
         return list(self._files.values())
 
     def with_news(self, *, ended: bool = False) -> list[ChangingFile]:
-        """Those that may have changed since they were sent; ``ended``: all, for the last time."""
-        if ended:
-            return self.files()
+        """Those that may have changed since they were sent; where nobody writes any more (``ended``) all, once, as it
+        may take many rounds to send what else the process has left."""
+        if ended and not self._ended:
+            found = self.files()
+            self._ended = True
+            return found
         begun = time.monotonic()
-        if begun >= self._look_at:
+        if not ended and begun >= self._look_at:
             self._look()
             now = time.monotonic()
             self._look_at = now + _SHARE * (now - begun)

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from prs_dask.engine import log_folder
+from prs_dask.engine import log_folder, log_shipping
 from prs_dask.engine.log_folder import LogFolder
 
 
@@ -117,3 +117,17 @@ def test_what_lies_below_very_many_folders_is_told_once_and_the_others_come(own,
     assert folder.news() is None
     folder.remove()
     assert not files.exists()
+
+
+def test_when_nobody_writes_any_more_all_files_are_looked_at_once_and_then_those_with_more(own, files, monkeypatch):
+    monkeypatch.setattr(log_shipping, "PIECE_BYTES", 10)
+    (files / "short").write_text("a")
+    (files / "long").write_text("b" * 15)
+    folder = LogFolder(own, 0, 1)
+    found = folder.with_news(ended=True)
+    assert {file.name for file in found} == {b"short", b"long"}
+    for file in found:
+        assert file.next_piece(ended=True)
+    [long] = folder.with_news(ended=True)
+    assert long.next_piece(ended=True)["data"] == b"b" * 5
+    assert folder.with_news(ended=True) == []
