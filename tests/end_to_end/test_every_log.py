@@ -406,7 +406,7 @@ def process_list(the: Evidence) -> None:
     listed = [path.read_text("utf-8") for path in the.files(places.PROCESS_LIST)]
     times = {time for text in listed for time in re.findall(rf"^# ({TIME})$", text, re.MULTILINE)}
     assert times <= _sampled(the.table(the.file(places.NODE_USAGE), places.NODE_USAGE_COLUMNS))
-    assert len(times) >= 2
+    assert times  # at the start and at the end, which may be one moment
     assert all(re.match(r"# \S+\n +PID +PPID ", text) for text in listed)
 
 
