@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,7 +47,7 @@ class TemporaryFolder:
     def remove(self) -> None:
         """Remove it with all that is in it. A second call does nothing."""
         if self._lock >= 0:
-            shutil.rmtree(self.path, ignore_errors=True)
+            abandoned.remove_tree(Path(self.path))
             os.close(self._lock)
             self._lock = -1
             _caretaker.dismiss()

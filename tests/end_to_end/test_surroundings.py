@@ -2,6 +2,8 @@
 
 import shutil
 
+from prs_dask.clusters.abandoned import remove_tree
+
 SLOW = """
 import os, time
 def run(mini_batch):
@@ -27,6 +29,25 @@ def test_logs_that_cannot_be_written_do_not_fail_the_step_run(submit, wait):
     run.log_dir.touch()
     assert run.wait_for_completion(raise_on_error=False) == "Completed", run.error
     assert sorted(map(int, run.output_file.read_text().split())) == list(range(30))
+
+
+def test_folders_that_are_deeper_than_pythons_stack_harm_nobody(job, tmp_path):
+    script = """
+import os
+def run(mini_batch):
+    here = os.getcwd()
+    for place in (here, EntryScript().log_dir, EntryScript().output_dir):
+        os.chdir(place)
+        for _ in range(1500):
+            os.makedirs("a", exist_ok=True)
+            os.chdir("a")
+        open("file", "w").close()
+    os.chdir(here)
+    return mini_batch
+"""
+    done = job("from prs_dask import EntryScript" + script, 4, process_count_per_node=2)
+    assert done.run.summary().succeeded_mini_batches == 4
+    remove_tree(tmp_path)  # or pytest could not
 
 
 def test_items_that_go_away_fail_alone(submit, wait, tmp_path):
