@@ -45,9 +45,11 @@ def run(mini_batch):
     os.chdir(here)
     return mini_batch
 """
-    done = job("from prs_dask import EntryScript" + script, 4, process_count_per_node=2)
-    assert done.run.summary().succeeded_mini_batches == 4
-    remove_tree(tmp_path)  # or pytest could not
+    try:
+        done = job("from prs_dask import EntryScript" + script, 4, process_count_per_node=2)
+        assert done.run.summary().succeeded_mini_batches == 4
+    finally:
+        remove_tree(tmp_path)  # pytest could not
 
 
 def test_items_that_go_away_fail_alone(submit, wait, tmp_path):
