@@ -41,6 +41,14 @@ class FolderWatch:
 
     def changed(self) -> set[bytes]:
         """Names, below the folder, of files that were written to, made or put there since the last call."""
+        try:
+            return self._changed()
+        except BaseException:  # of a signal handler of user code: what was told by then is lost, so all is told again
+            self.close()
+            self._looks.clear()
+            raise
+
+    def _changed(self) -> set[bytes]:
         names, self._first = self._first, set()
         if self._walks:
             return names | self._walk()

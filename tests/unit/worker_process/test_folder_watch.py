@@ -108,6 +108,21 @@ def test_more_events_than_the_kernel_keeps_make_it_look_at_everything(tmp_path, 
     watch.close()
 
 
+def test_what_was_told_when_a_signal_handler_raised_is_told_again(watch, tmp_path, monkeypatch):
+    watch.changed()
+    (tmp_path / "new").write_text("x")
+
+    def interrupted(*_):
+        raise TimeoutError
+
+    with monkeypatch.context() as patch:
+        for name in ("_take", "_walk"):
+            patch.setattr(watch, name, interrupted)
+        with pytest.raises(TimeoutError):
+            watch.changed()
+    assert watch.changed() >= {b"new"}
+
+
 def test_a_watch_that_user_code_has_closed_is_begun_anew(tmp_path):
     watch = FolderWatch(str(tmp_path))
     (tmp_path / "a").touch()
