@@ -196,9 +196,12 @@ def test_all_that_is_told_of_processes_nodes_and_attempts_arrives(apart, tmp_pat
     assert sorted(metric["value"] for metric in metrics) == attempted
     assert len(rows("sys/job_report/processed_mini-batches.csv")) == len(attempted)
     assert len(rows("sys/node/0/process*.txt")) == len(attempted)
-    assert [row["Processes"] for row in rows("sys/job_report/node_summary.csv")] == ["7"], "five have died"
+    [node] = rows("sys/job_report/node_summary.csv")
+    processes = int(node["Processes"])
+    assert processes in (6, 7), "five have died, and the last of them need not have been replaced"
     events = Counter(row["Event"] for row in rows("sys/node/0/processes.csv"))
-    assert events == {"started": 7, "ready": 7, "ended": 7}
+    assert events["started"] == events["ended"] == processes
+    assert processes - 2 <= events["ready"] <= processes
     told = "".join(path.read_text() for path in (logs / "user/error/0").glob("*.txt"))
     for cause in ("fails the first time", "exit code 3"):
         assert told.count(cause) >= 5
