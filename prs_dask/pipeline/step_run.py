@@ -143,6 +143,7 @@ class StepRun:
         self._folder = run_folder
         self._submitted = time.monotonic()
         self._state, self._stage = "Running", "preparing"
+        self._result_text = ""
         self._situation = Situation()
         self._meter = ProgressMeter()
         self._summary: StepSummary | None = None
@@ -411,7 +412,9 @@ class StepRun:
                 self._tree.engine_error("driver", traceback.format_exc(), time.time())
                 if self._state == "Running":
                     self.error = f"the step run could not be ended in order: {type(error).__name__}: {error}"
-                    self._state, self._result_text = "Failed", f"Failed: {self.error}\n"
+                    self._state = "Failed"
+                self._result_text = self._result_text or f"{self._state}: {self.error or 'its logs are not complete'}\n"
+                self._files.lock.release()
             finally:
                 self._stop_ticking()
                 self._ended.set()
@@ -578,8 +581,10 @@ class StepRun:
         self._files.close(verdict.state)
         if cluster is not None:
             for clear_away in (cluster.close, sweep_abandoned):  # the latter: what killed workers of this machine left
-                with contextlib.suppress(Exception):  # nothing that goes wrong here changes the result
+                try:
                     clear_away()
+                except Exception:  # it is told, and changes no result
+                    self._tree.engine_error("driver", traceback.format_exc(), time.time())
         self._places.remove()
         self._stop_ticking()
         self._state = verdict.state

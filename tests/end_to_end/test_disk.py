@@ -14,6 +14,7 @@ import pytest
 
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, StepRunFailed
 from prs_dask.output.journal import read_journal
+from prs_dask.output.journal_lock import holder
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -136,14 +137,26 @@ def test_logs_that_do_not_fit_fail_nothing(made, small_disk):
     assert rows
 
 
-def test_what_cannot_be_cleared_away_at_the_end_fails_nothing(job, monkeypatch):
+def test_what_cannot_be_cleared_away_at_the_end_fails_nothing(submit, monkeypatch):
     def too_deep():
         raise RecursionError("what a script has left")
 
     monkeypatch.setattr("prs_dask.pipeline.step_run.sweep_abandoned", too_deep)
-    done = job("def run(mini_batch): return mini_batch", 2)
-    assert done.run.get_status() == "Completed"
-    assert (done.run.log_dir / "job_result.txt").read_text().startswith("State: Completed")
+    run = submit("def run(mini_batch): return mini_batch", 2)
+    assert run.wait_for_completion(timeout_seconds=60) == "Completed"
+    assert (run.log_dir / "job_result.txt").read_text().startswith("State: Completed")
+    assert "what a script has left" in (run.log_dir / "sys/error/driver.txt").read_text()
+
+
+def test_where_the_logs_cannot_be_ended_the_result_is_told_and_the_run_folder_is_let_go(submit, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no logs")
+
+    monkeypatch.setattr("prs_dask.logs.tree.LogTree.finish", broken)
+    run = submit("def run(mini_batch): return mini_batch", 2)
+    assert run.wait_for_completion(timeout_seconds=60) == "Completed"
+    assert "no logs" in (run.log_dir / "sys/error/driver.txt").read_text()
+    assert not holder(run.run_folder)
 
 
 def test_a_run_folder_that_vanishes_ends_nothing_but_the_logs_and_the_output_is_whole(made, wait):
