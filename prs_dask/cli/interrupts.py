@@ -24,12 +24,14 @@ class Interrupts:
     ----------
     count
         How many have come.
+    obeyed
+        How many of them whoever watches has obeyed.
     patience
         So many are counted; the next one raises KeyboardInterrupt, for whoever waits for what never comes.
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.obeyed = 0
         self.patience = 1
         self._before: dict[int, Any] = {}
         self._terminals: list[int] = []

@@ -41,13 +41,12 @@ def watch(step_run: StepRunLike, interrupts: Interrupts, display: Display) -> st
     The first interrupt cancels it in order, the second ends it at once.
     """
     interrupts.patience = 2
-    obeyed = 0
     give_up_at = float("inf")
     try:
         while not step_run.wait_for_end(BETWEEN_LOOKS):
-            if interrupts.count > obeyed:
-                obeyed = _obey(step_run, interrupts.count)
-                if obeyed > 1:
+            if interrupts.count > interrupts.obeyed:
+                interrupts.obeyed = _obey(step_run, interrupts.count)
+                if interrupts.obeyed > 1:
                     give_up_at = time.monotonic() + SECONDS_AFTER_KILL
             if time.monotonic() > give_up_at:
                 return "Canceled"
@@ -59,19 +58,22 @@ def watch(step_run: StepRunLike, interrupts: Interrupts, display: Display) -> st
 
 
 def watch_report(step_run: StepRunLike, interrupts: Interrupts, display: Display) -> None:
-    """Wait for the report of a step run whose end was told; an interrupt leaves it out, and changes nothing else."""
-    before = interrupts.count
-    if before > 1:  # it was ended at once, and is to have none
+    """Wait for the report of a step run whose end was told; an interrupt leaves it out, and changes nothing else.
+
+    So does one that came while the end was being told.
+    """
+    if interrupts.obeyed > 1:  # it was ended at once, and is to have none
         return
     interrupts.patience = sys.maxsize
     while not step_run.wait_for_report(BETWEEN_LOOKS):
-        if interrupts.count > before:
+        if interrupts.count > interrupts.obeyed:
             step_run.kill()
             step_run.wait_for_report(SECONDS_AFTER_KILL)
-            tell_error("the report was left out")
-            return
+            break
     if step_run.report_file is not None:
         display.report(step_run.report_file)
+    elif interrupts.count > interrupts.obeyed:  # it may have reached the report's process itself, just as that began
+        tell_error("the report was left out")
 
 
 def _obey(step_run: StepRunLike, count: int) -> int:
