@@ -45,7 +45,9 @@ def monitor(node) -> Iterator[Callable[..., ResourceMonitor]]:
 
 
 def samples(node):
-    lines = [line for path in sorted(node.glob(f"worker-*/{SAMPLES}")) for line in path.read_bytes().splitlines()]
+    """Those that are whole: the last may just be written."""
+    files = [path.read_bytes() for path in sorted(node.glob(f"worker-*/{SAMPLES}"))]
+    lines = [line for data in files for line in data[: data.rfind(b"\n") + 1].splitlines()]
     return sorted(map(json.loads, lines), key=lambda sample: sample["time"])
 
 
