@@ -177,6 +177,21 @@ class TestClaims:
         assert b.judge.counts().succeeded == 0
         assert b.judge.dropped == 2
 
+    def test_a_grant_is_open_until_its_report_its_loss_or_the_end(self, bench):
+        b = two(bench)
+        b.supply(0, 1, 2)
+        reported, lost = b.grant("a"), b.grant("b")
+        assert b.judge.is_open(reported.token)
+        assert b.judge.is_open(lost.token)
+        b.succeed(reported, *b.ids(reported))
+        b.lose("b")
+        assert not b.judge.is_open(reported.token)
+        assert not b.judge.is_open(lost.token)
+        running = b.grant("a")
+        assert b.judge.is_open(running.token)
+        b.judge.end("Canceled", "told so")
+        assert not b.judge.is_open(running.token)
+
     def test_a_lane_whose_permit_has_ended_loses_what_it_left_open(self, bench):
         b = two(bench)
         b.supply(0, 1, total=2)
