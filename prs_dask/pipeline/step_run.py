@@ -149,7 +149,6 @@ class StepRun:
         self._summary: StepSummary | None = None
         self._driver: StepRunDriver | None = None
         self._cancel = ("", "")
-        self._hurried = False
         self._ticking: Ticking | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -277,7 +276,6 @@ class StepRun:
 
     def kill(self) -> None:
         """End it at once, without waiting for workers, and without a report. The run folder stays as it is."""
-        self._hurried = True
         self._report.give_up()
         self._stop("it was ended at once")
         driver = self._driver
