@@ -69,9 +69,9 @@ def remove_if_abandoned(folder: Path) -> None:
 
 def remove_tree(folder: Path) -> None:
     """Remove a folder with all that is in it, however deep scripts have nested others; what cannot be removed stays."""
-    with suppress(RecursionError):
+    try:
         shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
+    except RecursionError:
         _flatten(folder)
         with suppress(RecursionError):
             shutil.rmtree(folder, ignore_errors=True)
