@@ -90,14 +90,17 @@ def _fields(texts: list[str], redact: Callable[[str], str]) -> list[str]:
     """Each text without secrets, as one CSV field on one line.
 
     Nearly all texts need no more than quotes for a comma, and that is asked of all of them at once: what holds for
-    them together, with blanks between, holds for each.
+    them together, with blanks between, holds for each: two blanks in a row may be one at the end of a text.
     """
+    if not any(texts):
+        return texts
     joined = " ".join(texts)
     if (
         joined.isprintable()
         and '"' not in joined
-        and not any(text[:1] == " " or text[-1:] == " " for text in texts)
-        and max(map(len, texts), default=0) <= MOST_OF_A_FIELD
+        and "  " not in joined
+        and " " not in (joined[0], joined[-1])
+        and max(map(len, texts)) <= MOST_OF_A_FIELD
         and redact(joined) == joined
     ):
         return [f'"{text}"' if "," in text else text for text in texts] if "," in joined else texts
