@@ -40,6 +40,9 @@ LaneKey: TypeAlias = tuple[str, int]
 OTHER_PROCESS_SECONDS = 1.0
 """So long a retry waits for another process than the one it failed in."""
 
+WITH_OTHERS = frozenset({Category.EXCEPTION, Category.BAD_RETURN})
+"""What failed so is tried again in chunks: its process goes on, and the next mini-batch begins at once."""
+
 ASK_BACK_AGAIN_SECONDS = 1.0
 """A lane that was asked to give back is asked again after this: more may have been on its way to it."""
 
@@ -61,6 +64,8 @@ class _MiniBatch:
     waiting_since: float = 0.0
     ready_at: float = 0.0
     part: Part | None = None
+    with_others: bool = False
+    """Is it tried again in a chunk? Not if it ended its process, or is slow to fail, or a part: depth first."""
 
 
 @dataclass(slots=True)
@@ -201,7 +206,7 @@ class Judge:
         self.dropped = 0
         self.header: bytes | None = None
         self._queue: WaitingLine[_MiniBatch] = WaitingLine()
-        self._retries: deque[_MiniBatch] = deque()
+        self._retries: WaitingLine[_MiniBatch] = WaitingLine()
         self._delayed: list[tuple[float, int, _MiniBatch]] = []
         self._careful: deque[_MiniBatch] = deque()
         self._bisected = Bisected()
@@ -490,12 +495,22 @@ class Judge:
                 self._draining = lane[0]
             if self._draining == lane[0]:
                 return [], False
-        for place, mini_batch in enumerate(self._retries):
-            alone = len(self._processes) < 2
-            if mini_batch.avoid != process or alone or now - mini_batch.waiting_since > OTHER_PROCESS_SECONDS:
-                del self._retries[place]
-                return [mini_batch], False
+        if self._retries and (chosen := self._choose_retries(process, now)):
+            return chosen, False
         return self._queue.chunk(chunk_size(self.mean, max(1, self.places.lanes), self._remaining())), False
+
+    def _choose_retries(self, process: str, now: float) -> list[_MiniBatch]:
+        """One that may be tried in this process, or several if they may be tried together: this lane's share."""
+        alone = len(self._processes) < 2
+
+        def suits(mini_batch: _MiniBatch) -> bool:
+            return alone or mini_batch.avoid != process or now - mini_batch.waiting_since > OTHER_PROCESS_SECONDS
+
+        share = chunk_size(self.mean, max(1, self.places.lanes), len(self._retries))
+        chosen = self._retries.chunk(1, suits)
+        if chosen and chosen[0].with_others:
+            chosen += self._retries.chunk(share - 1, lambda one: one.with_others and suits(one))
+        return chosen
 
     def _choose_ahead(self) -> list[_MiniBatch]:
         """For a lane that has work: only what leaves something for every lane."""
@@ -737,6 +752,7 @@ class Judge:
         if again:
             mini_batch.state = after(mini_batch.state, Event.FAIL)
             mini_batch.avoid = process
+            mini_batch.with_others = record.category in WITH_OTHERS and mini_batch.part is None
             mini_batch.ready_at = now + retry_delay(self.limits, max(1, mini_batch.attempts))
             mini_batch.waiting_since = now
             if record.category == Category.WORKER_LOST:

@@ -1,9 +1,9 @@
-"""The mini-batches that wait to be handed out for the first time, and how many bytes they are."""
+"""The mini-batches that wait to be handed out, and how many bytes they are."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 __all__ = ["CHUNK_DESCRIPTOR_BYTES", "WAITING_BYTES", "WaitingLine"]
@@ -46,15 +46,23 @@ class WaitingLine(Generic[T]):
         self._line.appendleft(one)
         self.bytes += len(one.descriptor)
 
-    def chunk(self, most: int) -> list[T]:
-        """Take up to ``most`` from the front, and fewer where they are large; at least one if there is one."""
-        line, taken, size = self._line, list[T](), 0
+    def chunk(self, most: int, suits: Callable[[T], bool] | None = None) -> list[T]:
+        """Take up to ``most`` from the front, and fewer where they are large; at least one if there is one.
+
+        What does not suit is passed over and keeps its place.
+        """
+        line, taken, passed, size = self._line, list[T](), list[T](), 0
         while line and len(taken) < most:
-            more = len(line[0].descriptor)
-            if taken and size + more > CHUNK_DESCRIPTOR_BYTES:
+            one = line.popleft()
+            if suits is not None and not suits(one):
+                passed.append(one)
+                continue
+            if taken and size + len(one.descriptor) > CHUNK_DESCRIPTOR_BYTES:
+                passed.append(one)
                 break
-            size += more
-            taken.append(line.popleft())
+            size += len(one.descriptor)
+            taken.append(one)
+        line.extendleft(reversed(passed))
         self.bytes -= size
         return taken
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
@@ -633,6 +634,30 @@ class TestRetries:
         b.now += 10
         b.succeed(b.grant("a"))
         assert b.judge.verdict == Verdict("Completed")
+
+    def test_exceptions_are_tried_again_by_the_chunk_and_every_lane_gets_its_share(self, bench):
+        b = two(bench)
+        b.supply(*range(200), total=200)
+        grant = b.chunk("a")
+        failed = b.ids(grant)
+        b.fail(grant)
+        share = math.ceil(len(failed) / 4)
+        assert b.chunk("b").work == [(number, 2, b"%d" % number) for number in failed[:share]]
+        assert not set(b.ids(b.chunk("a"))) & set(failed), "its own failures are left to another process"
+
+    @pytest.mark.parametrize("category", [Category.TIME_LIMIT, Category.PROCESS_DIED, Category.LOAD_ERROR])
+    def test_what_ended_its_process_or_could_not_be_read_is_tried_again_by_itself(self, bench, category):
+        b = two(bench)
+        b.supply(*range(200))
+        grant = b.chunk("a")
+        numbers = b.ids(grant)
+        records = [b.failure(number) for number in numbers]
+        records[1] = records[1]._replace(category=category)
+        b.report(grant, records)
+        several = b.chunk("b")
+        assert b.ids(several) == [numbers[0], *numbers[2 : len(several.work) + 1]]
+        b.succeed(several)
+        assert b.ids(b.grant("b")) == [numbers[1]]
 
     def test_a_retry_that_was_not_begun_stays_a_retry(self, bench):
         b = one(bench)

@@ -68,6 +68,7 @@ class Fate:
     ready_at: float = 0.0
     waiting_since: float = 0.0
     avoid: str = ""
+    last: int = Category.SUCCEEDED
 
 
 @dataclass
@@ -539,8 +540,10 @@ class JudgeMachine(RuleBasedStateMachine):
             fate.state = "open"
         if grant.careful:
             assert not neighbours
-        if grant.careful or any(self.fates[mini_batch].charged for mini_batch in numbers):
+        again = [fate for fate in map(self.fates.__getitem__, numbers) if fate.charged]
+        if grant.careful or any(fate.last not in (Category.EXCEPTION, Category.BAD_RETURN) for fate in again):
             assert len(numbers) == 1
+        assert len(again) in (0, len(numbers)), "first tries and retries are never in one chunk"
         attempts, headers = {mini_batch: attempt for mini_batch, attempt, _ in grant.work}, {}
         if before is not None:
             attempts |= {mini_batch: before.attempts[mini_batch] for mini_batch in kept}
@@ -694,6 +697,7 @@ class JudgeMachine(RuleBasedStateMachine):
     def fail(self, fate: Fate, record: AttemptRecord, report: Report, grant: Granted) -> AttemptRecord:
         assert fate.state == "open"
         fate.charged += 1
+        fate.last = record.category
         error = report.errors.get(fate.number)
         fatal = error is not None and error.type == FATAL
         final = fatal or fate.charged >= self.limits.run_max_try

@@ -63,3 +63,18 @@ def test_nothing_is_left_when_it_was_cleared() -> None:
     waiting = line(5)
     waiting.clear()
     assert (len(waiting), waiting.bytes, waiting.chunk(1)) == (0, 0, [])
+
+
+def test_what_does_not_suit_is_passed_over_and_keeps_its_place() -> None:
+    waiting = line(1, 2, 3, 4, 5, 6)
+    assert numbers(waiting.chunk(2, lambda one: one.number % 2 == 1)) == [1, 3]
+    assert [one.number for one in waiting] == [0, 2, 4, 5]
+    assert waiting.bytes == 1 + 3 + 5 + 6
+    assert waiting.chunk(2, lambda one: False) == []
+    assert [one.number for one in waiting] == [0, 2, 4, 5]
+
+
+def test_what_is_too_large_for_a_chunk_keeps_its_place_too() -> None:
+    waiting = line(1, CHUNK_DESCRIPTOR_BYTES, 1)
+    assert numbers(waiting.chunk(3)) == [0]
+    assert [one.number for one in waiting] == [1, 2]
