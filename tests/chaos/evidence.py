@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.chaos.plans import Plan, from_json
 
-__all__ = ["Attempt", "Evidence", "Run", "Session", "Trace", "collect"]
+__all__ = ["Attempt", "Evidence", "FailedItem", "Run", "Session", "Trace", "collect"]
 
 FAILED_ATTEMPT = "Failed attempt"
 
@@ -46,6 +46,17 @@ class Attempt:
     def final(self) -> bool:
         """Did it decide its mini-batch?"""
         return self.status != FAILED_ATTEMPT
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItem:
+    """A line of ``failed_items.jsonl``: one item by its ``name``, or without one so many of a mini-batch."""
+
+    mini_batch: int
+    part: tuple[int, int] | None
+    name: str | None
+    count: int
+    category: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +136,7 @@ class Evidence:
     result: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
-    failed_items: tuple[Mapping[str, Any], ...] = ()
+    failed_items: tuple[FailedItem, ...] = ()
     traces: tuple[Trace, ...] = ()
     sessions: tuple[Session, ...] = ()
     faults: tuple[Mapping[str, Any], ...] = ()
@@ -150,7 +161,7 @@ def collect(folder: Path) -> Evidence:
         result=result,
         counts=_counts(result),
         attempts=tuple(_attempts(run / "logs" / "sys" / "job_report" / "processed_mini-batches.csv")),
-        failed_items=tuple(_lines(run / "logs" / "user" / "failed_items.jsonl")),
+        failed_items=tuple(map(_failed_item, _lines(run / "logs" / "user" / "failed_items.jsonl"))),
         traces=_traces(folder),
         sessions=_sessions(folder),
         faults=tuple(entry for entry in _lines(folder / "events.jsonl") if entry["what"] == "fault" and entry["hit"]),
@@ -216,6 +227,12 @@ def _attempts(path: Path) -> Iterator[Attempt]:
                 row["Status"],
                 row["Error Category"],
             )
+
+
+def _failed_item(line: Mapping[str, Any]) -> FailedItem:
+    number, part = _name(line.get("part") or str(line["mini_batch"]))
+    count = 1 if line["item"] is not None else line["items"]
+    return FailedItem(number, part, line["item"], count, line["category"])
 
 
 def _name(text: str) -> tuple[int, tuple[int, int] | None]:

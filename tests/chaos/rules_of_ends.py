@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 
 from tests.chaos.accounts import (
     faults_of,
@@ -15,7 +16,7 @@ from tests.chaos.accounts import (
     with_gaps,
     withheld_items,
 )
-from tests.chaos.evidence import Evidence, Session
+from tests.chaos.evidence import Evidence, FailedItem, Session
 
 __all__ = ["counts", "ends_as_it_should", "failed_items_file"]
 
@@ -81,11 +82,40 @@ def failed_items_file(evidence: Evidence) -> Iterator[str]:
         return
     told: Counter[int] = Counter()
     for line in evidence.failed_items:
-        told[line["mini_batch"]] += 1 if line["item"] is not None else line["items"]
-    right = Counter(mini_batch_of(evidence, item) for item in told_of(evidence).failed) - uncounted(evidence)
+        told[line.mini_batch] += line.count
+    failed = told_of(evidence).failed
+    right = Counter(mini_batch_of(evidence, item) for item in failed) - uncounted(evidence)
     if told != right:
         wrong = {number: (told[number], right[number]) for number in told | right if told[number] != right[number]}
         yield f"lines by mini-batch (found, right): {dict(list(wrong.items())[:5])}"
+    for line, times in Counter(line for line in evidence.failed_items if line.name is not None).items():
+        if times > 1:
+            yield f"{line.name} stands there {times} times"
+        if _item_named(evidence, line) not in failed:
+            yield f"{line.name} stands there for mini-batch {line.mini_batch}, of which it is no item that has failed"
+    if not gaps:
+        yield from _categories(evidence)
+
+
+def _item_named(evidence: Evidence, line: FailedItem) -> int | None:
+    """The item of its mini-batch that a line names: a file by its number, a row by its place."""
+    whole = dict(enumerate(evidence.plan.workload.mini_batches())).get(line.mini_batch, range(0))
+    items = whole[slice(*line.part)] if line.part else whole
+    if evidence.plan.workload.kind == "files":
+        number = int(PurePath(line.name or "").name)
+        return number if number in items else None
+    found = line.part is not None and len(items) == 1 and (line.name or "").endswith(f", row {line.part[0]}")
+    return items[0] if found else None
+
+
+def _categories(evidence: Evidence) -> Iterator[str]:
+    """A line has the category of the last row of the table for its mini-batch, or for its part."""
+    last = {(one.mini_batch, one.part): one.category for one in evidence.attempts if one.final}
+    for line in evidence.failed_items:
+        right = last.get((line.mini_batch, line.part))
+        if line.category != right:
+            where = f"mini-batch {line.mini_batch}{list(line.part or ())}"
+            yield f"{where} stands there as {line.category!r}, in the table as {right!r}"
 
 
 def ends_as_it_should(evidence: Evidence) -> Iterator[str]:

@@ -18,6 +18,7 @@ import pytest
 from tests.chaos.evidence import collect
 from tests.chaos.oracle import RULES, judge, runs_again
 from tests.chaos.plans import Fault, Plan, Settings, to_json
+from tests.chaos.rules_of_ends import failed_items_file
 from tests.chaos.rules_of_items import budgets
 from tests.chaos.workload import Poison, Workload, row_of
 
@@ -36,6 +37,9 @@ COLUMNS = (
     "Mini-batch Id,Picked Count,Process,Process Start Time,Total,Succeeded,Failed,Elapsed Seconds,"
     "Process Seconds,Run Method Seconds,Status,Error Category,Error Message,Mini-batch Detail"
 )
+
+
+FAILED_ITEMS = "disk/run/logs/user/failed_items.jsonl"
 
 
 class Folder:
@@ -65,7 +69,7 @@ class Folder:
         self.table += [self.row(BAD, 1, "Failed attempt", "exception"), self.row(BAD, 2, "Failed", "exception")]
         self.table += [self.row(HANGING, 1, "Failed attempt", "time limit"), self.row(HANGING, 2)]
         self.write_table()
-        (self.run / "logs/user/failed_items.jsonl").write_text(json.dumps({"item": "3", "mini_batch": BAD}) + "\n")
+        self.lines(FAILED_ITEMS, {"item": "/data/000003", "mini_batch": BAD, "attempts": 2, "category": "exception"})
         self.result(State="Completed", Rows="7")
         self.driver(state="Completed", error=None, left=[], summary=self.counts())
         self.lines(
@@ -150,8 +154,14 @@ class Folder:
         self.out.rename(self.out.with_name(self.out.name + ".partial"))
 
     def replan(self, **settings: Any) -> None:
+        self._change_plan("settings", settings)
+
+    def rework(self, **workload: Any) -> None:
+        self._change_plan("workload", workload)
+
+    def _change_plan(self, name: str, changes: dict[str, Any]) -> None:
         plan = json.loads((self.path / "plan.json").read_text())
-        plan["settings"] |= settings
+        plan[name] |= changes
         (self.path / "plan.json").write_text(json.dumps(plan))
 
     def change(self, name: str, old: str, new: str) -> None:
@@ -250,9 +260,7 @@ def there_is_no_output_at_all(folder: Folder) -> None:
 
 @breaks("rows")
 def rows_of_a_mini_batch_do_not_stand_together(folder: Folder) -> None:
-    plan = json.loads((folder.path / "plan.json").read_text())
-    plan["workload"] |= {"items": 16, "size": 2, "poisons": [{"item": 6, "harm": "raise", "flaky": False}]}
-    (folder.path / "plan.json").write_text(json.dumps(plan))
+    folder.rework(items=16, size=2, poisons=[{"item": 6, "harm": "raise", "flaky": False}])
     order = [0, 2, 1, *range(3, 6), *range(8, 16)]
     rewrite(folder, [row_of(item) + "\n" for item in order])
 
@@ -361,13 +369,50 @@ def the_table_lacks_a_mini_batch(folder: Folder) -> None:
 
 @breaks("failed_items_file")
 def failed_items_lacks_one(folder: Folder) -> None:
-    (folder.run / "logs/user/failed_items.jsonl").write_text("")
+    folder.lines(FAILED_ITEMS)
 
 
 @breaks("failed_items_file")
 def failed_items_has_one_twice(folder: Folder) -> None:
-    path = folder.run / "logs/user/failed_items.jsonl"
+    path = folder.path / FAILED_ITEMS
     path.write_text(path.read_text() * 2)
+
+
+@breaks("failed_items_file")
+def failed_items_names_another_file(folder: Folder) -> None:
+    folder.change(FAILED_ITEMS, "000003", "000004")
+
+
+@breaks("failed_items_file")
+def failed_items_names_one_file_twice_instead_of_two(folder: Folder) -> None:
+    folder.rework(items=16, size=2, poisons=[{"item": 6, "harm": "raise", "flaky": False}])
+    line = {"item": "/data/000006", "mini_batch": BAD, "attempts": 2, "category": "exception"}
+    folder.lines(FAILED_ITEMS, line, line)
+
+
+@breaks("failed_items_file")
+def failed_items_names_another_row_than_the_part_holds(folder: Folder) -> None:
+    bisected_table(folder, "part-0.csv bytes 40..80, row 0")
+
+
+@breaks("failed_items_file")
+def failed_items_has_another_category_than_the_table(folder: Folder) -> None:
+    folder.change(FAILED_ITEMS, '"exception"', '"time limit"')
+
+
+def bisected_table(folder: Folder, name: str) -> None:
+    """Row groups of two rows; of mini-batch 3 the second one has failed, and is named so."""
+    folder.rework(kind="parquet", items=16, size=2, poisons=[{"item": 7, "harm": "raise", "flaky": False}])
+    folder.replan(bisect=True)
+    failure = {"id": BAD, "items": 1, "attempts": 2, "part": [1, 2, 2]}
+    folder.journal(
+        {"kind": "commit", "output": 0, "finished": "0-2,4-7", "parts": [[BAD, 0, 1, 2]], "failed": [failure]},
+        {"kind": "end", "state": "Completed"},
+    )
+    folder.table = [folder.row("3[1:2]", 2, "Failed", "exception")]
+    folder.write_table()
+    line = {"item": name, "mini_batch": BAD, "part": "3[1:2]", "attempts": 2, "category": "exception"}
+    folder.lines(FAILED_ITEMS, line)
 
 
 @breaks("ends_as_it_should")
@@ -546,10 +591,8 @@ def test_a_driver_of_the_command_line_speaks_by_its_exit_code_and_by_what_it_pri
 
 
 def test_a_bisected_mini_batch_has_its_tries_each_part_one_and_each_single_item_all_of_them(folder: Folder) -> None:
-    plan = json.loads((folder.path / "plan.json").read_text())
-    plan["workload"] |= {"items": 32, "size": 4, "poisons": [{"item": 13, "harm": "raise", "flaky": False}]}
-    plan["settings"] |= {"bisect": True}
-    (folder.path / "plan.json").write_text(json.dumps(plan))
+    folder.rework(items=32, size=4, poisons=[{"item": 13, "harm": "raise", "flaky": False}])
+    folder.replan(bisect=True)
     tries = [folder.row(name, 1, "Failed attempt", "exception") for name in ("3", "3[0:2]", "3[1:2]")]
     whole_again, item_again = (
         folder.row("3", 2, "Failed attempt", "exception"),
@@ -566,6 +609,11 @@ def test_a_bisected_mini_batch_has_its_tries_each_part_one_and_each_single_item_
     folder.table = [tries[1], folder.row("3[0:2]", 2, "Failed attempt", "exception")]
     folder.write_table()
     assert any("2 attempts and 0 losses, it has 1" in sentence for sentence in budgets(collect(folder.path)))
+
+
+def test_a_row_that_failed_alone_is_named_by_its_place_in_its_mini_batch(folder: Folder) -> None:
+    bisected_table(folder, "part-0.csv bytes 40..80, row 1")
+    assert list(failed_items_file(collect(folder.path))) == []
 
 
 def test_a_part_that_is_told_twice_is_caught(folder: Folder) -> None:
