@@ -38,7 +38,7 @@ LaneKey: TypeAlias = tuple[str, int]
 """(worker address, lane index)."""
 
 OTHER_PROCESS_SECONDS = 1.0
-"""So long a retry waits for another process than the one it failed in."""
+"""So long a retry waits for another process than the one it failed in; longer while there is other work for that."""
 
 WITH_OTHERS = frozenset({Category.EXCEPTION, Category.BAD_RETURN})
 """What failed so is tried again in chunks: its process goes on, and the next mini-batch begins at once."""
@@ -217,6 +217,7 @@ class Judge:
         self._starting: dict[LaneKey, float] = {}
         self._stuck: set[LaneKey] = set()
         self._unproven: set[LaneKey] = set()
+        self._proven: set[LaneKey] = set()
         self._last_token = 0
         self._last_supplied = -1
         self._total: int | None = None
@@ -376,8 +377,15 @@ class Judge:
             self.init_rules.succeeded(worker.node)
 
     def process_ended(self, lane: LaneKey) -> None:
-        """The lane's process is gone, for whatever reason after it was ready."""
+        """The lane's process is gone, for whatever reason after it was ready.
+
+        If it had ended a mini-batch, the script works on its node, whatever other lanes have failed at since.
+        """
         self._processes.pop(lane, None)
+        worker = self.places.workers.get(lane[0])
+        if lane in self._proven and worker is not None:
+            self.init_rules.succeeded(worker.node)
+        self._proven.discard(lane)
 
     # ---------------------------------------------------------------- claims
 
@@ -504,7 +512,9 @@ class Judge:
         alone = len(self._processes) < 2
 
         def suits(mini_batch: _MiniBatch) -> bool:
-            return alone or mini_batch.avoid != process or now - mini_batch.waiting_since > OTHER_PROCESS_SECONDS
+            if alone or mini_batch.avoid != process:
+                return True
+            return not self._queue and now - mini_batch.waiting_since > OTHER_PROCESS_SECONDS
 
         share = chunk_size(self.mean, max(1, self.places.lanes), len(self._retries))
         chosen = self._retries.chunk(1, suits)
@@ -618,6 +628,7 @@ class Judge:
         unpacked = list(unpack(records))
         grant.headers.update(headers)
         if unpacked:
+            self._proven.add(grant.lane)
             if self._unproven:
                 self._prove(grant.lane)
             grant.since = self._last_progress = now
@@ -820,7 +831,7 @@ class Judge:
         for lanes in (self._processes, self._starting):
             for lane in [lane for lane in lanes if lane[0] == address]:
                 del lanes[lane]
-        for marked in (self._stuck, self._unproven):
+        for marked in (self._stuck, self._unproven, self._proven):
             marked -= {lane for lane in marked if lane[0] == address}
         void = self.places.leave(address)
         self._last_progress = now

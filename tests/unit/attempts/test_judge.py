@@ -293,6 +293,30 @@ class TestPermits:
         assert len(b.judge.permits(b.now)) == 1
         b.grant("a", 0)
 
+    def test_a_node_where_one_lane_works_and_one_cannot_start_replaces_the_process_that_worked(self, bench):
+        b = bench()
+        b.join("a", threads=2, ready=False)
+        b.ready("a", 0)
+        b.supply(*range(10))
+        b.succeed(b.grant("a", 0))
+        for _ in range(2 * NODE_FACTOR):
+            b.judge.process_failed(("a", 1), "no memory", b.now)
+        assert b.judge.may_start_process(("a", 0), b.now).refused
+        b.report(b.grant("a", 0), [b.failure(1, category=Category.PROCESS_DIED)])
+        b.judge.process_ended(("a", 0))
+        b.judge.tick(b.now)
+        assert b.judge.verdict is None
+        assert b.judge.may_start_process(("a", 0), b.now).allowed
+
+    def test_a_process_that_has_ended_nothing_proves_nothing_of_its_node(self, bench):
+        b = bench()
+        b.join("a", threads=2, ready=False)
+        b.ready("a", 0)
+        for _ in range(2 * NODE_FACTOR):
+            b.judge.process_failed(("a", 1), "no memory", b.now)
+        b.judge.process_ended(("a", 0))
+        assert b.judge.may_start_process(("a", 0), b.now).refused
+
 
 class TestReports:
     def test_a_success_counts_its_mini_batch_and_items(self, bench):
@@ -591,6 +615,17 @@ class TestRetries:
         b.fail(b.grant("a"))
         assert b.claim("a") == Answer(pause=True)
         b.now += OTHER_PROCESS_SECONDS + 0.1
+        assert b.grant("a").work[0][:2] == (0, 2)
+
+    def test_while_there_is_other_work_another_process_is_waited_for(self, bench):
+        b = two(bench)
+        b.supply(0, 1, 2, total=3)
+        b.fail(b.grant("a"))
+        b.now += OTHER_PROCESS_SECONDS + 0.1
+        for number in (1, 2):
+            grant = b.grant("a")
+            assert b.ids(grant) == [number]
+            b.succeed(grant)
         assert b.grant("a").work[0][:2] == (0, 2)
 
     def test_the_permit_for_a_retry_goes_to_another_process(self, bench):
