@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.plans import Plan, from_json
+from tests.packed_files import contents
 
 __all__ = ["Attempt", "Evidence", "FailedItem", "Run", "Session", "Trace", "collect"]
 
@@ -125,7 +126,7 @@ class Evidence:
     late
         (when, seconds) that the watch was late.
     tells_canary
-        Files that hold a secret.
+        Files that hold a secret, packed or not.
     """
 
     plan: Plan
@@ -294,5 +295,5 @@ def _with_canary(plan: Plan, folder: Path) -> Iterator[str]:
         for name in sorted(names):
             path = Path(above, name)
             data = path.read_bytes() if path.is_file() else b""
-            if any(canary in data for canary in canaries):
+            if any(canary in part for part in contents(data) for canary in canaries):
                 yield str(path.relative_to(folder))

@@ -6,8 +6,11 @@ A check that cannot fail is worth nothing, so no rule may be without a folder th
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import random
 import re
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -531,6 +534,26 @@ def a_secret_of_the_storage_options_is_in_a_log(folder: Folder) -> None:
 def a_secret_of_the_environment_is_on_the_disk_of_a_worker(folder: Folder) -> None:
     (folder.path / "dask").mkdir()
     (folder.path / "dask" / "spool").write_bytes(b"\0\xff" + PLAN.canaries[1].encode())
+
+
+@breaks("no_secret")
+def a_secret_is_in_the_listing_of_the_inputs(folder: Folder) -> None:
+    members = (b"{}\n", f'{{"storage_options": "{PLAN.canaries[0]}"}}\n'.encode())
+    (folder.run / "inputs.jsonl.gz").write_bytes(b"".join(map(gzip.compress, members)))
+
+
+@breaks("no_secret")
+def a_secret_is_in_the_archive_of_the_source(folder: Folder) -> None:
+    with zipfile.ZipFile(folder.run / "source.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("score.py", "def run(mini_batch): ...")
+        archive.writestr("settings.txt", f"{PLAN.canaries[1]} {'x' * 999}")
+
+
+@breaks("no_secret")
+def a_secret_is_in_what_is_left_of_a_torn_listing(folder: Folder) -> None:
+    noise = random.Random(0).randbytes(4096).hex()
+    data = gzip.compress(f"{PLAN.canaries[0]} {noise}".encode())
+    (folder.run / "inputs.jsonl.gz").write_bytes(data[: len(data) // 2])
 
 
 def test_a_run_in_which_all_went_as_it_should_breaks_no_rule(folder: Folder) -> None:
