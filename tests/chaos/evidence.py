@@ -111,6 +111,8 @@ class Evidence:
         Lines of the journal that are damaged.
     output
         The file's bytes; None where there is none. ``partial``: it has not got its name.
+    beside_output, beside_journal
+        All names in the output folder and in the run folder.
     result
         The text of ``job_result.txt``; empty where there is none.
     counts
@@ -134,6 +136,8 @@ class Evidence:
     torn: int = 0
     output: bytes | None = None
     partial: bool = False
+    beside_output: tuple[str, ...] = ()
+    beside_journal: tuple[str, ...] = ()
     result: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
@@ -159,6 +163,8 @@ def collect(folder: Path) -> Evidence:
         torn=torn,
         output=next((path.read_bytes() for path in (out, partial) if path.exists()), None),
         partial=not out.exists(),
+        beside_output=_names(out.parent),
+        beside_journal=_names(run),
         result=result,
         counts=_counts(result),
         attempts=tuple(_attempts(run / "logs" / "sys" / "job_report" / "processed_mini-batches.csv")),
@@ -170,6 +176,10 @@ def collect(folder: Path) -> Evidence:
         late=tuple((entry["time"], entry["late"]) for entry in _lines(folder / "late.jsonl")),
         tells_canary=tuple(_with_canary(plan, folder)),
     )
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(os.listdir(folder))) if folder.exists() else ()
 
 
 def _text(path: Path) -> str:

@@ -31,6 +31,7 @@ RULES: tuple[Rule, ...] = (
     rules_of_ends.counts,
     rules_of_ends.failed_items_file,
     rules_of_ends.ends_as_it_should,
+    rules_of_ends.folders,
     rules_of_processes.init_before_run,
     rules_of_processes.traces_agree,
     rules_of_processes.nothing_is_left,

@@ -18,7 +18,7 @@ from tests.chaos.accounts import (
 )
 from tests.chaos.evidence import Evidence, FailedItem, Session
 
-__all__ = ["counts", "ends_as_it_should", "failed_items_file"]
+__all__ = ["counts", "ends_as_it_should", "failed_items_file", "folders"]
 
 
 def counts(evidence: Evidence) -> Iterator[str]:
@@ -164,3 +164,33 @@ def _session_ends(evidence: Evidence, session: Session) -> Iterator[str]:
             yield f"{who} was refused: {error}"
         elif not (any(cause in error for cause in causes) or "allow" in error):
             yield f"{who} ended as {state}, and neither a threshold nor a fault explains it: {error}"
+
+
+_OUTPUT = "parallel_run_step.txt"
+_FOR_A_RESUME = (f"{_OUTPUT}.partial", f"{_OUTPUT}.partial.owner")
+_RUN_FOLDER = (
+    "inputs.jsonl.gz",
+    "journal.jsonl",
+    "journal.lock",
+    "logs",
+    "order.records",
+    "report.html",
+    "run.json",
+    "source.zip",
+)
+
+
+def folders(evidence: Evidence) -> Iterator[str]:
+    """A step run that has ended leaves what its end asks for, and nothing that waited to be written or sent."""
+    state = state_of(evidence)
+    if state not in ("Completed", "Failed", "Canceled"):
+        return
+    if state != "Completed" and "full_disk" in faults_of(evidence, evidence.sessions[-1]):
+        return
+    allowed = (_OUTPUT,) if state == "Completed" else _FOR_A_RESUME
+    for where, found, right in (
+        ("the output folder", evidence.beside_output, allowed),
+        ("the run folder", evidence.beside_journal, _RUN_FOLDER),
+    ):
+        if wrong := set(found).difference(right):
+            yield f"{state}, and in {where} there is left: {sorted(wrong)}"

@@ -458,6 +458,32 @@ def a_driver_was_refused(folder: Folder) -> None:
     folder.driver(state="Refused", error="output: found something")
 
 
+@breaks("folders")
+def it_has_completed_and_an_owner_stands_beside_the_output(folder: Folder) -> None:
+    folder.out.with_name(folder.out.name + ".partial.owner").touch()
+
+
+@breaks("folders")
+def it_has_completed_and_the_partial_output_is_there_too(folder: Folder) -> None:
+    folder.out.with_name(folder.out.name + ".partial").touch()
+
+
+@breaks("folders")
+def it_has_completed_and_files_wait_beside_the_output(folder: Folder) -> None:
+    (folder.out.parent / ".prs-dask-7" / "coming").mkdir(parents=True)
+
+
+@breaks("folders")
+def it_has_completed_and_pieces_of_rows_are_left(folder: Folder) -> None:
+    (folder.run / "pieces").mkdir()
+
+
+@breaks("folders")
+def it_has_failed_and_half_a_file_is_left_in_the_run_folder(folder: Folder) -> None:
+    folder.end("Failed", "2 failed items are more than error_threshold=1 allows")
+    (folder.run / "run.json.new").touch()
+
+
 @breaks("init_before_run")
 def run_comes_before_init_has_ended(folder: Folder) -> None:
     call = {"pid": 103, "first": HANGING, "items": 1, "attempt": 2}
