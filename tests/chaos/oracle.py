@@ -34,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     rules_of_ends.folders,
     rules_of_processes.init_before_run,
     rules_of_processes.traces_agree,
+    rules_of_processes.finished_is_not_run_again,
     rules_of_processes.nothing_is_left,
     rules_of_processes.time_limits,
     rules_of_processes.no_secret,

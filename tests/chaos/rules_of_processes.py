@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 from tests.chaos.accounts import excuses, killed_drivers, state_of
-from tests.chaos.evidence import Evidence, Run, Trace
+from tests.chaos.evidence import Evidence, Run, Session, Trace
+from tests.chaos.plans import FAULTS
 from tests.chaos.workload import HARMS
 
-__all__ = ["init_before_run", "no_secret", "nothing_is_left", "time_limits", "traces_agree"]
+__all__ = [
+    "finished_is_not_run_again",
+    "init_before_run",
+    "no_secret",
+    "nothing_is_left",
+    "time_limits",
+    "traces_agree",
+]
 
 LIMIT_SECONDS = 1.0
 """A time limit is kept within this, and by how late the harness's own watch was around then."""
@@ -56,6 +65,46 @@ def traces_agree(evidence: Evidence) -> Iterator[str]:
 
 _HARMLESS = ("kill_child", "term_child", "stop_child", "join_worker", "read_only", "stop_nanny")
 """Faults after which every call of run() is one attempt still."""
+
+
+COMMIT_SECONDS = 1.0
+"""So long after it has returned a mini-batch may be on its way to the journal: two waits of 0.2 s, and to spare."""
+
+_HOLD_NOTHING_UP = ("kill_child", "term_child", "stop_child", "stop_nanny", "join_worker", "read_only")
+
+
+def finished_is_not_run_again(evidence: Evidence) -> Iterator[str]:
+    """What had returned a while before its driver was ended is run by no later one.
+
+    Not so what returned about the time of a fault: it may have been held up, or lost with its worker.
+    """
+    bad = {poison.item for poison in evidence.plan.workload.poisons}
+    # The last of a process may not have been told: that may have died of the very next thing.
+    good = [run for trace in evidence.traces for run in trace.runs[:-1] if run.good]
+    good = [run for run in good if bad.isdisjoint(range(run.first, run.first + run.items))]
+    for session, following in pairwise(evidence.sessions):
+        later = {
+            (run.first, run.items) for trace in evidence.traces for run in trace.runs if run.began >= following.started
+        }
+        before = [run for run in good if run.began >= session.started and (run.first, run.items) in later]
+        wrong = [run for run in before if _was_committed(evidence, session, run)]
+        if wrong:
+            ages = sorted((session.ended - (run.ended or 0.0), run.first) for run in wrong)
+            yield (
+                f"{len(wrong)} mini-batches that had returned were run again after driver {session.number}, such as"
+                f" that of item {ages[-1][1]}, {ages[-1][0]:.1f} s before its end"
+            )
+
+
+def _was_committed(evidence: Evidence, session: Session, run: Run) -> bool:
+    """Had it returned so early, and so far from any fault that holds results up, that it has to be in the journal?"""
+    if run.ended is None or run.ended >= session.ended:
+        return False
+    faults = [fault for fault in evidence.faults if fault["driver"] == session.number]
+    end = min((fault["start"] for fault in faults if FAULTS[fault["name"]].ends), default=session.ended)
+    spans = [(fault["start"], fault["time"]) for fault in faults if fault["name"] not in _HOLD_NOTHING_UP]
+    around = COMMIT_SECONDS + _lateness(evidence, run.ended, end)
+    return run.ended < end - around and not any(a - around <= run.ended <= b + around for a, b in spans)
 
 
 def nothing_is_left(evidence: Evidence) -> Iterator[str]:

@@ -23,6 +23,7 @@ from tests.chaos.oracle import RULES, judge, runs_again
 from tests.chaos.plans import Fault, Plan, Settings, to_json
 from tests.chaos.rules_of_ends import failed_items_file
 from tests.chaos.rules_of_items import budgets
+from tests.chaos.rules_of_processes import finished_is_not_run_again
 from tests.chaos.workload import Poison, Workload, row_of
 
 BAD, HANGING = 3, 5
@@ -147,6 +148,15 @@ class Folder:
         with (self.path / "events.jsonl").open("a") as file:
             about = {"what": "fault", "name": name, "hit": [1], "driver": 1, "start": start, "time": end}
             file.write(json.dumps(about) + "\n")
+
+    def killed_and_resumed(self, when: float) -> None:
+        """The first driver was killed then, and a second one goes on at 40."""
+        self.fault("kill_driver", when, when)
+        (self.path / "driver-1.json").rename(self.path / "driver-2.json")
+        ends = {"what": "driver ended", "driver": 2, "time": 60.0, "code": 0, "hung": False, "wall": 1e9}
+        with (self.path / "events.jsonl").open("a") as file:
+            for event in ({"what": "driver started", "driver": 2, "time": 40.0, "wall": 1e9, "pid": 2}, ends):
+                file.write(json.dumps(event) + "\n")
 
     def end(self, state: str, error: str) -> None:
         """The step run has ended otherwise; nothing but that is changed."""
@@ -516,6 +526,12 @@ def an_attempt_is_told_that_never_was(folder: Folder) -> None:
     (folder.path / "traces" / "103-1.jsonl").unlink()
 
 
+@breaks("finished_is_not_run_again")
+def a_mini_batch_is_run_again_that_had_ended_long_before_its_driver_was_killed(folder: Folder) -> None:
+    folder.killed_and_resumed(25.0)
+    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1))
+
+
 @breaks("nothing_is_left")
 def a_process_lives_on_after_the_step_run(folder: Folder) -> None:
     folder.left(run=["process 99: sleep"])
@@ -622,6 +638,18 @@ def test_a_driver_may_die_that_was_killed(folder: Folder) -> None:
     (folder.path / "driver-1.json").unlink()
     folder.fault("kill_driver")
     assert violations(folder) == []
+
+
+def test_what_had_ended_just_before_its_driver_was_killed_may_be_run_again(folder: Folder) -> None:
+    folder.killed_and_resumed(12.9)
+    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1))
+    assert list(finished_is_not_run_again(collect(folder.path))) == []
+
+
+def test_what_a_worker_had_done_that_was_lost_then_may_be_run_again_even_much_later(folder: Folder) -> None:
+    a_mini_batch_is_run_again_that_had_ended_long_before_its_driver_was_killed(folder)
+    folder.fault("kill_worker", 12.5, 12.5)
+    assert list(finished_is_not_run_again(collect(folder.path))) == []
 
 
 def test_mini_batches_that_were_run_again_are_counted(folder: Folder) -> None:
