@@ -137,14 +137,14 @@ def _table(
             if name in wanted or kind == "str":
                 raise ReadError(f"{block.path}: column {name!r}: {reason}") from None
             types[name] = _arrow_type(_next_kind(block, spec, name, kind))
-            if name in kinds:
-                advice = f"; dtype={{{name!r}: ...}} settles it"
-                tell_misfit(block.path, name, kinds[name], _kind(types[name]), advice)
             continue
         unsettled = {field.name: field.type for field in table.schema if field.name not in types}
         settled = {name: _settled(block, spec, name, found_type) for name, found_type in unsettled.items()}
         types |= settled
         if all(settled[name] == found_type for name, found_type in unsettled.items()):
+            for name, kind in kinds.items():
+                if (kind_here := _kind(types[name])) != kind:
+                    tell_misfit(block.path, name, kind, kind_here, f"; dtype={{{name!r}: ...}} settles it")
             return table
 
 

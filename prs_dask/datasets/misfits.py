@@ -9,11 +9,11 @@ __all__ = ["tell_misfit"]
 _LOGGER = logging.getLogger(__name__)
 _MOST = 1000
 
-_told: set[tuple[str, str]] = set()
+_told: set[str] = set()
 
 
 def tell_misfit(path: str, name: str, old: str, new: str, advice: str = "") -> None:
-    """Log that a column is read with another type.
+    """Log that a column is read with another type, unless something of the kind was told of it before.
 
     Parameters
     ----------
@@ -22,12 +22,12 @@ def tell_misfit(path: str, name: str, old: str, new: str, advice: str = "") -> N
     name
         The column.
     old, new
-        Its type in the dataset's head, and here.
+        Its type in the dataset's head, and the one it was read with in the end.
     advice
         What settles it.
     """
-    if (name, new) not in _told and len(_told) < _MOST:
-        _told.add((name, new))
+    if name not in _told and len(_told) < _MOST:
+        _told.add(name)
         _LOGGER.warning(
             "column %r is %s in the dataset's head, but not in %s: read as %s there%s", name, old, path, new, advice
         )

@@ -29,6 +29,19 @@ def test_records_as_lines_with_a_quoted_line_break_end_the_step_run_and_name_the
     assert done.categories()["unsafe cut"] >= 1
 
 
+def test_a_column_that_does_not_fit_its_type_in_the_head_is_told_in_a_log(job, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("a\n" + "1\n" * 600_000 + "x\n")
+    dataset = TabularDataset.from_delimited_files(table)
+    done = job("def run(frame): return [str(frame['a'].dtype)]\n", 0, inputs=dataset, mini_batch_size=200_000)
+    assert "str" in done.rows
+    told = "column 'a' is int64 in the dataset's head, but not in"
+    logs = [path for path in done.run.log_dir.rglob("*.txt") if told in path.read_text()]
+    assert [path.relative_to(done.run.log_dir).parts[:2] for path in logs] == [("user", "stdout")]
+    (line,) = (line for line in logs[0].read_text().splitlines() if told in line)
+    assert f"{table}: read as str there" in line
+
+
 @pytest.fixture
 def folder(tmp_path):
     """An empty one, for the tables of a dataset."""
