@@ -292,6 +292,17 @@ class Judge:
         """Mini-batches that a lane could be given at once."""
         return len(self._queue) + len(self._retries) + len(self._careful)
 
+    @property
+    def waits_for(self) -> str:
+        """What has to happen before anything can run; empty where something runs, or there is nothing to run."""
+        if self._processes or self._grants or self.verdict is not None:
+            return ""
+        if not self.places.workers:
+            return "waiting for workers"
+        if self._starting or self.init_rules.failures_since_success or self.init_rules.kills_since_success:
+            return "starting processes"
+        return "waiting for free threads of the workers" if self.claimable else ""
+
     def counts(self) -> Counts:
         """How far the step run is."""
         running = sum(len(grant.open) for grant in self._grants.values())

@@ -589,6 +589,7 @@ class RunPlugin(SchedulerPlugin):
             "nodes": len(judge.places.nodes_in_use),
             "process_numbers": list(judge.places.process_numbers().items()),
             "counts": asdict(judge.counts()),
+            "waits_for": judge.waits_for,
             "verdict": None if judge.verdict is None else asdict(judge.verdict),
             "live": len(self._live),
             "some_live": sorted(self._live)[:MOST_NAMED] if self._stopping else [],

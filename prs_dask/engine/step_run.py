@@ -75,6 +75,8 @@ class Situation:
         Rows committed.
     seconds
         Since the first mini-batch was handed out; 0 before.
+    waits_for
+        See `Judge.waits_for`.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -83,6 +85,7 @@ class Situation:
     nodes: int = 0
     rows: int = 0
     seconds: float = 0.0
+    waits_for: str = ""
 
 
 class StepRunDriver:
@@ -261,6 +264,7 @@ class StepRunDriver:
             reply["nodes"],
             self._results.rows,
             self._seconds(reply["seconds"]),
+            reply["waits_for"],
         )
         self._check_submission()
         self._on_round(self.situation)

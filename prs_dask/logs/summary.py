@@ -54,7 +54,7 @@ class Progress:
     state
         ``"Running"`` or one of `StepSummary`'s.
     stage
-        What it does, in a few words (``"starting workers"``).
+        What it does, in a few words (``"starting workers"``), or what it waits for (``"waiting for workers"``).
     total
         Mini-batches in all; None while the listing goes on.
     created, succeeded, failed, running

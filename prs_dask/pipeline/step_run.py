@@ -49,6 +49,7 @@ from prs_dask.pipeline.report_at_end import ReportAtEnd
 from prs_dask.pipeline.run_files import RunFiles
 from prs_dask.pipeline.side_inputs import Places
 from prs_dask.pipeline.spans import spans_for
+from prs_dask.pipeline.standstill import Standstill
 from prs_dask.quantities import format_seconds
 from prs_dask.redaction import Redactor
 from prs_dask.report.writing import write_report
@@ -146,6 +147,7 @@ class StepRun:
         self._result_text = ""
         self._situation = Situation()
         self._meter = ProgressMeter()
+        self._standstill = Standstill()
         self._summary: StepSummary | None = None
         self._driver: StepRunDriver | None = None
         self._cancel = ("", "")
@@ -321,7 +323,7 @@ class StepRun:
         running = self._state == "Running"
         return Progress(
             state=self._state,
-            stage=self._stage,
+            stage=(self._standstill.stage(now) if self._stage == "running" else "") or self._stage,
             total=situation.total,
             created=counts.supplied,
             succeeded=counts.succeeded,
@@ -548,7 +550,9 @@ class StepRun:
         if situation.total is not None and self._situation.total is None:
             self._log.listed(situation.total)
         self._situation = situation
-        self._meter.add(time.monotonic(), situation.counts.succeeded + situation.counts.failed)
+        now = time.monotonic()
+        self._meter.add(now, situation.counts.succeeded + situation.counts.failed)
+        self._standstill.update(situation.waits_for, now)
 
     # ---------------------------------------------------------------- the end
 

@@ -1105,6 +1105,28 @@ class TestNoProgress:
         assert "no worker" in b.judge.verdict.cause
 
 
+class TestWhatIsWaitedFor:
+    def test_workers_then_a_thread_then_a_process_then_nothing(self, bench):
+        b = bench()
+        b.supply(0)
+        assert b.judge.waits_for == "waiting for workers"
+        b.join("a", ready=False)
+        assert b.judge.waits_for == "waiting for free threads of the workers"
+        b.judge.may_start_process(("a", 0), b.now)
+        assert b.judge.waits_for == "starting processes"
+        b.judge.process_failed(("a", 0), "no such module", b.now)
+        assert b.judge.waits_for == "starting processes", "it is tried again"
+        b.ready("a")
+        assert b.judge.waits_for == ""
+
+    def test_nothing_where_there_is_nothing_to_do(self, bench):
+        b = bench()
+        b.join("a", ready=False)
+        assert b.judge.waits_for == ""
+        b.judge.end("Canceled", "")
+        assert b.judge.waits_for == ""
+
+
 class TestProcesses:
     def test_a_lane_may_start_a_process_until_the_end(self, bench):
         b = bench()

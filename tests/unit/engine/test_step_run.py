@@ -55,6 +55,7 @@ class Scheduler:
             "nodes": 1,
             "process_numbers": [],
             "counts": asdict(Counts()),
+            "waits_for": "",
             "verdict": {"state": "Completed", "cause": ""},
             "live": 0,
             "some_live": [],
