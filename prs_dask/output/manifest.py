@@ -169,9 +169,16 @@ class ManifestWriter:
             self.count, self._complete = self.count + len(new), False
 
     def end(self) -> None:
-        """The listing has come to its end."""
+        """The listing has come to its end; that is on disk when this returns, for the journal tells it next.
+
+        Raises
+        ------
+        OutputError
+            The disk failed or is full.
+        """
         if not self._complete:
             self._write([json.dumps({"first": self.count, "complete": True})])
+            self._sync()
             self._complete = True
 
     def sync(self, stop: int) -> None:
@@ -186,20 +193,23 @@ class ManifestWriter:
         """
         if stop <= self._on_disk:
             return
-        written = self.count  # before the fsync: more may come meanwhile
-        if stop > written:
-            raise EngineError(f"mini-batch {stop - 1} ends, but {written} were listed")
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise _full(self.path, error) from error
-        self._on_disk = written
+        if stop > self.count:
+            raise EngineError(f"mini-batch {stop - 1} ends, but {self.count} were listed")
+        self._sync()
 
     def close(self) -> None:
         """Close the file; nothing is written."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _sync(self) -> None:
+        written = self.count  # before the fsync: more may come meanwhile
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise _full(self.path, error) from error
+        self._on_disk = written
 
     def _write(self, lines: Sequence[str]) -> None:
         packer = zlib.compressobj(_LEVEL, wbits=_GZIP)

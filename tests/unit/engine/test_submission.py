@@ -193,12 +193,23 @@ def test_a_full_disk_ends_the_listing_with_its_advice(submit, manifest, monkeypa
 
 def test_sync_brings_what_was_taken_to_the_disk(submit, manifest, monkeypatch):
     synced = []
-    submission = submit(mini_batches(10))
-    take_all(submission)
     monkeypatch.setattr("os.fsync", synced.append)
+    submission = submit(mini_batches())  # has no end
+    while not submission.take(10):
+        time.sleep(0.001)
     submission.sync()
     submission.sync()
     assert len(synced) == 1
+
+
+def test_a_listing_is_on_disk_when_it_is_told_to_be_complete(submit, manifest, monkeypatch):
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda _: synced.append(read_manifest(manifest.path).complete))
+    submission = submit(mini_batches(10))
+    take_all(submission)
+    assert (submission.complete, synced) == (True, [True])
+    submission.sync()
+    assert len(synced) == 1, "all of it is there"
 
 
 def test_an_error_ends_the_listing_after_what_was_listed_before(submit):
