@@ -1,7 +1,8 @@
 """What a step run writes for good, open: output, order of rows, journal. One place opens them and one closes them.
 
 A new step run begins them; one that is resumed goes on where the journal ends. They are begun in an order that leaves
-something to go on from whenever the driver is killed: ``run.json`` and source first, then the journal, the output last.
+something to go on from whenever the driver is killed: the source, ``run.json`` by which a folder is one to resume, the
+journal, and the output last.
 """
 
 from __future__ import annotations
@@ -194,9 +195,9 @@ class RunFiles:
 
 
 def _write_record(folder: RunFolder, record: Mapping[str, Any], source: SourceArchive | None) -> None:
-    folder.write_record(record)
     if source is not None:
         folder.write_source(source.data)
+    folder.write_record(record)
 
 
 def _make(folder: Path) -> None:

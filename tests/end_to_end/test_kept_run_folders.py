@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -34,3 +35,20 @@ def test_one_that_has_not_come_to_its_end_does_now(command, version: str, kind: 
     assert {attempt["Status"] for attempt in attempts} == {"Succeeded"}
     assert len(attempts) == after.counts["attempts"] - before.counts["attempts"]
     assert not {attempt["Mini-batch Id"] for attempt in attempts} & set(map(str, before.finished))
+
+
+def test_one_whose_journal_has_no_whole_line_is_begun_anew(command) -> None:
+    folder = placed(KEPT / "format-1" / "running", command.folder)
+    shutil.rmtree(folder / "output")  # begun when the first line was on disk
+    line = (folder / "journal.jsonl").read_bytes().splitlines()[0]
+    (folder / "journal.jsonl").write_bytes(line)
+    code, out, err = command("resume", folder.name)
+    assert (code, "12 of 12 items succeeded, 12 rows" in out) == (0, True), out + err
+    header, *rows = (folder / "output" / "parallel_run_step.txt").read_text().splitlines()
+    assert (header, sorted(rows)) == ("name", ROWS)
+    state = read_journal(folder / "journal.jsonl")
+    assert (state.header["run"], state.resumed, state.counts["attempts"]) == (
+        json.loads(b"{" + line[18:])["run"],
+        0,
+        12,
+    )
