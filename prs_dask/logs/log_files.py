@@ -113,6 +113,26 @@ class LogFiles:
         except Exception as error:
             self._failed(name, error)
 
+    def keep_lines(self, name: str, keep: Callable[[bytes], bool]) -> None:
+        """Drop the other lines of a file, and the file if none is left; none there is no error."""
+        path = self.folder / name
+        new = path.with_name(f".{path.name}.new")
+        try:
+            self._forget(name)
+            with path.open("rb") as lines, new.open("wb") as kept:
+                kept.writelines(line for line in lines if keep(line))
+            if new.stat().st_size:
+                self._replace(new, name)
+            else:
+                path.unlink()
+                new.unlink()
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                new.unlink()
+            self._failed(name, error)
+
     def first_line(self, name: str) -> bytes:
         """The line with which a file begins; nothing where there is none, or nobody can read it."""
         try:

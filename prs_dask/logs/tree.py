@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from prs_dask.attempts.records import AttemptError, Category, unpack
+from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, unpack
 from prs_dask.logs import places
 from prs_dask.logs.attempt_fields import attempt_fields
 from prs_dask.logs.attempt_reader import iter_attempts
 from prs_dask.logs.attempt_table import HEADER, Details, format_attempts, has_read_seconds
 from prs_dask.logs.due import Every
 from prs_dask.logs.error_groups import ErrorGroups
+from prs_dask.logs.failed_items import MISSING_RESULT, failed_lines, is_kept, missing_result
 from prs_dask.logs.first_look import look_first
 from prs_dask.logs.job_result import JobResult
 from prs_dask.logs.lines import LineFormat, encoded
@@ -42,7 +42,7 @@ from prs_dask.logs.sent_files import SentFiles
 from prs_dask.logs.source_lines import SourceLines
 from prs_dask.logs.summary import Progress, StepSummary
 from prs_dask.logs.summary_tables import ProcessSummary, add_rows, node_summary
-from prs_dask.logs.text import NO_NODE, one_line, plain, process_name, shortened, utc_text
+from prs_dask.logs.text import NO_NODE, one_line, plain, process_name, utc_text
 from prs_dask.logs.usage_tables import UsageTables
 from prs_dask.redaction import Redactor
 from prs_dask.relative_names import relative_name
@@ -225,7 +225,7 @@ class LogTree:
     def add_failed_items(
         self,
         mini_batch: int,
-        items: Iterable[str] | None,
+        items: Sequence[str] | None,
         attempts: int,
         category: str,
         message: str,
@@ -245,19 +245,25 @@ class LogTree:
         part
             Which items of the mini-batch, where it was bisected: shown as ``7[3:4]``.
         """
-        entry = {
-            "mini_batch": mini_batch,
-            **({} if part is None else {"part": str(part)}),
-            "attempts": attempts,
-            "category": category,
-            "message": shortened(self._redact(message), 2000),
-        }
-        if items is None:
-            entries = [{"item": None, "items": count, **entry}]
-        else:
-            entries = [{"item": self._redact(item), **entry} for item in items]
-        lines = [json.dumps(one) + "\n" for one in entries]
-        self.files.append(places.FAILED_ITEMS, "".join(lines).encode("ascii"))
+        lines = failed_lines(mini_batch, items, attempts, category, message, count, part, self._redact)
+        self.files.append(places.FAILED_ITEMS, lines)
+
+    @_one_at_a_time
+    def add_missing_results(self, short: Iterable[tuple[AttemptRecord, str | None, tuple[int, object] | None]]) -> None:
+        """Items that a short result lacks, a line a mini-batch in ``user/failed_items.jsonl``.
+
+        Parameters
+        ----------
+        short
+            The attempt; the item, where it is the only one; and of a part, its mini-batch and which part it is.
+        """
+        lines = []
+        for record, only_item, of_part in short:
+            number, part = of_part or (record.mini_batch, None)
+            items = None if only_item is None else [only_item]
+            missing = (record.attempt, MISSING_RESULT, missing_result(record), record.items - record.results)
+            lines.append(failed_lines(number, items, *missing, part, self._redact))
+        self.files.append(places.FAILED_ITEMS, b"".join(lines))
 
     @_one_at_a_time
     def progress(self, progress: Progress | Callable[[], Progress], now: float) -> None:
@@ -299,7 +305,8 @@ class LogTree:
         Parameters
         ----------
         failed_again
-            What had failed for good is tried again, and is not listed as failed meanwhile.
+            What had failed for good is tried again, and is not listed as failed meanwhile; what is missing in a short
+            result stays listed, for its mini-batch has not failed.
         """
         self._sent_files.forget_earlier()
         with self._gap_in("the logs", "torn lines may stand in what is added to", now):
@@ -316,7 +323,7 @@ class LogTree:
         with self._gap_in(events, "the summaries of processes and nodes lack starts and ends", now):
             self._go_on_with_processes()
         if failed_again:
-            self.files.remove(places.FAILED_ITEMS)
+            self.files.keep_lines(places.FAILED_ITEMS, is_kept)
 
     @_one_at_a_time
     def tick(self, now: float) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from prs_dask.attempts.records import AttemptError
+from prs_dask.attempts.records import AttemptError, AttemptRecord
+from prs_dask.logs.failed_items import short_results
 from prs_dask.logs.process_events import ProcessEvent
 from prs_dask.logs.tree import LogTree
 from prs_dask.mini_batches import BisectedMiniBatch, FileMiniBatch, MiniBatch, Part
@@ -68,8 +69,16 @@ class TreeRecorder:
     ) -> None:
         details = partial(self._detail, parts=parts) if parts else self._details
         self._tree.add_attempts(node, process, records, details, errors, parts, ip=ip, pid=pid)
+        if short := [(record, *self._short(record, parts)) for record in short_results(records)]:
+            self._tree.add_missing_results(short)
         if self._spans is not None:
             self._spans.attempts(node, process, records, errors, parts)
+
+    def _short(self, record: AttemptRecord, parts: Mapping[int, Part]) -> tuple[str | None, tuple[int, Part] | None]:
+        """The item that it lacks, where it was given that alone; and which part of a mini-batch it was."""
+        part = parts.get(record.mini_batch)
+        items = _items_of(self._named(record.mini_batch, part)) if record.items == 1 else None
+        return items[0] if items else None, None if part is None else (part.mini_batch, part)
 
     def failures(self, failures: Sequence[Failure]) -> None:
         for failure in failures:

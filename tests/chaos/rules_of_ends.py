@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
+from prs_dask.logs.failed_items import MISSING_RESULT
 from tests.chaos.accounts import (
     faults_of,
     half_done,
@@ -84,14 +85,18 @@ def failed_items_file(evidence: Evidence) -> Iterator[str]:
     for line in evidence.failed_items:
         told[line.mini_batch] += line.count
     failed = told_of(evidence).failed
-    right = Counter(mini_batch_of(evidence, item) for item in failed) - uncounted(evidence)
+    withheld = told_of(evidence).finished.keys() & withheld_items(evidence)
+    right = Counter(mini_batch_of(evidence, item) for item in (*failed, *withheld)) - uncounted(evidence)
+    if gaps:  # what a driver had not written when it was killed is told again of what is tried again, only
+        lost = {mini_batch_of(evidence, item) for item in withheld} - told.keys()
+        right = Counter({number: count for number, count in right.items() if number not in lost})
     if told != right:
         wrong = {number: (told[number], right[number]) for number in told | right if told[number] != right[number]}
         yield f"lines by mini-batch (found, right): {dict(list(wrong.items())[:5])}"
     for line, times in Counter(line for line in evidence.failed_items if line.name is not None).items():
         if times > 1:
             yield f"{line.name} stands there {times} times"
-        if _item_named(evidence, line) not in failed:
+        if _item_named(evidence, line) not in failed.keys() | withheld:
             yield f"{line.name} stands there for mini-batch {line.mini_batch}, of which it is no item that has failed"
     if not gaps:
         yield from _categories(evidence)
@@ -113,6 +118,8 @@ def _categories(evidence: Evidence) -> Iterator[str]:
     last = {(one.mini_batch, one.part): one.category for one in evidence.attempts if one.final}
     for line in evidence.failed_items:
         right = last.get((line.mini_batch, line.part))
+        if right == "":
+            right = MISSING_RESULT
         if line.category != right:
             where = f"mini-batch {line.mini_batch}{list(line.part or ())}"
             yield f"{where} stands there as {line.category!r}, in the table as {right!r}"

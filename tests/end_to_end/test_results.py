@@ -1,5 +1,6 @@
 """What run() may give back: every kind that is allowed, and everything that is not."""
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -100,6 +101,9 @@ def test_a_short_result_counts_its_missing_items_as_failed_and_the_mini_batch_as
     assert (summary.rows, summary.succeeded_items, summary.failed_items) == (6, 6, 4)
     assert (summary.succeeded_mini_batches, summary.failed_mini_batches) == (2, 0)
     assert summary.attempts == 2
+    lines = [json.loads(line) for line in done.log("user/failed_items.jsonl").splitlines()]
+    assert [(line["item"], line["items"], line["category"]) for line in lines] == [(None, 2, "missing result")] * 2
+    assert {line["mini_batch"] for line in lines} == {0, 1}
 
 
 def test_an_empty_result_is_a_result(job):
@@ -110,6 +114,8 @@ def test_an_empty_result_is_a_result(job):
     done = job(script, 6)
     assert done.rows == ["3"]
     assert done.run.summary().failed_items == 5
+    lines = [json.loads(line) for line in done.log("user/failed_items.jsonl").splitlines()]
+    assert {os.path.basename(line["item"]) for line in lines} == {f"{number:04d}" for number in (0, 1, 2, 4, 5)}
 
 
 def test_no_row_at_all_fails_the_step_run_and_says_so(job):

@@ -111,6 +111,20 @@ def test_a_last_line_without_its_end_is_cut_off(tmp_path: Path, before: bytes, a
     assert not (tmp_path / "none.csv").exists()
 
 
+def test_lines_that_hold_no_more_are_dropped_and_what_comes_next_is_added_to_the_rest(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path)
+    files.append("a.txt", b"1\n2\n3\n")
+    files.keep_lines("a.txt", lambda line: line != b"2\n")
+    files.append("a.txt", b"4\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"1\n3\n4\n"
+    files.keep_lines("a.txt", lambda _: False)
+    files.keep_lines("none.txt", lambda _: True)
+    assert list(tmp_path.iterdir()) == []
+    assert files.failures == 0
+    files.append("a.txt", b"5\n", first=b"head\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"head\n5\n"
+
+
 def test_a_file_may_lie_deeper_than_calls_can_be_nested(tmp_path: Path) -> None:
     names = [f"{top}/" + "d/" * 1100 + "f.txt" for top in "abc"]
     files = LogFiles(tmp_path)

@@ -328,6 +328,35 @@ def test_failed_items_are_json_lines(tree: LogTree) -> None:
     assert lines[2]["items"] == 10
 
 
+def test_items_missing_in_a_short_result_are_listed_and_stay_when_failed_ones_are_tried_again(tree: LogTree) -> None:
+    tree.add_failed_items(4, ["a"], 3, "exception", "no")
+    short = attempt(5, 2, 0)._replace(items=10, results=7)
+    single = attempt(1 << 63, 1, 0)._replace(items=1, results=0)
+    tree.add_missing_results([(short, None, None), (single, "b?sig=canary", (6, "6[0:1]"))])
+    missing = [
+        {
+            "item": None,
+            "items": 3,
+            "mini_batch": 5,
+            "attempts": 2,
+            "category": "missing result",
+            "message": "run() returned 7 results for 10 items",
+        },
+        {
+            "item": "b?sig=***",
+            "mini_batch": 6,
+            "part": "6[0:1]",
+            "attempts": 1,
+            "category": "missing result",
+            "message": "run() returned 0 results for 1 items",
+        },
+    ]
+    found = [json.loads(line) for line in text(tree, "user/failed_items.jsonl").splitlines()]
+    assert found[1:] == missing
+    tree.resumed("again", NOW, failed_again=True)
+    assert [json.loads(line) for line in text(tree, "user/failed_items.jsonl").splitlines()] == missing
+
+
 def test_the_overview_has_a_line_a_minute_and_one_at_each_change(tree: LogTree) -> None:
     for seconds in range(0, 130, 5):
         tree.progress(progress(), NOW + seconds)
