@@ -386,6 +386,12 @@ def failed_items_lacks_one(folder: Folder) -> None:
 
 
 @breaks("failed_items_file")
+def failed_items_lacks_what_a_short_result_lacks(folder: Folder) -> None:
+    poisons = [{"item": BAD, "harm": "raise", "flaky": False}, {"item": 5, "harm": "short", "flaky": False}]
+    folder.rework(poisons=poisons)
+
+
+@breaks("failed_items_file")
 def failed_items_has_one_twice(folder: Folder) -> None:
     path = folder.path / FAILED_ITEMS
     path.write_text(path.read_text() * 2)
