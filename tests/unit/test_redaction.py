@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from prs_dask.redaction import Redactor, redact_settings, redact_text, salted_hash, without_hashes
+from prs_dask.redaction import _PARAMETER, Redactor, redact_settings, redact_text, salted_hash, without_hashes
 
 CANARY = "c4n4ry%2Fs3cr3t+value"
 
@@ -38,10 +41,17 @@ def test_what_looks_like_a_secret_is_hidden(text: str) -> None:
     assert "***" in hidden
 
 
+@given(st.from_regex(re.compile(_PARAMETER, re.IGNORECASE), fullmatch=True))
+def test_every_name_of_a_secret_parameter_is_looked_for(name: str) -> None:
+    assert redact_text(f"?{name}={CANARY}") == f"?{name}=***"
+    assert redact_text(f"{{'{name}': '{CANARY}'}}") == f"{{'{name}': '***'}}"
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "/data/a=b/c.csv",
+        "/data/year=2026/month=11/part-0.parquet",
         "abfs://container@account.dfs.core.windows.net/a.csv",
         "s3://bucket/key.parquet",
         "tcp://127.0.0.1:8786",
