@@ -3,8 +3,8 @@
 A folder of ours has a file ``lock`` in it, which its owners hold shared as long as they live; one that nobody holds is
 abandoned. They lie in two places:
 
-    <temporary folder>/prs-dask-<random>/            a local cluster's, the fork server's
-    <temporary folder>/prs-dask-<user>/<run id>/     a node's share of a step run
+    <temporary folder>/prs-dask-<random>/                  a local cluster's, the fork server's
+    <temporary folder>/prs-dask-<user>/<run id>-<node>/    a node's share of a step run
 
 Whoever makes one sweeps away abandoned ones first. So that a driver that is killed leaves none though nobody comes
 after it, this module is a program too, the *caretaker*: run by path in a bare interpreter (nothing of prs_dask is

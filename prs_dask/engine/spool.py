@@ -1,6 +1,6 @@
 """Folders on a node that live as long as a step run does there.
 
-    <temporary folder>/prs-dask-<user>/<run id>/
+    <temporary folder>/prs-dask-<user>/<run id>-<node>/      nodes may share the folder for temporary files
         lock                  every supervisor of the node holds it shared
         source-<digest>/      the source, unpacked once a node
         cache/                files of stores, see `prs_dask.stores.cache`
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import io
 import os
 import tempfile
@@ -48,13 +49,22 @@ def sweep_abandoned() -> None:
 
 
 class NodeFolder:
-    """A supervisor's share of the node's folder for one step run."""
+    """A supervisor's share of the node's folder for one step run.
 
-    def __init__(self, run_id: str) -> None:
+    Parameters
+    ----------
+    run_id
+        Of the step run.
+    key
+        Of the node, see `prs_dask.engine.node_key`.
+    """
+
+    def __init__(self, run_id: str, key: str) -> None:
+        name = f"{run_id}-{hashlib.sha256(os.fsencode(key)).hexdigest()[:8]}"
         while True:
             # A sweeper may remove the folder at any moment until its lock is held: then start over.
             with contextlib.suppress(FileNotFoundError):
-                self._folder = _root() / run_id
+                self._folder = _root() / name
                 with contextlib.suppress(FileExistsError):
                     self._folder.mkdir(mode=0o700)
                 self._lock = (self._folder / "lock").open("ab")

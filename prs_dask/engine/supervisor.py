@@ -125,7 +125,7 @@ class Supervisor:
             self._beats = [asyncio.create_task(beat()) for beat in (self._beat, self._ship, self._adopt)]
 
     async def _prepare(self) -> None:
-        self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id)
+        self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id, node_key())
         self.folder = folder.own
         self.shipper = Shipper(self.acall, folder.own)
         self.shared_output = await asyncio.to_thread(_seen_output, self.settings)

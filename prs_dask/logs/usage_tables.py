@@ -1,6 +1,8 @@
 """The tables of ``perf/<node>/``, from the samples of the nodes' resource monitors.
 
 See `prs_dask.worker_process.resource_usage` for what a sample holds, and `prs_dask.logs.places` for the columns.
+A node has several monitors where its workers have different folders for temporary files. One of them speaks for the
+node; of the others the rows of processes are taken, which no two have.
 Names of processes, disks and folders are anybody's: they are shown as text.
 """
 
@@ -17,7 +19,10 @@ from prs_dask.logs import places
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.text import one_line, plain, utc_text
 
-__all__ = ["UsageTables", "node_columns"]
+__all__ = ["LATE_SECONDS", "UsageTables", "node_columns"]
+
+LATE_SECONDS = 10.0
+"""When the next sample of the monitor that speaks for a node has not come so long after its time, another one does."""
 
 
 class UsageTables:
@@ -35,6 +40,7 @@ class UsageTables:
         self._files = files
         self._redact = redact
         self._headers: dict[str, bytes] = {}
+        self._speakers: dict[int, tuple[str, float]] = {}
 
     def add(self, node: int, data: bytes) -> list[str]:
         """Whole lines of a node's monitor; a line that is none of its is passed over.
@@ -63,18 +69,28 @@ class UsageTables:
 
     def _add(self, node: int, sample: dict[str, Any]) -> None:
         when = utc_text(sample["time"])
+        rows = [[when, *row] for row in sample["processes"]]
+        self._append(places.PROCESS_USAGE, node, places.PROCESS_USAGE_COLUMNS, rows)
+        if not self._speaks(node, sample["source"], sample["time"], sample["next"]):
+            return
         gpus: list[Any] = sample["gpus"]
         if sample["node"]:
             row = [when, *sample["node"], *(value for gpu in gpus for value in gpu)]
             self._append(places.NODE_USAGE, node, node_columns(len(gpus)), [row])
         self._append(places.DISK_USAGE, node, places.DISK_USAGE_COLUMNS, [[when, *row] for row in sample["disks"]])
-        rows = [[when, *row] for row in sample["processes"]]
-        self._append(places.PROCESS_USAGE, node, places.PROCESS_USAGE_COLUMNS, rows)
         if sample["ps"]:
             moment = datetime.fromtimestamp(sample["time"], UTC)
             name = places.PROCESS_LIST.format(node=node, hour=f"{moment:%Y%m%d%H}", minute=f"{moment:%M}")
             text = f"# {when}\n{plain(self._redact(sample['ps']))}"
             self._files.append(name, text.encode("utf-8", "backslashreplace"))
+
+    def _speaks(self, node: int, source: str, now: float, following: float) -> bool:
+        """Is it this monitor that tells of the node?"""
+        speaker, until = self._speakers.get(node, (source, 0.0))
+        if speaker != source and now <= until + LATE_SECONDS:
+            return False
+        self._speakers[node] = (source, following)
+        return True
 
     def _append(self, place: str, node: int, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         data = _lines([self._shown(value) for value in row] for row in rows)

@@ -1,12 +1,15 @@
 """The node's resource monitor: what the node, its GPUs and disks and the step run's processes use.
 
-One process a node and step run, at an interval, at the start and at the end: psutil would hold a Dask worker's GIL.
+One process a node and step run (where workers of a node have different folders for temporary files, one for each), at
+an interval, at the start and at the end: psutil would hold a Dask worker's GIL.
 It appends each sample to a file, as a line of JSON that its supervisor ships as it ships what worker processes
 print; the driver makes tables of them (`prs_dask.logs.usage_tables`, which knows the columns)::
 
-    {"time": seconds since the epoch, "node": [...], "gpus": [[...], ...], "disks": [[...], ...],
-     "processes": [[...], ...], "ps": text}
+    {"time": seconds since the epoch, "next": when there will be another, "source": text,
+     "node": [...], "gpus": [[...], ...], "disks": [[...], ...], "processes": [[...], ...], "ps": text}
     {"trouble": text}       what could not be measured; told once
+
+``source`` names the folder whose supervisors it measures: those of a node with others have monitors of their own.
 
 It ends when its supervisor says so or is gone, and takes a last sample before: the only one where that comes before the
 first, so that a very short step run does not wait for two. It is killed with its supervisor.
@@ -75,11 +78,14 @@ def _measure(supervisor: socket.socket, setup: MonitorSetup, samples: Samples) -
     from prs_dask.worker_process.families import Families
     from prs_dask.worker_process.gpus import Gpus
 
+    folder = os.stat(setup.node_folder)
+    source = f"{folder.st_dev:x}-{folder.st_ino:x}"  # its path may be that of another one for other workers of the node
     sampler = Sampler(psutil, Gpus(), Families(Path(setup.node_folder), psutil), setup.node_folder)
     due = time.monotonic()
     over = _is_over(supervisor, 0.0)  # then start and end are one moment, and one sample
     while True:
-        samples.add(sampler.sample(time.time(), last=over))
+        now = time.time()
+        samples.add({"source": source, "next": now + setup.interval, **sampler.sample(now, last=over)})
         for trouble in sampler.troubles():
             samples.add({"trouble": trouble})
         if over:

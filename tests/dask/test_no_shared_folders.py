@@ -1,7 +1,7 @@
 """Workers that see none of the driver's folders: rows, logs, and the files that scripts write all arrive.
 
-Each worker lives in a mount namespace of its own, with empty file systems where the driver has its folders and its
-temporary files.
+Each worker lives in a mount namespace of its own, with an empty file system where the driver has its folders. Workers
+of one node have temporary files of their own, too; workers of two have host names of their own, and share them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from prs_dask import FileDataset, OutputFileDatasetConfig, ParallelRunConfig, Pa
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 ITEMS = 40
-UNSHARED = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
+EVERY_SECOND = ("--resource_monitor_interval", "1")
+UNSHARED = ("unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c")
 
 SCRIPT = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from prs_dask import EntryScript
 from azureml.core import Run
@@ -46,6 +47,10 @@ def init():
     assert not Path(DRIVER, "run").exists(), "the worker sees the driver's folders"
     assert OUTPUT == Path(entry_script.output_dir) == Path(os.environ["AZUREML_BI_OUTPUT_PATH"])
     (OUTPUT / f"{me}.started").touch()
+    met = Path(DRIVER).with_name("met")
+    (met / me).touch()
+    while len(list(met.iterdir())) < 2:  # else the first worker might do it all
+        time.sleep(0.01)
 
 
 def run(mini_batch, context):
@@ -79,27 +84,27 @@ class Apart:
     """Fleets of workers that see nothing of these folders of the driver's."""
 
     def __init__(self, fleet: Callable[..., Any], folder: Path) -> None:
-        self._fleet, self._folder = fleet, folder
-        self._hidden = [folder / "driver", folder / "tmp"]
-        for hidden in self._hidden:
-            hidden.mkdir()
+        self._fleet = fleet
+        self._driver, self._temporary = folder / "driver", folder / "tmp"
+        for made in (self._driver, self._temporary):
+            made.mkdir()
 
-    def __call__(self, workers: int) -> Any:
+    def __call__(self, workers: int, *, nodes: int = 1) -> Any:
         ours = self._fleet()
         for number in range(workers):
-            self.add(ours, f"worker{number}")
+            self.add(ours, f"worker{number}", host=f"node{number % nodes}" if nodes > 1 else None)
         return ours
 
-    def add(self, ours: Any, name: str) -> None:
-        """One more worker."""
-        temporary = str(self._folder / "tmp")
-        hide = " && ".join(f"mount -t tmpfs none '{folder}'" for folder in self._hidden)
-        hide += f" && mkdir '{self._hidden[0]}/out'"  # one of the same name, which is another
+    def add(self, ours: Any, name: str, host: str | None = None) -> None:
+        """One more worker, of the host that has this name, or of this one."""
+        temporary = str(self._temporary)
+        apart = [f"mount -t tmpfs none '{self._driver}'", f"mkdir '{self._driver}/out'"]  # of the same name, another
+        apart += [f"hostname {host}" if host else f"mount -t tmpfs none '{temporary}'"]
         options = ["--no-nanny", "--nthreads", "1", "--name", name, "--local-directory", f"{temporary}/dask"]
         worker = [sys.executable, "-m", "distributed.cli.dask_worker", ours.address, *options]
         with open(ours.folder / "apart.log", "ab") as log:
             ours.workers[name] = subprocess.Popen(
-                [*UNSHARED, f'{hide} && exec "$@"', "sh", *worker],
+                [*UNSHARED, f'{" && ".join(apart)} && exec "$@"', "sh", *worker],
                 cwd=ours.folder,
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": temporary},
                 stdin=subprocess.DEVNULL,
@@ -110,9 +115,13 @@ class Apart:
 
 @pytest.fixture
 def apart(fleet: Callable[..., Any], tmp_path: Path) -> Apart:
-    """Start one: ``apart(2)`` has two workers. This is the proof of a promise, so in CI it must not be left out."""
+    """Start one: ``apart(2)`` has two workers on one node, ``apart(2, nodes=2)`` one on each of two.
+
+    This is the proof of a promise, so in CI it must not be left out.
+    """
     (tmp_path / "tried").mkdir()
-    tried = subprocess.run([*UNSHARED, f"mount -t tmpfs none '{tmp_path}/tried'"], capture_output=True, text=True)
+    try_it = f"hostname tried && mount -t tmpfs none '{tmp_path}/tried'"
+    tried = subprocess.run([*UNSHARED, try_it], capture_output=True, text=True)
     if tried.returncode:
         tell = pytest.fail if os.environ.get("CI") else pytest.skip
         tell(f"mount namespaces and file systems can be made by root only: {tried.stderr.strip()}")
@@ -123,8 +132,9 @@ def submitted(
     tmp_path: Path, target: Any, script: str = SCRIPT, arguments: tuple[str, ...] = (), **settings: Any
 ) -> StepRun:
     """A step run whose folders the workers do not see; its input they do."""
-    driver, data = tmp_path / "driver", tmp_path / "data"
-    data.mkdir(exist_ok=True)
+    driver, data, met = tmp_path / "driver", tmp_path / "data", tmp_path / "met"
+    for folder in (data, met):
+        folder.mkdir()
     for number in range(ITEMS):
         (data / f"{number:03d}").touch()
     (driver / "score.py").write_text(f"DRIVER = {str(driver)!r}\n{script}")
@@ -180,12 +190,14 @@ def test_rows_logs_and_all_files_of_the_script_arrive(apart, tmp_path):
     assert not list(out.glob(".prs-dask*"))
 
 
-def test_all_that_is_told_of_processes_nodes_and_attempts_arrives(apart, tmp_path):
-    ours = apart(2)
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_all_that_is_told_of_processes_nodes_and_attempts_arrives(apart, tmp_path, nodes):
+    ours = apart(2, nodes=nodes)
     names = [f"{number:03d}" for number in range(ITEMS)]
     attempted = sorted(names + [name for name in names if int(name) % 8 in (3, 5)])
     with ours.client():
-        run = submitted(tmp_path, ours.address, arguments=("--profiling_module", "cProfile"))
+        options = ("--profiling_module", "cProfile", *EVERY_SECOND)
+        run = submitted(tmp_path, ours.address, arguments=options, node_count=nodes)
         assert run.wait_for_completion(timeout_seconds=90) == "Completed", run.error
     logs = run.log_dir
 
@@ -195,23 +207,37 @@ def test_all_that_is_told_of_processes_nodes_and_attempts_arrives(apart, tmp_pat
     metrics = [json.loads(line) for line in (logs / "metrics.jsonl").read_text().splitlines()]
     assert sorted(metric["value"] for metric in metrics) == attempted
     assert len(rows("sys/job_report/processed_mini-batches.csv")) == len(attempted)
-    assert len(rows("sys/node/0/process*.txt")) == len(attempted)
-    [node] = rows("sys/job_report/node_summary.csv")
-    processes = int(node["Processes"])
+    assert len(rows("sys/node/*/process*.txt")) == len(attempted)
+    summary = {row["Node"]: row for row in rows("sys/job_report/node_summary.csv")}
+    assert set(summary) == {str(node) for node in range(nodes)}
+    assert sum(int(row["Items"]) for row in summary.values()) == ITEMS
+    processes = sum(int(row["Processes"]) for row in summary.values())
     assert processes in (6, 7), "five have died, and the last of them need not have been replaced"
-    events = Counter(row["Event"] for row in rows("sys/node/0/processes.csv"))
+    events = Counter(row["Event"] for row in rows("sys/node/*/processes.csv"))
     assert events["started"] == events["ended"] == processes
     assert processes - 2 <= events["ready"] <= processes
-    told = "".join(path.read_text() for path in (logs / "user/error/0").glob("*.txt"))
+    told = "".join(path.read_text() for path in (logs / "user/error").glob("*/*.txt"))
     for cause in ("fails the first time", "exit code 3"):
         assert told.count(cause) >= 5
     groups = json.loads((logs / "user/error.json").read_text())
     assert "fails the first time" in json.dumps(groups)
-    assert len(rows("perf/0/node_resource_usage.csv")) >= 1
-    assert {row["Process"] for row in rows("perf/0/processes_resource_usage.csv")}
-    assert list(logs.glob("perf/0/os/*/processes_*"))
-    profiled = [pstats.Stats(str(path)).stats for path in logs.glob("sys/node/0/*.profile")]  # type: ignore[attr-defined]
+    profiled = [pstats.Stats(str(path)).stats for path in logs.glob("sys/node/*/*.profile")]  # type: ignore[attr-defined]
     assert any(name == "run" for stats in profiled for _, _, name in stats)
+    for node in range(nodes):
+        told = "".join(path.read_text() for path in (logs / f"user/stdout/{node}").glob("process*.txt"))
+        seen = re.findall(r"seen (\d+)", told)
+        where = {row["Mini-batch Id"] for row in rows(f"sys/node/{node}/process*.txt")}
+        assert len(seen) == int(summary[str(node)]["Attempts"]) >= len(where)
+        assert {int(name) for name in seen} == {int(mini_batch) for mini_batch in where}
+        times = [row["Utc Time"] for row in rows(f"perf/{node}/node_resource_usage.csv")]
+        assert times == sorted(set(times)), "one monitor tells of the node"
+        assert len(times) >= 2
+        used = rows(f"perf/{node}/processes_resource_usage.csv")
+        at_once = Counter((row["Utc Time"], row["Pid"]) for row in used)
+        assert set(at_once.values()) == {1}, "no process is told twice"
+        pids = {name: {row["Pid"] for row in used if row["Process"] == name} for name in ("worker", "monitor")}
+        assert len(pids["worker"]) == len(pids["monitor"]) == 2 // nodes, "those with the same temporary files"
+        assert list(logs.glob(f"perf/{node}/os/*/processes_*"))
 
 
 def test_two_processes_that_store_one_name_with_other_content_end_the_step_run(apart, tmp_path):

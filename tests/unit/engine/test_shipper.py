@@ -317,8 +317,8 @@ def test_whenever_a_supervisor_is_killed_another_sends_the_rest_once(
     """Killed in its so many-th call, before or after the scheduler has it."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(log_shipping, "PIECE_BYTES", 10)
-    other = NodeFolder("run")
-    dead = NodeFolder("run")
+    other = NodeFolder("run", "node")
+    dead = NodeFolder("run", "node")
     files = write(dead.own, 1, stdout=b"0123456789abcdefghijXYZ", stderr=b"e" * 15)
     files += write(dead.own, 12, log=b"l" * 25)
 
@@ -358,7 +358,7 @@ def test_what_was_told_and_what_was_removed_counts_among_the_calls_of_a_supervis
 ):
     """Neither leaves a note beside a file that lives on."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    other, dead = NodeFolder("run"), NodeFolder("run")
+    other, dead = NodeFolder("run", "node"), NodeFolder("run", "node")
     until = 5 if killed_in == "the next call" else 4
 
     async def until_killed(call, number, **arguments):
@@ -396,7 +396,7 @@ def test_what_was_told_and_what_was_removed_counts_among_the_calls_of_a_supervis
 def test_one_who_adopts_may_be_killed_too(scheduler, tmp_path, monkeypatch, no_leaks, again):
     """The first of them is killed between the note of a call and that of what it sends."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    last, other, dead = NodeFolder("run"), NodeFolder("run"), NodeFolder("run")
+    last, other, dead = NodeFolder("run", "node"), NodeFolder("run", "node"), NodeFolder("run", "node")
     files = write(dead.own, 1, stdout=b"a")
     own_log(dead.own, "below", b"").with_name("link").symlink_to("below")
 
@@ -431,7 +431,7 @@ def test_a_flood_comes_once_where_a_supervisor_is_killed_in_the_call_that_left_i
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for name, size in {"PIECE_BYTES": 200, "BACKLOG_BYTES": 1000, "HEAD_BYTES": 200, "TAIL_BYTES": 100}.items():
         monkeypatch.setattr(log_shipping, name, size)
-    other, dead = NodeFolder("run"), NodeFolder("run")
+    other, dead = NodeFolder("run", "node"), NodeFolder("run", "node")
     files = write(dead.own, 1, stdout=b"".join(b"line %04d\n" % number for number in range(500)))
 
     async def until_killed(call, **arguments):
@@ -498,7 +498,7 @@ def test_whenever_a_supervisor_is_killed_files_of_the_scripts_own_are_whole_in_t
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(log_shipping, "PIECE_BYTES", 10)
     monkeypatch.setattr(changing_file, "REWRITTEN_BYTES_A_SECOND", 1 << 60)
-    other, dead = NodeFolder("run"), NodeFolder("run")
+    other, dead = NodeFolder("run", "node"), NodeFolder("run", "node")
     own_log(dead.own, "grows", b"0123456789abc")
     own_log(dead.own, "rewritten", b"old")
 
@@ -530,7 +530,7 @@ def test_whenever_a_supervisor_is_killed_files_of_the_scripts_own_are_whole_in_t
 
 
 def hold(folder):
-    node = NodeFolder("run")
+    node = NodeFolder("run", "node")
     folder.send(str(node.own))
     signal.pause()
 
@@ -539,7 +539,7 @@ def test_a_living_supervisors_folder_is_no_orphan_and_a_killed_ones_is_found_by_
     tmp_path, monkeypatch, no_leaks
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    first, second = NodeFolder("run"), NodeFolder("run")
+    first, second = NodeFolder("run", "node"), NodeFolder("run", "node")
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     process = context.Process(target=hold, args=(theirs,))
@@ -560,11 +560,11 @@ def test_a_living_supervisors_folder_is_no_orphan_and_a_killed_ones_is_found_by_
 def test_the_next_supervisor_of_a_node_finds_what_all_before_it_have_left(scheduler, tmp_path, monkeypatch, no_leaks):
     """Where a node has one worker, nobody holds its folder between its death and its successor."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    dead = NodeFolder("run")
+    dead = NodeFolder("run", "node")
     write(dead.own, 3, stdout=b"so far")
     dead._own_lock.close()
     dead._lock.close()
-    after = NodeFolder("run")
+    after = NodeFolder("run", "node")
     asyncio.run(Shipper.adopt(scheduler, after, 0, last=True))
     assert scheduler.streams["stdout", 3] == b"so far"
     after.close()
@@ -572,7 +572,7 @@ def test_the_next_supervisor_of_a_node_finds_what_all_before_it_have_left(schedu
 
 def orphan(**streams):
     """The folder of a supervisor that was killed."""
-    dead = NodeFolder("run")
+    dead = NodeFolder("run", "node")
     write(dead.own, 1, **streams)
     write(dead.own, 2, stdout=b"of another process")
     dead._own_lock.close()
@@ -588,7 +588,7 @@ def test_what_cannot_be_read_at_first_of_what_is_adopted_is_tried_again(
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(shipper, "TRY_SECONDS", 0.01)
-    ours, noting = NodeFolder("run"), Noting(scheduler)
+    ours, noting = NodeFolder("run", "node"), Noting(scheduler)
     dead = orphan(stdout=b"a", stderr=b"e", log=b"l")
     failing(monkeypatch, SpoolFile, failing_method, times, error)
     asyncio.run(Shipper.adopt(noting, ours, 0, last=True))
@@ -602,7 +602,7 @@ def test_what_cannot_be_read_at_first_of_what_is_adopted_is_tried_again(
 def test_one_bad_file_of_what_is_adopted_is_told_and_the_others_come(scheduler, tmp_path, monkeypatch, no_leaks):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(shipper, "TRY_SECONDS", 0.01)
-    ours, noting = NodeFolder("run"), Noting(scheduler)
+    ours, noting = NodeFolder("run", "node"), Noting(scheduler)
     dead = orphan(stderr=b"e")
     (dead / "process001/stdout.txt").unlink()
     (dead / "process001/stdout.txt").mkdir()
@@ -618,7 +618,7 @@ def test_what_could_not_be_adopted_is_found_again_and_what_was_holds_nothing_ope
     scheduler, tmp_path, monkeypatch, no_leaks
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    ours = NodeFolder("run")
+    ours = NodeFolder("run", "node")
     folders = [orphan(stdout=b"a"), orphan(stdout=b"b")]
     came = []
 
@@ -647,7 +647,7 @@ def test_what_could_not_be_adopted_is_found_again_and_what_was_holds_nothing_ope
 
 def test_where_the_number_of_a_call_could_not_be_noted_the_files_tell_it(scheduler, tmp_path, monkeypatch, no_leaks):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    ours, dead = NodeFolder("run"), NodeFolder("run")
+    ours, dead = NodeFolder("run", "node"), NodeFolder("run", "node")
 
     async def main():
         theirs = Shipper(scheduler, dead.own)

@@ -14,6 +14,8 @@ import pytest
 
 from prs_dask.engine.spool import NodeFolder, sweep_abandoned
 
+NODE = "host/12345678"
+
 
 @pytest.fixture
 def root(tmp_path, no_leaks, monkeypatch):
@@ -32,13 +34,13 @@ def archive(**members: str) -> bytes:
 
 
 def test_only_their_owner_can_open_the_folders(root):
-    folder = NodeFolder("run")
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (root, root / "run", folder.own)] == [0o700] * 3
+    folder = NodeFolder("run", NODE)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (root, folder.path, folder.own)] == [0o700] * 3
     folder.close()
 
 
 def test_the_last_supervisor_of_a_node_removes_everything(root):
-    first, second = NodeFolder("run"), NodeFolder("run")
+    first, second = NodeFolder("run", NODE), NodeFolder("run", NODE)
     assert first.own != second.own
     (first.own / "stdout.txt").write_text("x")
     first.close()
@@ -49,18 +51,38 @@ def test_the_last_supervisor_of_a_node_removes_everything(root):
 
 
 def test_another_step_run_keeps_its_folder(root):
-    one, other = NodeFolder("one"), NodeFolder("other")
+    one, other = NodeFolder("one", NODE), NodeFolder("other", NODE)
     one.close()
-    assert not (root / "one").exists()
+    assert not one.path.exists()
     assert other.own.exists()
     other.close()
+    assert not root.exists()
+
+
+def test_nodes_that_share_the_folder_for_temporary_files_have_folders_of_their_own(root):
+    """Where /tmp is one for several hosts: else one would send what another's processes print, under its own number."""
+    here, there = NodeFolder("run", "here/12345678"), NodeFolder("run", "there/12345678")
+    assert here.path != there.path
+    there._own_lock.close()
+    assert here.orphans(at_once=True) == []
+    here.close()
+    assert there.path.exists()
+    there.close()
+    assert not root.exists()
+
+
+def test_what_an_earlier_version_has_left_under_its_name_is_swept(root):
+    (root / "run").mkdir(parents=True)
+    root.chmod(0o700)
+    (root / "run" / "lock").touch()
+    NodeFolder("run", NODE).close()
     assert not root.exists()
 
 
 def test_a_root_that_others_could_open_is_refused(root):
     root.mkdir(mode=0o755)
     with pytest.raises(PermissionError, match="only its owner"):
-        NodeFolder("run")
+        NodeFolder("run", NODE)
     root.rmdir()
 
 
@@ -68,12 +90,12 @@ def test_a_root_that_is_a_link_is_refused(root, tmp_path):
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     root.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PermissionError):
-        NodeFolder("run")
+        NodeFolder("run", NODE)
     root.unlink()
 
 
 def test_the_source_is_unpacked_once_with_its_modes(root):
-    first, second = NodeFolder("run"), NodeFolder("run")
+    first, second = NodeFolder("run", NODE), NodeFolder("run", NODE)
     assert first.source("ab" * 32) is None
     target = first.unpack_source("ab" * 32, archive(**{"score.py": "x = 1", "bin__tool": "#!/bin/sh"}))
     assert second.source("ab" * 32) == target
@@ -88,7 +110,7 @@ def test_the_source_is_unpacked_once_with_its_modes(root):
 
 def test_a_source_appears_whole_though_many_unpack_it_at_once(root):
     data = archive(**{f"module{number}.py": "x" * 1000 for number in range(50)})
-    folders = [NodeFolder("run") for _ in range(6)]
+    folders = [NodeFolder("run", NODE) for _ in range(6)]
     incomplete = []
 
     def unpack(folder: NodeFolder) -> None:
@@ -102,14 +124,14 @@ def test_a_source_appears_whole_though_many_unpack_it_at_once(root):
     for thread in threads:
         thread.join()
     assert not incomplete
-    assert len(list((root / "run").glob("source-*"))) == 1
+    assert len(list(folders[0].path.glob("source-*"))) == 1
     for folder in folders:
         folder.close()
     assert not root.exists()
 
 
 def test_members_that_lead_out_of_the_archive_stay_within(root, tmp_path):
-    folder = NodeFolder("run")
+    folder = NodeFolder("run", NODE)
     target = folder.unpack_source("ef" * 32, archive(**{"..__..__escaped.py": "x"}))
     assert not list(tmp_path.glob("escaped.py"))
     assert not list(root.glob("escaped.py"))
@@ -118,7 +140,7 @@ def test_members_that_lead_out_of_the_archive_stay_within(root, tmp_path):
 
 
 def hold(run: str, connection) -> None:
-    folder = NodeFolder(run)
+    folder = NodeFolder(run, NODE)
     connection.send(f"held {folder.own.name}")
     time.sleep(60)
 
@@ -130,7 +152,7 @@ def test_folders_of_a_killed_supervisor_are_swept(root):
     process.start()
     assert ours.recv().startswith("held")
     sweep_abandoned()
-    assert (root / "run").exists()
+    assert list(root.glob("run-*"))
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     sweep_abandoned()
@@ -141,7 +163,7 @@ def test_folders_of_a_killed_supervisor_are_swept(root):
 
 
 def test_what_a_killed_sweeper_had_begun_to_remove_is_swept(root):
-    folder = NodeFolder("run")
+    folder = NodeFolder("run", NODE)
     folder.close()
     root.mkdir(mode=0o700)
     (root / "prs-dask-removed-x").mkdir()
@@ -155,7 +177,7 @@ def come_and_go(seed: int, problems) -> None:
     try:
         for _ in range(60):
             run = generator.choice(["one", "two"])
-            folder = NodeFolder(run)
+            folder = NodeFolder(run, NODE)
             target = folder.unpack_source(run * 10, archive(**{"score.py": run}))
             (folder.own / "file").write_text("x")
             if generator.random() < 0.5:

@@ -77,7 +77,7 @@ def print_in(folder: Any, text: str) -> list[Any]:
 def test_what_is_being_adopted_is_sent_before_a_supervisor_ends(tmp_path, monkeypatch, no_leaks, how):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(supervisor, "SHIP_SECONDS", 0.01)
-    dead, ours = NodeFolder("run"), NodeFolder("run")
+    dead, ours = NodeFolder("run", "node"), NodeFolder("run", "node")
     print_in(dead.own, "last words of the dead")
     dead._own_lock.close()
     dead._lock.close()

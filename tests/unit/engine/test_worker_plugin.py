@@ -26,7 +26,7 @@ def test_a_teardown_that_is_cancelled_comes_to_its_end(tmp_path, monkeypatch, ha
         worker: Any = type("FakeWorker", (), {})()
         worker.loop = SimpleNamespace(asyncio_loop=asyncio.get_running_loop())
         supervisor = Supervisor(worker, "test")
-        supervisor._node_folder = NodeFolder("test")
+        supervisor._node_folder = NodeFolder("test", "node")
         lane: Any = SimpleNamespace(stop=lambda **_: goes_on.wait(20), close=lambda: None)
         supervisor._lanes.append(lane)
         supervisor.settings = SimpleNamespace(limits=SimpleNamespace(shutdown_seconds=1.0))  # type: ignore[assignment]

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from prs_dask.logs.log_files import LogFiles
 from prs_dask.logs.places import DISK_USAGE_COLUMNS, NODE_USAGE_COLUMNS, PROCESS_USAGE_COLUMNS
-from prs_dask.logs.usage_tables import UsageTables, node_columns
+from prs_dask.logs.usage_tables import LATE_SECONDS, UsageTables, node_columns
 
 NODE = [12.5, 1000.0, 600.0, 400.0, 40.0, 7, 8, 9.0, 10.0, 11.0, 12.0, 3, 4]
 WHEN = 1_767_225_600.0  # 2026-01-01
 
 
-def sample(when=WHEN, node=NODE, gpus=(), disks=(), processes=(), ps=""):
-    value = {"time": when, "node": node, "gpus": gpus, "disks": disks, "processes": processes, "ps": ps}
+def sample(when=WHEN, node=NODE, gpus=(), disks=(), processes=(), ps="", source="2a-7", following=600.0):
+    of = {"source": source, "next": when + following}
+    value = {"time": when, **of, "node": node, "gpus": gpus, "disks": disks, "processes": processes, "ps": ps}
     return json.dumps(value).encode() + b"\n"
 
 
@@ -52,6 +53,38 @@ def test_each_table_has_its_columns_and_a_row_a_sample(tables, tmp_path):
     [*_, last] = table(tmp_path, "processes_resource_usage", 4)
     assert tuple(last) == PROCESS_USAGE_COLUMNS
     assert (last["Process"], last["Pid"], last["Cpu Percent"]) == ("process000", "77", "99.5")
+
+
+def measured(process, disk="/"):
+    return {"disks": [[disk, "", "", 1, 1, 1, 1]], "processes": [[process, *range(8)]], "ps": f"1 {process}\n"}
+
+
+def test_a_node_with_several_monitors_is_told_once_and_the_processes_of_all(tables, tmp_path):
+    """Where its workers have different folders for temporary files, each has one, which sees the workers there."""
+    for second in range(3):
+        tables.add(0, sample(WHEN + second, **measured("process000"), following=1.0))
+        tables.add(0, sample(WHEN + second - 0.5, **measured("process001"), source="2a-8", following=1.0))
+    whole = [f"2026-01-01T00:00:0{second}.000Z" for second in range(3)]
+    assert [row["Utc Time"] for row in table(tmp_path, "node_resource_usage")] == whole
+    assert [row["Utc Time"] for row in table(tmp_path, "node_disk_usage")] == whole
+    rows = table(tmp_path, "processes_resource_usage")
+    assert [row["Process"] for row in rows] == ["process000", "process001"] * 3
+    assert "process001" not in "".join(path.read_text() for path in tmp_path.glob("perf/0/os/*/*"))
+
+
+def test_another_monitor_speaks_for_the_node_where_the_first_is_silent(tables, tmp_path):
+    tables.add(0, sample(WHEN, following=5.0))
+    for second in (5, 5 + LATE_SECONDS, 6 + LATE_SECONDS, 11 + LATE_SECONDS):
+        tables.add(0, sample(WHEN + second, source="2a-8", following=5.0))
+    tables.add(0, sample(WHEN + 12 + LATE_SECONDS, following=5.0))  # it was only slow
+    rows = table(tmp_path, "node_resource_usage")
+    assert [row["Utc Time"][17:19] for row in rows] == ["00", "16", "21"]
+
+
+def test_each_node_has_a_monitor_that_speaks_for_it(tables, tmp_path):
+    for node in range(2):
+        tables.add(node, sample(source=f"2a-{node}"))
+    assert [len(table(tmp_path, "node_resource_usage", node)) for node in range(2)] == [1, 1]
 
 
 def test_gpus_stand_behind_the_node_and_what_is_not_known_is_empty(tables, tmp_path):
