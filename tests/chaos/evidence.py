@@ -124,7 +124,8 @@ class Evidence:
     faults
         Those that were done: name, processes hit, driver, start and end.
     left
-        What was left: after the step run (``run``), after a cluster died (``orphans``), after all (``all``).
+        What was left: after the step run (``run``), in a cluster that goes on (``cluster``), after a cluster died
+        (``orphans``), after all (``all``).
     late
         (when, seconds) that the watch was late.
     tells_canary

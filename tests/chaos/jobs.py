@@ -23,7 +23,7 @@ from typing import Any
 from tests.chaos.disk import Disk
 from tests.chaos.faults import DO, free_disk
 from tests.chaos.plans import OF_DISKS, Fault, Plan, to_json
-from tests.chaos.remains import left_of_all, left_of_run
+from tests.chaos.remains import left_in_cluster, left_of_all, left_of_run
 from tests.chaos.scene import Scene
 from tests.chaos.watch import Watch
 from tests.chaos.workload import HEADER_LINE, Workload, line_of
@@ -122,6 +122,7 @@ def _drive(scene: Scene, events: _Events, left: dict[str, Any]) -> None:
         if not _has_to_be_resumed(scene):
             # One that was killed before may have left processes to a cluster that was stopped itself.
             left["run"] = left_of_run(scene, LEFT_SECONDS if scene.drivers == 1 else ORPHANS_SECONDS)
+            left["cluster"] = left_in_cluster(scene, ORPHANS_SECONDS)
             return
         if scene.scheduler is not None and scene.scheduler.poll() is not None:
             left.setdefault("orphans", []).extend(left_of_run(scene, ORPHANS_SECONDS))

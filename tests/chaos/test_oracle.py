@@ -549,6 +549,11 @@ def a_temporary_folder_is_left_at_the_end(folder: Folder) -> None:
 
 
 @breaks("nothing_is_left")
+def a_worker_that_goes_on_has_a_descriptor_too_many(folder: Folder) -> None:
+    folder.left(cluster=["descriptor of process 99: anon_inode:[pidfd]"])
+
+
+@breaks("nothing_is_left")
 def processes_outlive_a_scheduler_that_was_killed(folder: Folder) -> None:
     folder.left(orphans=["process 99: python"])
 
