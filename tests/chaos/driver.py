@@ -24,7 +24,6 @@ from tests.chaos.plans import Plan, from_json
 
 PATIENCE = 10.0
 OVERHEAD_SECONDS = 15.0
-INIT_SECONDS = 8.0
 PROGRESS_SECONDS = 90.0
 PERMANENT_THREADS = ("Dask-Offload", "Dask-Default-Threads", "TCP-Executor", "Profile", "asyncio_", "fsspecIO")
 
@@ -48,9 +47,9 @@ def step_of(plan: Plan, folder: Path) -> ParallelRunStep:
         environment_variables={"CHAOS_SECRET": environment_secret},
     )
     arguments = [
-        str(folder / "traces"), str(folder / "poisons.json"), str(work.pause),
+        str(folder / "traces"), str(folder / "poisons.json"), str(folder / "inits"), str(work.pause),
         "--task_overhead_timeout", str(OVERHEAD_SECONDS),
-        "--init_timeout", str(INIT_SECONDS),
+        "--init_timeout", str(plan.init_seconds),
         "--progress_update_timeout", str(PROGRESS_SECONDS),
     ]  # fmt: skip
     dataset = _dataset(work.kind, folder / "data", {"account_key": secret})

@@ -3,6 +3,7 @@
 What is to be judged is in the folder when `play` returns, and nothing of the run lives any more::
 
     plan.json  poisons.json  data/      what was played, on what
+    inits/                              what goes wrong in init() and has not yet
     disk/run/  disk/out/                the run folder, the output
     traces/  deaths.jsonl  late.jsonl   what user code did, when its processes died, how loaded the machine was
     events.jsonl                        drivers and faults, with their times
@@ -54,8 +55,10 @@ class _Events:
 
 def play(plan: Plan, folder: Path) -> None:
     """Play it; the folder must be new or empty."""
-    for name in ("data", "traces", "tmp", "disk", "shm"):
+    for name in ("data", "traces", "inits", "tmp", "disk", "shm"):
         (folder / name).mkdir(parents=True)
+    for number, harm in enumerate(plan.inits):
+        (folder / "inits" / f"{number}-{harm}").touch()
     (folder / "plan.json").write_text(to_json(plan))
     (folder / "poisons.json").write_text(json.dumps([(p.item, p.harm, p.flaky) for p in plan.workload.poisons]))
     make_input(plan.workload, folder / "data")

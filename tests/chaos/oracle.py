@@ -37,6 +37,7 @@ RULES: tuple[Rule, ...] = (
     rules_of_processes.finished_is_not_run_again,
     rules_of_processes.nothing_is_left,
     rules_of_processes.time_limits,
+    rules_of_processes.init_limits,
     rules_of_processes.no_secret,
 )
 

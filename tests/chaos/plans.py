@@ -132,6 +132,8 @@ class Plan:
         ``python`` or ``cli``: how it is gone on with where it was ended.
     retry_failed
         Are failed mini-batches tried again then?
+    inits
+        What goes wrong in ``init()`` of the first processes, one each: ``raise`` or ``hang``.
     """
 
     seed: int
@@ -142,6 +144,12 @@ class Plan:
     faults: tuple[Fault, ...]
     resume_by: str = "python"
     retry_failed: bool = True
+    inits: tuple[str, ...] = ()
+
+    @property
+    def init_seconds(self) -> float:
+        """The limit of ``init()``; far from what a process needs that does not hang, on a machine with much to do."""
+        return 4.0 if "hang" in self.inits else 8.0
 
     @property
     def canaries(self) -> tuple[str, str]:
@@ -168,7 +176,28 @@ def draw(seed: int, *, mount: bool = True, cluster: str | None = None) -> Plan:
     workload = _workload(rng, tries, bisect)
     faults = tuple(fault for fault in _faults(rng, cluster) if mount or fault.name not in OF_DISKS)
     settings = _settings(rng, workload, tries, bisect)
-    return Plan(seed, workload, cluster, 2, settings, faults, rng.choice(("python", "cli")), rng.random() < 0.75)
+    resume_by, retry_failed = rng.choice(("python", "cli")), rng.random() < 0.75
+    inits = _inits(random.Random(f"init {seed}"), cluster, workload, faults)
+    return Plan(seed, workload, cluster, 2, settings, faults, resume_by, retry_failed, inits)
+
+
+def _inits(rng: random.Random, cluster: str, workload: Workload, faults: Sequence[Fault]) -> tuple[str, ...]:
+    """Fewer than a node may see; and one hangs only where another process is there all the time, or it is the end."""
+    inits = ["raise"] * rng.choice((0, 0, 0, 1, 2))
+    hangs = rng.random() < 0.5
+    if (
+        hangs
+        and cluster == "local"
+        and workload.kind == "files"
+        and not any(fault.name in _OF_LANES for fault in faults)
+    ):
+        inits.append("hang")
+    rng.shuffle(inits)
+    return tuple(inits)
+
+
+_OF_LANES = frozenset({"kill_worker", "term_worker", "stop_worker"})
+"""Faults after which a local cluster has one lane for a while."""
 
 
 def _workload(rng: random.Random, tries: int, bisect: bool) -> Workload:
@@ -311,6 +340,7 @@ def from_json(text: str) -> Plan:
             **about,
             "workload": Workload(**work, poisons=poisons),
             "settings": Settings(**about["settings"]),
+            "inits": tuple(about["inits"]),
             "faults": tuple(Fault(**fault) for fault in about["faults"]),
         }
     )

@@ -14,6 +14,7 @@ from tests.chaos.workload import HARMS
 __all__ = [
     "finished_is_not_run_again",
     "init_before_run",
+    "init_limits",
     "no_secret",
     "nothing_is_left",
     "time_limits",
@@ -133,6 +134,18 @@ def time_limits(evidence: Evidence) -> Iterator[str]:
             early = run.ended is None and took < limit - EARLY_SECONDS and _should_hang(evidence, run)
             if early and not _was_hit(evidence, trace, run):
                 yield f"run() of item {run.first} was ended after {took:.2f} s, before its limit of {limit:g} s"
+
+
+def init_limits(evidence: Evidence) -> Iterator[str]:
+    """A process that does not come through init() is ended within a second of the limit of that."""
+    limit = evidence.plan.init_seconds
+    for trace in evidence.traces:
+        if trace.events[-1:] != ("init",) or trace.death is None or _was_stopped(evidence, trace.began, trace.death):
+            continue
+        took = trace.death - trace.began
+        allowed = limit + LIMIT_SECONDS + _lateness(evidence, trace.began, trace.death)
+        if took > allowed:
+            yield f"process {trace.pid} was in init() for {took:.2f} s, limit {limit:g} s, allowed {allowed:.2f} s"
 
 
 def _should_hang(evidence: Evidence, run: Run) -> bool:

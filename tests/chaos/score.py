@@ -2,7 +2,7 @@
 
 Each process writes what it does into an append-only file of its own, one write a line, so that
 nothing of it is lost with the process: time (of the clock that all processes share), event, what.
-Where the file and the table of bad items lie it is told by its arguments.
+Where the file, the table of bad items and what goes wrong in init() lie it is told by its arguments.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import sys
 import time
 import zlib
 
-TRACES, POISONS, PAUSE = sys.argv[1], sys.argv[2], float(sys.argv[3])
+TRACES, POISONS, INITS, PAUSE = *sys.argv[1:4], float(sys.argv[4])
 
 _began = time.monotonic()
 _trace = os.open(
@@ -97,6 +97,12 @@ def harm(kind):
 
 def init():
     tell("init")
+    for name in sorted(os.listdir(INITS)):
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+            os.unlink(f"{INITS}/{name}")
+            if name.endswith("hang"):
+                time.sleep(600)
+            raise ValueError("this init() is bad")
     time.sleep(0.05)
     tell("ready")
 

@@ -35,6 +35,7 @@ def test_the_chosen_seeds_hold_every_kind_of_fault_and_of_bad_item():
     assert {fault.name for plan in plans for fault in plan.faults} == FAULTS.keys()
     assert {poison.harm for plan in plans for poison in plan.workload.poisons} == HARMS.keys()
     assert {plan.cluster for plan in plans} == {"local", "nannies", "bare"}
+    assert {harm for plan in plans for harm in plan.inits} == {"raise", "hang"}
 
 
 @pytest.mark.slow

@@ -578,6 +578,15 @@ def a_process_is_killed_before_its_limit(folder: Folder) -> None:
     folder.change("deaths.jsonl", "17.1", "16.5")
 
 
+@breaks("init_limits")
+def a_process_hangs_in_init_beyond_its_limit(folder: Folder) -> None:
+    events = ({"pid": 104, "time": 11.0, "event": "import"}, {"pid": 104, "time": 11.1, "event": "init"})
+    folder.lines("traces/104-1.jsonl", *events)
+    folder.lines(
+        "deaths.jsonl", *[{"pid": pid, "time": time, "seen": True} for pid, time in ((102, 17.1), (104, 20.5))]
+    )
+
+
 @breaks("no_secret")
 def a_secret_of_the_storage_options_is_in_a_log(folder: Folder) -> None:
     (folder.run / "logs" / "driver_log.txt").write_text(f"options: {PLAN.canaries[0]}")

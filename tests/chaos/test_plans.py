@@ -24,6 +24,13 @@ def test_a_plan_comes_back_from_its_text(seed):
 
 
 @given(SEEDS, CLUSTERS)
+def test_init_goes_wrong_less_often_than_gives_a_node_up_and_hangs_once_at_most(seed, cluster):
+    plan = draw(seed, cluster=cluster)
+    assert len(plan.inits) < 3 * plan.lanes
+    assert plan.inits.count("hang") <= 1
+
+
+@given(SEEDS, CLUSTERS)
 def test_faults_can_be_done_where_they_are_planned_and_some_once_only(seed, cluster):
     plan = draw(seed, cluster=cluster)
     names = [fault.name for fault in plan.faults]
