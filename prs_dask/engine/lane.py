@@ -479,8 +479,6 @@ class Lane:
             elif process.files_lost:
                 self._process_over(process, _FILES_LOST)
         elif process.control.fileno() in ready:
-            while self._receive(process):
-                pass
             self._process_died(process)
         elif self._sent and not paused and time.monotonic() >= self._look_at:
             self._look_at_limits(process)
@@ -566,6 +564,8 @@ class Lane:
     def _process_died(self, process: LaneProcess) -> None:
         """The process is gone: only what it was running is charged (behaviour, section 5.1)."""
         ended = process.wait()
+        while self._receive(process):
+            pass
         reading = process.page.read()
         current = next(iter(self._sent), None)
         if self._retreating or ended.unattended:  # nobody's fault

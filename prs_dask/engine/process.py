@@ -316,11 +316,16 @@ class LaneProcess:
         self._family.kill()
 
     def wait(self) -> Ended:
-        """How it ended; what does not go by itself soon is killed."""
+        """How it ended; what does not go by itself soon is killed.
+
+        From here on its stream has an end behind what it has sent, also where the kernel cannot kill it.
+        """
         ended = self._family.wait(END_SECONDS)
         if ended is None:
             self._family.kill()
             ended = self._family.wait(10.0)
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RD)
         return ended or Ended(-1, 0)
 
     def how_it_ended(self, ended: Ended, subject: str, when: str = "") -> str:

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import Future
 
+import psutil
 import pytest
 
 from prs_dask.attempts.records import Category, unpack
@@ -405,25 +406,55 @@ def test_what_the_kernel_kills_is_out_of_memory_too(bench, monkeypatch):
     assert "by the kernel, because memory was short" in workbench.supervisor.errors()[0].message
 
 
-def test_processes_that_cannot_be_killed_do_not_stop_the_lane(bench, monkeypatch):
-    """Their reaper is left to wait for them; the next process has another one."""
-    real = ProcessFamily.wait
+UNDYING = """
+    import os, time
 
-    def wait(family, timeout):
-        ended = real(family, timeout)
-        if ended is not None and ended.status > 0:
-            ended = ended._replace(survivors=2)
-            family._survivors += 2
-        return ended
+    def run(mini_batch):
+        if mini_batch[0].endswith("stuck"):
+            pid = PID
+            if pid:
+                with open(UNDYING, "w") as file:
+                    file.write(f"{pid}\\n")
+            time.sleep(60)
+        return list(mini_batch)
+    """
 
-    monkeypatch.setattr(ProcessFamily, "wait", wait)
-    workbench = bench(run_seconds=0.4)
-    begun = time.monotonic()
-    workbench.work_to_the_end(workbench.grant(1, "sleep_60"), workbench.grant(2, "a", first=1))
+
+@pytest.mark.parametrize("pid", ["os.getpid()", "os.fork()"], ids=["the worker process", "a child of it"])
+def test_a_process_that_cannot_be_killed_does_not_stop_the_lane(bench, undying, pid):
+    """Its reaper is left to wait for it; the next process has another one."""
+    workbench = bench(UNDYING.replace("PID", pid, 1).replace("UNDYING", repr(str(undying))), run_seconds=0.4)
+    workbench.work_to_the_end(workbench.grant(1, "stuck"), workbench.grant(2, "a", "b", first=1))
+    stuck = psutil.Process(int(undying.read_text()))
     supervisor = workbench.supervisor
-    assert time.monotonic() - begun < 10
-    assert [(r.mini_batch, r.category) for r in supervisor.records] == [(0, Category.TIME_LIMIT), (1, 0)]
-    assert "2 of its processes could not be killed yet" in supervisor.errors()[0].message
+    records = [(record.mini_batch, record.category) for record in supervisor.records]
+    assert records == [(0, Category.TIME_LIMIT), (1, Category.SUCCEEDED), (2, Category.SUCCEEDED)]
+    assert "1 of its processes could not be killed yet" in supervisor.errors()[0].message
+    assert stuck.is_running()
+    [family] = supervisor.abandoned
+    assert not family.is_usable
+    undying.unlink()
+    family.close()
+    assert not stuck.is_running()
+
+
+def test_a_process_above_its_memory_that_cannot_be_killed_does_not_stop_the_lane_either(bench, undying):
+    grows = f"""
+        import os, time
+        def run(mini_batch):
+            if mini_batch[0].endswith("grows"):
+                with open({str(undying)!r}, "w") as file:
+                    file.write(f"{{os.getpid()}}\\n")
+                kept = b"x" * (300 << 20)
+                time.sleep(60)
+            return list(mini_batch)
+        """
+    workbench = bench(grows)
+    workbench.supervisor.memory_limit = 200 << 20
+    workbench.work_to_the_end(workbench.grant(1, "grows"), workbench.grant(2, "a", first=1))
+    supervisor = workbench.supervisor
+    records = [(record.mini_batch, record.category) for record in supervisor.records]
+    assert records == [(0, Category.OUT_OF_MEMORY), (1, Category.SUCCEEDED)]
     assert len(supervisor.abandoned) == 1
 
 
