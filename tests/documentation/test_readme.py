@@ -1,4 +1,4 @@
-"""README's commands are those that CI runs, and what it links to exists."""
+"""README's commands are those that CI runs, which leaves none of the tests out; what README links to exists."""
 
 import re
 import subprocess
@@ -33,6 +33,25 @@ def test_a_command_that_readme_lacks_is_an_error():
     answer = show("nonsense")
     assert answer.returncode != 0
     assert "README.md has no command named nonsense" in answer.stderr
+
+
+@pytest.mark.parametrize(("found", "CI"), [({}, "1"), ({"CI": "true"}, "true")])
+def test_tests_know_that_ci_runs_them(found, CI):
+    (line,) = re.findall(r"^export CI=.*", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    told = subprocess.run(["sh", "-c", f"{line}\nenv"], capture_output=True, text=True, env=found, check=True)
+    assert f"CI={CI}" in told.stdout.splitlines()
+
+
+def test_a_test_that_cannot_run_is_skipped(monkeypatch, request):
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="why"):
+        request.getfixturevalue("leave_out")("why")
+
+
+def test_and_fails_in_ci(monkeypatch, request):
+    monkeypatch.setenv("CI", "1")
+    with pytest.raises(pytest.fail.Exception, match="why"):
+        request.getfixturevalue("leave_out")("why")
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
