@@ -37,6 +37,8 @@ def run(mini_batch, context):
     what = f"{context.minibatch_index} {context.attempt}"
     print("run", what)
     print("run", what, file=sys.stderr)
+    tell = "echo run {0} {1}; echo run {0} {1} >&2"
+    subprocess.run(["sh", "-c", f"{tell.format(what, 'child')}; sh -c '{tell.format(what, 'grandchild')}'"])
     EntryScript().logger.info("run %s", what)
     with open(os.path.join(EntryScript().log_dir, "<b>own &.txt"), "a") as own:
         own.write(f"run {what}\n")
@@ -51,15 +53,13 @@ def run(mini_batch, context):
             os._exit(3)
         if fate == "hangs":
             re.match("(a+)+$", "a" * 60 + "b")
-        if fate == "child":
-            subprocess.run(["sh", "-c", "echo child; echo child >&2"])
         if fate == "floods":
             sys.stdout.write("flood " * 20000 + "\n")
         if fate != "short":
             rows.append(name)
     return rows
 """
-FATES = ("ok", "ok", "ok", "ok", "ok", "ok", "raises", "second try", "exits", "hangs", "child", "floods", "short")
+FATES = ("ok", "ok", "ok", "ok", "ok", "ok", "raises", "second try", "exits", "hangs", "floods", "short")
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
@@ -121,11 +121,12 @@ class Evidence:
         assert all(re.match(TIME + " ", line) or line.startswith("    ") for line in lines)
         return lines
 
-    def said(self, stream: str) -> Counter[tuple[str, str]]:
-        """What ``run()`` told of itself: mini-batch and attempt, of all processes together."""
+    def said(self, stream: str, who: str = "") -> Counter[tuple[str, str]]:
+        """What ``run()`` told of itself, or a child of it did: mini-batch and attempt, of all processes together."""
+        own = rf" {who}$" if who else r"(?! \w)\b"
         found: Counter[tuple[str, str]] = Counter()
         for path in self.files(places.STREAMS[stream]):
-            found.update(re.findall(r"run ([\d_-]+) (\d+)", path.read_text("utf-8", "replace")))
+            found.update(re.findall(rf"run ([\d_-]+) (\d+){own}", path.read_text("utf-8", "replace"), re.MULTILINE))
         return found
 
     def attempted(self) -> Counter[tuple[str, str]]:
@@ -273,6 +274,7 @@ def process_summary(the: Evidence) -> None:
 
 
 def node_summary(the: Evidence) -> None:
+    """Two nodes are in `tests/dask/test_no_shared_folders.py`."""
     (row,) = the.table(the.file(places.NODE_SUMMARY), places.NODE_SUMMARY_COLUMNS)
     assert row["Node"] == "0"
     _check_sums(row, the.attempts)
@@ -348,14 +350,22 @@ def metrics(the: Evidence) -> None:
     assert tries == Counter(int(row["Picked Count"]) for row in the.attempts)
 
 
+def _said_with_children(the: Evidence, stream: str) -> None:
+    for who in ("", "child", "grandchild"):
+        assert the.said(stream, who) == the.attempted(), who
+    for path in the.files(places.STREAMS[stream]):
+        lines = re.findall(r"^run (.*)$", path.read_text("utf-8", "replace"), re.MULTILINE)
+        assert lines == [line for own in lines[::3] for line in (own, f"{own} child", f"{own} grandchild")], "in order"
+
+
 def stdout(the: Evidence) -> None:
-    assert the.said("stdout") == the.attempted()
+    _said_with_children(the, "stdout")
     for path in the.files(places.STREAMS["stdout"]):
         assert re.match(r"process begins \d+\n", path.read_text("utf-8", "replace"))
 
 
 def stderr(the: Evidence) -> None:
-    assert the.said("stderr") == the.attempted()
+    _said_with_children(the, "stderr")
 
 
 def entry_script_log(the: Evidence) -> None:
