@@ -44,13 +44,11 @@ def run_folder(path: Path, attempts: int) -> Path:
     summary = StepSummary("Failed", attempts, attempts - 5, 5, 5 * attempts, 5 * attempts - 25, 25, attempts, 9, 60, 61)
     tree.finish(summary, BEGUN + 60, cause=HOSTILE, resume="prs-dask resume " + "x" * 200)
     for node in range(2):
-        usage = folder.logs / "perf" / str(node) / "node_resource_usage.csv"
-        usage.parent.mkdir(parents=True)
-        header = (
-            "Utc Time,Cpu Percent,Memory Used Percent,Disk Io Read (MB),Network Sent (MB),GPU 0 Utilization Percent\n"
-        )
-        samples = [f"2026-01-01T00:00:{second:02d}Z,{second},50,{second * 9},{second},90\n" for second in range(60)]
-        usage.write_text(header + "".join(samples))
+        for second in range(60):
+            values = [second, 16_000, 8000, 8000, 50, 1, 1, second * 9, 0, second, 0, 1, 1]
+            sample = {"time": BEGUN + second, "source": HOSTILE, "next": BEGUN + second + 1, "node": values}
+            sample |= {"gpus": [[90, 4000, 80_000, 5]], "disks": [], "processes": [[HOSTILE, *range(8)]], "ps": HOSTILE}
+            tree.add_usage(node, json.dumps(sample).encode() + b"\n", BEGUN)
     return path
 
 
@@ -68,6 +66,7 @@ def test_it_is_readable_in_every_width_and_scheme(tmp_path: Path, browser: Calla
         assert look.screenshot.stat().st_size > 20_000
         assert "<script>window.harmed = 1</script>" in look.words
         assert "\\x1b[31m" in look.words
+        assert look.words.count("GPU 0 Percent") == look.words.count("GPU 0 Memory Used Percent") == 2
     assert len({(look.ground, look.text) for look in looks}) == 2, json.dumps([look.ground for look in looks])
 
 

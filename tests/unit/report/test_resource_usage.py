@@ -5,13 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from prs_dask.logs.usage_tables import node_columns
 from prs_dask.report.resource_usage import MOST_POINTS, read_usage
 
-HEADER = (
-    "Utc Time,Cpu Percent,Memory Total (MB),Memory Available (MB),Memory Used (MB),Memory Used Percent,"
-    "Disk Io Read Count,Disk Io Write Count,Disk Io Read (MB),Disk Io Write (MB),Network Sent (MB),Network Recv (MB),"
-    "# of TCP Connections,# of UDP Connections"
-)
+HEADER = ",".join(node_columns(0))
 
 
 def write(folder, node, lines, header=HEADER):
@@ -38,12 +35,11 @@ def test_shares_and_rates_of_each_node(tmp_path):
 
 
 def test_gpus_are_shown_where_there_are_some(tmp_path):
-    header = f"{HEADER},GPU 0 Utilization Percent,GPU 0 Memory Used (MB)"
-    write(tmp_path, 0, [line(0, more=",75,4000"), line(5, more=",,")], header)
+    write(tmp_path, 0, [line(0, more=",75,4000,80000,5.0"), line(5, more=",,,,")], ",".join(node_columns(1)))
     [usage] = read_usage(tmp_path)
-    assert usage.shares["GPU 0 Utilization Percent"][0] == 75
-    assert math.isnan(usage.shares["GPU 0 Utilization Percent"][1])
-    assert "GPU 0 Memory Used (MB)" not in usage.shares
+    assert set(usage.shares) == {"CPU", "memory", "GPU 0 Percent", "GPU 0 Memory Used Percent"}
+    assert [shares[0] for shares in usage.shares.values()] == [50, 50.5, 75, 5]
+    assert math.isnan(usage.shares["GPU 0 Percent"][1])
 
 
 def test_torn_and_odd_lines_are_passed_over(tmp_path):

@@ -166,6 +166,19 @@ def test_nodes_are_drawn_before_the_first_attempt_has_ended(written_run):
     assert {"class": "drawing", "id": "drawing-shares-0"} in page.named("div")
 
 
+def test_gpus_are_drawn_by_the_names_that_their_columns_have(written_run):
+    for second in range(3):
+        sample = {"time": BEGUN + second, "source": "2a-7", "next": BEGUN + second + 1, "disks": [], "processes": []}
+        sample |= {"node": [5.0] * 13, "gpus": [[71.25 + second, 2.0, 4.0, 50.0]], "ps": ""}
+        written_run.tree.add_usage(0, json.dumps(sample).encode() + b"\n", BEGUN)
+    page = Page(write_report(written_run.folder.path))
+    figures = max((one for one in page.scripts if one.startswith('{"documents"')), key=len)
+    for name in ("GPU 0 Percent", "GPU 0 Memory Used Percent"):
+        assert name in page.text
+        assert f'"{name}"' in figures
+    assert len(gather(read_run(written_run.folder.path)).usage[0].shares["GPU 0 Percent"]) == 3
+
+
 def test_a_resume_days_later_is_drawn_in_one_piece(written_run):
     written_run.add([written_run.attempt(0)])
     written_run.add([written_run.attempt(1, 7 * 86400.0)], process=1)

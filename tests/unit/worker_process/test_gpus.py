@@ -1,9 +1,10 @@
-"""GPUs, as a stand-in for nvidia-ml-py tells of them."""
+"""GPUs, as a stand-in for nvidia-ml-py tells of them; and nvidia-ml-py itself, on whatever machine this is."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace as Space
 
+import pynvml
 import pytest
 
 from prs_dask.worker_process.gpus import Gpus
@@ -60,6 +61,18 @@ def test_a_node_without_a_driver_has_none(fault):
 
     library.nvmlInit = fails
     assert Gpus(library).measure() == []
+
+
+def test_the_library_itself_tells_of_every_gpu_and_of_none_where_there_is_no_driver():
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        count = 0
+    measured = Gpus().measure()
+    assert len(measured) == count
+    for _, used, total, share in measured:
+        assert used is None or (0 <= used <= total and 0 <= share <= 100)
 
 
 def test_neither_has_one_without_the_library(monkeypatch):
