@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 
 from prs_dask import TabularDataset
 
@@ -55,7 +57,8 @@ CAUSES = {
 }
 
 
-def test_every_cause_has_its_name_in_csv_failed_items_error_log_and_python(job, tmp_path):
+def test_every_cause_has_its_name_in_csv_failed_items_error_log_report_and_python(job, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRS_DASK_REPORT", "1")
     folder = tmp_path / "tables"
     folder.mkdir()
     for number, do in enumerate(CAUSES):
@@ -91,3 +94,13 @@ def test_every_cause_has_its_name_in_csv_failed_items_error_log_and_python(job, 
     for number, (category, words) in numbered.items():
         [line] = [line for line in errors.splitlines() if f"mini-batch {number}, attempt 2, {category}" in line]
         assert words in line
+
+    page = (done.run.run_folder / "report.html").read_text()
+    shown = re.findall(
+        r"<tr><td[^>]*>(\d+)</td><td[^>]*>2</td><td class=\"nowrap\">([^<]*)</td><td class=\"text\">([^<]*)</td>", page
+    )
+    rows = {int(number): (category, html.unescape(message)) for number, category, message in shown}
+    assert {number: category for number, (category, _) in rows.items()} == {
+        number: category for number, (category, _) in numbered.items()
+    }
+    assert all(words in rows[number][1] for number, (_, words) in numbered.items())

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from prs_dask.attempts.records import AttemptError
+from prs_dask.attempts.records import AttemptError, Category
 from prs_dask.errors import OutputError, SettingsError
 from prs_dask.logs.process_events import ProcessEvent
 from prs_dask.report import writing
@@ -91,6 +91,18 @@ def test_hostile_text_is_shown_as_text(written_run):
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", page.text)
     assert [one for one in page.scripts if "harmed" in one] == []
     assert not page.named("img")
+
+
+@pytest.mark.parametrize("category", [category for category in Category if category != Category.SUCCEEDED])
+def test_every_cause_of_a_failure_is_shown_by_its_name(written_run, category):
+    error = AttemptError("SomeError", "as it said")
+    written_run.add([written_run.attempt(7, category=category, results=0, attempt=2)], errors={7: error})
+    written_run.end("Failed")
+    page = write_report(written_run.folder.path).read_text()
+    cells = re.findall(
+        r"<tr><td[^>]*>7</td><td[^>]*>2</td><td class=\"nowrap\">([^<]*)</td><td class=\"text\">([^<]*)</td>", page
+    )
+    assert (category.label, "SomeError: as it said") in cells
 
 
 def test_lone_surrogates_are_written_as_text(written_run):
