@@ -127,6 +127,8 @@ def _drive(scene: Scene, events: _Events, left: dict[str, Any]) -> None:
             left["run"] = left_of_run(scene, LEFT_SECONDS if scene.drivers == 1 else ORPHANS_SECONDS)
             left["cluster"] = left_in_cluster(scene, ORPHANS_SECONDS)
             return
+        if scene.scheduler is not None and _ENDS_SCHEDULER & set(_hits(scene)):
+            scene.scheduler.wait(ORPHANS_SECONDS)  # it may take a moment longer than the driver
         if scene.scheduler is not None and scene.scheduler.poll() is not None:
             left.setdefault("orphans", []).extend(left_of_run(scene, ORPHANS_SECONDS))
             scene.close_cluster()
@@ -150,6 +152,7 @@ def _forget_what_had_not_begun(disk: Path) -> None:
             shutil.rmtree(disk / name, ignore_errors=True)
 
 
+_ENDS_SCHEDULER = {"kill_scheduler", "term_scheduler"}
 _DEADLY = ("kill_driver", "term_driver", "kill_scheduler", "term_scheduler", "full_disk")
 
 
