@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.cache import full_cache
+from tests.benchmarks.fresh_process import in_fresh_process, peak_mib
 from tests.benchmarks.inputs import plan_as_lines, plan_in_a_store, read_csv, scan_quotes
 from tests.benchmarks.judging import many_workers
 from tests.benchmarks.logs import log_cost
@@ -20,6 +20,7 @@ from tests.benchmarks.ours import SCRIPTS, run_step, two_workers
 from tests.benchmarks.peers import client_map, pool_imap, windowed_client_map
 from tests.benchmarks.protection import protection
 from tests.benchmarks.pulled_plug import pulled_plug
+from tests.benchmarks.report import report
 from tests.benchmarks.workloads import Synthetic, list_schedule, lognormal_seconds, slow_stretch_seconds
 
 __all__ = ["FIGURES"]
@@ -55,8 +56,8 @@ def no_op(scale: float) -> Figure:
 def million(scale: float) -> Figure:
     """A million no-op mini-batches, and how much memory driver and scheduler (one process) grow by."""
     count = int(1_000_000 * scale)
-    small = _in_fresh_process("no_op.py", int(10_000 * scale))
-    large = _in_fresh_process("no_op.py", count)
+    small = in_fresh_process(measured, "no_op.py", int(10_000 * scale))
+    large = in_fresh_process(measured, "no_op.py", count)
     return {
         "mini_batches": count,
         "seconds": large["seconds"],
@@ -67,31 +68,10 @@ def million(scale: float) -> Figure:
     }
 
 
-def _in_fresh_process(script: str, count: int) -> Figure:
-    code = (
-        "import json, sys\n"
-        "from tests.benchmarks.figures import measured\n"
-        "if __name__ == '__main__': print(json.dumps(measured(sys.argv[1], int(sys.argv[2]))))\n"
-    )
-    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
-        file.write(code)
-        file.flush()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
-        done = subprocess.run(
-            [sys.executable, file.name, script, str(count)], check=True, stdout=subprocess.PIPE, env=environment
-        )
-    import json
-
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
 def measured(script: str, count: int) -> Figure:
     """In a process of its own: seconds, and the highest resident memory of driver and scheduler."""
     summary, _ = run_step(script, _synthetic(count=count))
-    # Not ru_maxrss: that goes on from the process that started this one.
-    status = Path("/proc/self/status").read_text()
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-    return {"seconds": round(summary.seconds, 2), "peak_mib": round(peak / 1024, 1)}
+    return {"seconds": round(summary.seconds, 2), "peak_mib": peak_mib()}
 
 
 def _efficiency(seconds: tuple[float, ...], ideal: float) -> Figure:
@@ -236,6 +216,7 @@ FIGURES: dict[str, Callable[[float], Figure]] = {
         stuck_process,
         protection,
         log_cost,
+        report,
         many_workers,
         scan_quotes,
         plan_as_lines,
