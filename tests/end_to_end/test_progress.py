@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Callable
 from itertools import pairwise
@@ -142,15 +143,24 @@ run = parallel_run(
 """
 
 
+SHOWN = '<!doctype html><html data-drawn="yes"><meta charset="utf-8"><meta name="color-scheme" content="light dark">{}'
+"""A page of outputs of a saved notebook, as a viewer shows them; figures are none of them, so none will be drawn."""
+
+
+@pytest.mark.timeout(300)  # a browser, on a machine that is busy
 @pytest.mark.parametrize(("threshold", "state"), [(-1, "Completed"), (0, "Failed")])
-def test_a_saved_notebook_keeps_the_last_card(command: Any, threshold: int, state: str) -> None:
-    """Executed as nbconvert, nbmake and papermill do it."""
+def test_a_saved_notebook_keeps_the_last_card(
+    command: Any, browser: Callable[..., list[Any]], threshold: int, state: str
+) -> None:
+    """Executed as nbconvert, nbmake and papermill do it; then opened in a browser."""
     command.items(6)
     command.script(BAD)
     cells = [nbformat.v4.new_code_cell(NOTEBOOK.format(threshold=threshold)), nbformat.v4.new_code_cell("run")]
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(notebook, timeout=100, resources={"metadata": {"path": str(command.folder)}}).execute()
-    watched, shown = (cell["outputs"] for cell in notebook.cells)
+    nbformat.write(notebook, command.folder / "saved.ipynb")
+    saved = nbformat.read(command.folder / "saved.ipynb", 4)
+    watched, shown = (cell["outputs"] for cell in saved.cells)
     (card,) = [one for one in watched if one["output_type"] == "display_data"]
     html = card["data"]["text/html"]
     assert f"&middot; {state}</div>" in html
@@ -158,6 +168,16 @@ def test_a_saved_notebook_keeps_the_last_card(command: Any, threshold: int, stat
     assert ("to go on with it" in html) == (state == "Failed")
     (result,) = [one for one in shown if one["output_type"] == "execute_result"]
     assert f"&middot; {state}</div>" in result["data"]["text/html"]
+    page = command.folder / "saved.html"
+    page.write_text(SHOWN.format(html + result["data"]["text/html"]))
+    for look in browser(page, [(1280, "light"), (400, "dark")]):
+        assert (look.errors, look.requests, look.marks) == ([], [], [])
+        assert look.overflow <= 0, f"{look.overflow} pixels wider than {look.width}"
+        assert look.words.count(f"parallel-run · {state}") == 2
+        assert re.search(r"\d of 6 mini-batches\b.*\b\d items", look.words)
+        assert "run folder: " in look.words
+        assert ("to go on with it: prs-dask resume" in look.words) == (state == "Failed")
+        assert ("<script>alert('no')</script>" in look.words) == (state == "Failed")  # the example of the cause
 
 
 def test_an_interpreter_that_ends_behind_the_wait_has_told_the_end(command: Any) -> None:
