@@ -18,6 +18,7 @@ from prs_dask.config import SETTINGS
 from prs_dask.errors import Fault, SettingsError
 
 if TYPE_CHECKING:
+    from prs_dask.mini_batches.json_form import KeptMiniBatch
     from prs_dask.pipeline.recorded_run import MiniBatchName, RecordedMiniBatch, RecordedRun
     from prs_dask.worker_process.in_process import InProcess, LocalResult
 
@@ -113,7 +114,8 @@ def _run(
 
     try:
         script.start()
-        mini_batch = chosen_part(script, listed.mini_batch, name)  # type: ignore[arg-type]  # no rows in memory here
+        now = _as_it_is_now(listed.mini_batch)
+        mini_batch = chosen_part(script, now, name)  # type: ignore[arg-type]  # no rows in memory here
         return script.run(name.number, mini_batch, script.read(mini_batch), debugger.call)
     except SettingsError:
         raise
@@ -222,6 +224,14 @@ def _tell_what_changed(run: RecordedRun, script: Path | None, listed: RecordedMi
     if changed := changed_files(listed.mini_batch, listed.at):
         shown = ", ".join(map(repr, changed[:5])) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         tell_error(f"changed since it was made a mini-batch, or gone: {shown}")
+
+
+def _as_it_is_now(mini_batch: KeptMiniBatch) -> KeptMiniBatch:
+    """Local files whose paths run() gets may have changed since, which has been told: perhaps they were mended."""
+    from prs_dask.datasets.cutting import listed_again
+    from prs_dask.mini_batches import FileMiniBatch
+
+    return listed_again(mini_batch) if isinstance(mini_batch, FileMiniBatch) else mini_batch
 
 
 def _traceback_of(error: BaseException) -> str:

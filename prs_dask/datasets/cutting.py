@@ -10,7 +10,6 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeAlias
@@ -24,6 +23,7 @@ from prs_dask.datasets.leading_text import (
     record_starts,
     unreadable,
 )
+from prs_dask.datasets.local_files import local_version
 from prs_dask.datasets.path_keys import Group
 from prs_dask.datasets.read_ahead import ReadAhead, Span, all_of, at_edges, at_end, at_start
 from prs_dask.datasets.read_spec import HeaderFile, ReadError, ReadSpec
@@ -45,6 +45,7 @@ __all__ = [
     "cut_table_groups",
     "cut_text",
     "find_header_file",
+    "listed_again",
 ]
 
 FilesWithHeader: TypeAlias = Literal["each", "first", "none"]
@@ -65,10 +66,24 @@ def cut_files(files: Iterable[str], size: int, input_index: int) -> Iterator[Min
 
 
 def listed_files(input_index: int, paths: tuple[str, ...], values: tuple[Any, ...] = ()) -> FileMiniBatch:
-    """These files, with the versions that stores have told of them."""
-    if ListedPath not in set(map(type, paths)):  # local files, in millions: no call for each
-        return FileMiniBatch(input_index, paths, (), values)
-    return FileMiniBatch(input_index, tuple(map(str, paths)), tuple(map(listed_version, paths)), values)
+    """These files, with their versions: local ones are looked at."""
+    if ListedPath not in set(map(type, paths)):  # local files, in millions
+        return FileMiniBatch(input_index, paths, tuple(map(local_version, paths)), values)
+    return FileMiniBatch(input_index, tuple(map(str, paths)), tuple(map(_version, paths)), values)
+
+
+def listed_again(mini_batch: FileMiniBatch) -> FileMiniBatch:
+    """The same with the versions that its local files have now."""
+    versions = mini_batch.versions and tuple(
+        version if is_url(path) else local_version(path)
+        for path, version in zip(mini_batch.paths, mini_batch.versions, strict=True)
+    )
+    return mini_batch._replace(versions=versions)
+
+
+def _version(path: str) -> str:
+    """What a store has told with the listing; what a local file is now."""
+    return listed_version(path) if is_url(path) else local_version(path)
 
 
 def cut_file_groups(groups: Iterable[Group], input_index: int) -> Iterator[MiniBatch]:
@@ -88,10 +103,7 @@ def cut_table_groups(groups: Iterable[Group], input_index: int, spec: ReadSpec) 
 
 
 def _whole_file(path: str, input_index: int, spec: ReadSpec) -> TextMiniBatch | RowGroupMiniBatch:
-    version, name = listed_version(path), str(path)
-    if not is_url(path):
-        with suppress(OSError):
-            version = version_of(path, None)
+    version, name = _version(path), str(path)
     if spec.kind == "parquet":
         return RowGroupMiniBatch(input_index, name, 0, _TO_THE_END, version=version)
     one = spec.header_file

@@ -2,8 +2,8 @@
 
 The files of the mini-batches that were listed (`InputComparison.take`) are brought together with a listing of
 today, in order, so that inputs that are equal need no memory. A file counts as changed where its version is another
-one, or, where none is known (local files whose paths ``run()`` gets: looking at each would cost three times as much as
-listing them), where it was changed after its mini-batch was handed out.
+one; a local file whose path ``run()`` gets where it was changed after its mini-batch was handed out, for its time of
+change is set by nobody.
 
 Files of mini-batches that are finished may be gone or changed: that is noted only.
 """
@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 from prs_dask.datasets.dataset import Dataset
@@ -217,8 +217,7 @@ class InputComparison:
                 for pair in self._groups.add(_exact(mini_batch.values), _combination(mini_batch, at, ended)):
                     self._compare_groups(*pair)
             elif isinstance(mini_batch, FileMiniBatch):
-                versions = mini_batch.versions or ("",) * len(mini_batch.paths)
-                for path, version in zip(mini_batch.paths, versions, strict=True):
+                for path, version in _files_of(mini_batch):
                     self._take_file(_File(path, version, at, ended))
 
     def _take_equal(self, mini_batches: Sequence[KeptMiniBatch], done: Sequence[bool], at: float) -> bool:
@@ -229,9 +228,7 @@ class InputComparison:
             return False
         place = 0
         for mini_batch, ended in zip(lists, done, strict=True):
-            versions = mini_batch.versions
-            for number, path in enumerate(mini_batch.paths):
-                version = versions[number] if versions else ""
+            for path, version in _files_of(mini_batch):
                 if _is_changed(path, version, at, equal[place]):
                     self._note_changed(_File(path, version, at, ended))
                 place += 1
@@ -356,8 +353,15 @@ def _combination(mini_batch: FileMiniBatch | PartMiniBatch, at: float, done: boo
     if isinstance(mini_batch, PartMiniBatch):
         files = tuple((part.path, part.version) for part in mini_batch.parts)
         return _Combination(files, at, done)
-    versions = mini_batch.versions or ("",) * len(mini_batch.paths)
-    return _Combination(tuple(zip(mini_batch.paths, versions, strict=True)), at, done)
+    return _Combination(tuple(_files_of(mini_batch)), at, done)
+
+
+def _files_of(mini_batch: FileMiniBatch) -> Iterable[tuple[str, str]]:
+    """Whole files, with the versions of those in stores: of local ones the time of change tells more."""
+    paths, versions = mini_batch.paths, mini_batch.versions
+    if not versions:
+        return zip(paths, repeat(""))
+    return ((path, version if is_url(path) else "") for path, version in zip(paths, versions, strict=True))
 
 
 def _exact(values: Iterable[Any]) -> Hashable:
@@ -419,7 +423,7 @@ def changed_files(mini_batch: KeptMiniBatch, at: float) -> list[str]:
     elif isinstance(mini_batch, PartMiniBatch):
         files = [(part.path, part.version) for part in mini_batch.parts]
     elif isinstance(mini_batch, FileMiniBatch):
-        files = list(zip(mini_batch.paths, mini_batch.versions or ("",) * len(mini_batch.paths), strict=True))
+        files = list(_files_of(mini_batch))
     else:
         files = []
     local = dict((path, version) for path, version in files if not is_url(path))

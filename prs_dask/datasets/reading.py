@@ -11,6 +11,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import IO, TYPE_CHECKING
 
+from prs_dask.datasets.local_files import check_local_files
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 from prs_dask.mini_batches import (
     BisectedMiniBatch,
@@ -47,9 +48,8 @@ _LIBRARIES = {
 def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
     """The data of a mini-batch: a list of paths or a DataFrame, a fresh one at every call.
 
-    Paths are handed out as they are: what a file lacks is seen where it is opened, in ``run()``. (Files in
-    stores are brought to the node by ``worker_process.cached_inputs``.) URLs (``mode="direct"``) are too, when
-    their files have been seen to be what was listed.
+    Paths are handed out when their files have been seen to be what was listed, and so are URLs (``mode="direct"``).
+    (Files in stores are brought to the node by ``worker_process.cached_inputs``.)
 
     Parameters
     ----------
@@ -67,10 +67,12 @@ def read(mini_batch: MiniBatch, spec: ReadSpec) -> list[str] | pd.DataFrame:
         The file cannot be opened or read.
     """
     if type(mini_batch) is FileMiniBatch:
-        if spec.mode == "direct" and mini_batch.versions:
-            from prs_dask.datasets.source_file import check_all_unchanged
+        if mini_batch.versions:
+            check_local_files(mini_batch.paths, mini_batch.versions)
+            if spec.mode == "direct":
+                from prs_dask.datasets.source_file import check_all_unchanged
 
-            check_all_unchanged(zip(mini_batch.paths, mini_batch.versions, strict=True), spec.storage)
+                check_all_unchanged(zip(mini_batch.paths, mini_batch.versions, strict=True), spec.storage)
         return list(mini_batch.paths)
     if isinstance(mini_batch, BisectedMiniBatch):
         return items_of(mini_batch, read(mini_batch.source, spec))

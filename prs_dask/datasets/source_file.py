@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import io
 import os
-import stat
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 
+from prs_dask.datasets.local_files import version_told_by
 from prs_dask.datasets.store_listing import listed_version
 from prs_dask.datasets.text_file import PlainText
 from prs_dask.errors import ReadError
@@ -77,8 +77,7 @@ def as_file(source: TextSource, buffer: int = 1 << 16) -> IO[bytes]:
 def version_of(path: str, options: StorageOptions | None) -> str:
     """What a file is now; as it was listed, where it was."""
     if not is_url(path):
-        found = os.stat(path)
-        return f"{found.st_size}-{found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else ""
+        return version_told_by(os.stat(path))
     from prs_dask.stores import store_of
 
     return listed_version(path) or store_of(path, options).info(path).version

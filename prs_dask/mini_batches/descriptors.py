@@ -35,8 +35,8 @@ __all__ = [
 class FileMiniBatch(NamedTuple):
     """Whole files: ``run()`` receives their local paths.
 
-    ``versions`` are those of files in stores, one for each path; empty for local files. ``values``
-    are those of the partition keys, in the order of ``ReadSpec.keys``; empty without keys.
+    ``versions`` are those of the files when they were listed, one for each path; empty: of none it was kept.
+    ``values`` are those of the partition keys, in the order of ``ReadSpec.keys``; empty without keys.
     """
 
     input: int

@@ -79,9 +79,9 @@ def to_line(mini_batch: MiniBatch) -> str:
     TypeError
         A key has a value of a type that no path tells; or it is no whole mini-batch.
     """
-    if isinstance(mini_batch, FileMiniBatch) and not (mini_batch.versions or mini_batch.values):
-        paths = _joined(mini_batch.paths)  # local files, in millions
-        return f'["files",{mini_batch.input},{quoted(paths) if isinstance(paths, str) else _dumps(paths)}]'
+    if isinstance(mini_batch, FileMiniBatch) and not mini_batch.values:  # local files, in millions
+        versions = f",{_quoted(mini_batch.versions)}" if mini_batch.versions else ""
+        return f'["files",{mini_batch.input},{_quoted(mini_batch.paths)}{versions}]'
     return _dumps(_plain(kept(mini_batch)))
 
 
@@ -111,6 +111,11 @@ def _joined(texts: Sequence[str]) -> str | list[str]:
     return joined if joined and joined.count("\n") == len(texts) - 1 else list(texts)
 
 
+def _quoted(texts: Sequence[str]) -> str:
+    joined = _joined(texts)
+    return quoted(joined) if isinstance(joined, str) else _dumps(joined)
+
+
 def _split(texts: str | list[str]) -> tuple[str, ...]:
     return tuple(texts.split("\n") if isinstance(texts, str) else texts)
 
@@ -135,8 +140,8 @@ def from_lines(lines: Sequence[bytes]) -> list[KeptMiniBatch]:
         found = json.loads(b"[%b]" % b",".join(lines))
         if len(found) == len(lines):
             return [
-                FileMiniBatch(fields[1], _split(fields[2]))
-                if len(fields) == 3 and fields[0] == "files"
+                FileMiniBatch(fields[1], _split(fields[2]), _split(fields[3]))
+                if len(fields) == 4 and fields[0] == "files"
                 else _made(fields)
                 for fields in found
             ]

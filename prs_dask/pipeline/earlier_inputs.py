@@ -17,12 +17,13 @@ from operator import attrgetter
 from pathlib import Path
 
 from prs_dask.datasets import Dataset
+from prs_dask.datasets.cutting import listed_again
 from prs_dask.datasets.frame_dataset import DaskDataset
 from prs_dask.datasets.input_changes import InputComparison, continued
 from prs_dask.datasets.kept_reader import reader_as_kept
 from prs_dask.datasets.read_spec import ReadSpec
 from prs_dask.errors import Fault, OutputError, ResumeError
-from prs_dask.mini_batches import MiniBatch, QueryMiniBatch, RowGroupMiniBatch, TextMiniBatch
+from prs_dask.mini_batches import FileMiniBatch, MiniBatch, QueryMiniBatch, RowGroupMiniBatch, TextMiniBatch
 from prs_dask.mini_batches.json_form import KeptMiniBatch, RowsHash, from_lines, kept
 from prs_dask.output.manifest import read_manifest, read_members
 
@@ -77,6 +78,7 @@ class EarlierInputs:
         self._last: KeptMiniBatch | None = None
         self._last_input = -1
         self._open = [0 for _ in inputs]
+        self._takes_changes = False
 
     def _readers(self, inputs: Sequence[Dataset]) -> tuple[ReadSpec, ...]:
         try:
@@ -92,6 +94,7 @@ class EarlierInputs:
         ResumeError
             They are not: names the files.
         """
+        self._takes_changes = accept_changes
         again = self._again(at_once=True)
         for member in read_members(self._path):
             mini_batches = self._read(member.first, member.lines)
@@ -144,7 +147,9 @@ class EarlierInputs:
                     yield None
                     continue
                 (mini_batch,) = self._read(number, [line])
-                if not isinstance(mini_batch, RowsHash | QueryMiniBatch):
+                if self._takes_changes and isinstance(mini_batch, FileMiniBatch):
+                    yield listed_again(mini_batch)
+                elif not isinstance(mini_batch, RowsHash | QueryMiniBatch):
                     yield mini_batch
                 elif self._is_listed(mini_batch.input) and not self._open[mini_batch.input]:
                     yield None  # all of it has ended: nothing is computed again

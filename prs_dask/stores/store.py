@@ -194,8 +194,9 @@ class Store:
 def changed(url: str, listed: str, now: str) -> ReadError:
     """The error for a file of another version."""
     before, after = size_in(listed), size_in(now)
-    sizes = f" ({before:,} bytes then, {after:,} now)" if before != after and before >= 0 <= after else ""
-    return ReadError(f"{shown(url)}: the file was changed since it was listed{sizes}")
+    what = "written anew" if before == after else f"{before:,} bytes then, {after:,} now"
+    told = f" ({what})" if before >= 0 <= after else ""
+    return ReadError(f"{shown(url)}: the file was changed since it was listed{told}")
 
 
 def _path(url: str) -> str:

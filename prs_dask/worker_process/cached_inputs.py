@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prs_dask.datasets.local_files import check_local_files
 from prs_dask.datasets.reading import items_of, read
 from prs_dask.mini_batches import BisectedMiniBatch, FileMiniBatch, MiniBatch
 from prs_dask.stores.cache import Download, NodeCache
@@ -45,6 +46,8 @@ class CachedInputs:
             return items_of(mini_batch, self.read(mini_batch.source, spec))
         if not (spec.in_cache and isinstance(mini_batch, FileMiniBatch)):
             return read(mini_batch, spec)
+        if mini_batch.versions:
+            check_local_files(mini_batch.paths, mini_batch.versions)
         wanted = dict(files_in_stores(mini_batch))
         found = {url: self._cache.hold_present(file) for url, file in wanted.items()}
         missing = [file for url, file in wanted.items() if found[url] is None]

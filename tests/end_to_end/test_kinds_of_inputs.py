@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ def client() -> Any:
 
 
 def completed(folder: Path, client: Client, script: str, inputs: Any, **more: Any) -> StepRun:
-    settings = {key: more.pop(key) for key in ("mini_batch_size", "run_max_try") if key in more}
+    names = ("mini_batch_size", "run_max_try", "error_threshold")
+    settings = {"error_threshold": 0} | {key: more.pop(key) for key in names if key in more}
     path = folder / "script.py"
     path.write_text(script)
-    config = ParallelRunConfig(entry_script=path, output_action="append_row", error_threshold=0, **settings)
+    config = ParallelRunConfig(entry_script=path, output_action="append_row", **settings)
     step = ParallelRunStep("kinds", config, inputs, folder / "output", **more)
     run = step.submit(run_folder=folder / "run", compute_target=client)
     assert run.wait_for_completion(timeout_seconds=60) == "Completed"
@@ -44,6 +46,34 @@ def rows(run: StepRun) -> list[str]:
 
 def table(first: int, count: int) -> pd.DataFrame:
     return pd.DataFrame({"id": range(first, first + count), "text": [f"t{n}" for n in range(first, first + count)]})
+
+
+class ChangedBehindItsListing(FileDataset):
+    """Of ten files one is written anew and one removed when all have been listed."""
+
+    def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[Any]:
+        every = list(super().mini_batches(mini_batch_size, input_index))
+        folder = Path(self.paths[0])
+        (folder / "3").write_text("anew")
+        (folder / "6").unlink()
+        yield from every
+
+
+def test_files_that_were_changed_or_removed_since_they_were_listed_are_errors_of_their_mini_batches(
+    tmp_path: Path, client: Client
+) -> None:
+    (tmp_path / "items").mkdir()
+    for number in range(10):
+        (tmp_path / "items" / str(number)).write_text("as listed")
+    dataset = ChangedBehindItsListing.from_files(tmp_path / "items")
+    script = "import os\ndef run(mini_batch): return ['row ' + os.path.basename(path) for path in mini_batch]\n"
+    run = completed(tmp_path, client, script, dataset, mini_batch_size=1, run_max_try=1, error_threshold=-1)
+    assert rows(run) == [f"row {number}" for number in range(10) if number not in (3, 6)]
+    errors = "".join(path.read_text() for path in run.log_dir.glob("user/error/**/*.txt"))
+    assert f"{tmp_path}/items/3: the file was changed since it was listed (9 bytes then, 4 now)" in errors
+    assert f"{tmp_path}/items/6: the file is gone: it was removed since it was listed" in errors
+    table = (run.log_dir / "sys/job_report/processed_mini-batches.csv").read_text()
+    assert table.count("load error") == 2
 
 
 def test_tables_of_every_kind_together_each_row_once(tmp_path: Path, client: Client) -> None:

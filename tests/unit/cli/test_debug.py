@@ -224,6 +224,12 @@ def test_an_input_that_has_changed_or_is_gone_is_told(left: MakeRun, tmp_path: P
     assert "1.txt" in result.stderr
 
 
+def test_a_file_that_was_mended_since_is_run_as_it_is_now(left: MakeRun, tmp_path: Path) -> None:
+    run = left("from pathlib import Path\ndef run(mini_batch): return [Path(path).read_text() for path in mini_batch]")
+    (tmp_path / "items" / "0.txt").write_text("mended")
+    assert "mended" in debug(run, 0).stdout
+
+
 def test_a_table_that_has_changed_cannot_be_read_as_it_was_cut(left: MakeRun, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n1,x\n")
     run = left("def run(mini_batch): return mini_batch", TabularDataset.from_delimited_files(tmp_path / "a.csv"))

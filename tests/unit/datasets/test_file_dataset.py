@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from prs_dask.datasets import FileDataset
+from prs_dask.datasets.cutting import listed_again
 from prs_dask.datasets.reading import read
-from prs_dask.errors import InputError, SettingsError
+from prs_dask.errors import InputError, ReadError, SettingsError
+from prs_dask.mini_batches import BisectedMiniBatch, FileMiniBatch, decode, encode
+from prs_dask.mini_batches.parts import Part
 
 
 @pytest.fixture
@@ -37,15 +40,92 @@ def test_files_come_n_at_a_time_and_the_last_mini_batch_may_be_shorter(folder):
     assert len(dataset.plan(1, n=4)) == 4
 
 
-def test_run_receives_a_fresh_list_of_paths_also_of_files_that_are_gone(folder):
+def test_run_receives_a_fresh_list_of_paths(folder):
     dataset = FileDataset.from_files(folder)
     (batch,) = dataset.plan()
     spec = pickle.loads(pickle.dumps(dataset.reader()))
-    (folder / "0.png").unlink()
     paths = read(batch, spec)
     assert paths == [str(folder / f"{number}.png") for number in range(7)]
     paths.clear()
     assert len(read(batch, spec)) == 7
+
+
+def gone(path):
+    path.unlink()
+
+
+def grown(path):
+    path.write_text("more")
+
+
+def touched(path):
+    os.utime(path, (1, 1))
+
+
+def became_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+CHANGES = pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (gone, "the file is gone: it was removed since it was listed"),
+        (grown, r"the file was changed since it was listed \(0 bytes then, 4 now\)"),
+        (touched, r"the file was changed since it was listed \(written anew\)"),
+        (became_a_folder, "the file was changed since it was listed"),
+    ],
+)
+
+
+@CHANGES
+@pytest.mark.parametrize("keys", [(), ("part",)], ids=["listed", "grouped"])
+def test_a_file_that_is_not_what_was_listed_is_an_error_of_its_mini_batch_only(folder, change, told, keys):
+    dataset = FileDataset.from_files(folder, partition_format="{part}.png" if keys else None)
+    dataset = dataclasses.replace(dataset, group_by=keys)
+    batches, spec = dataset.plan(1), dataset.reader()
+    change(folder / "3.png")
+    for number, one in enumerate(batches):
+        batch = decode(encode(one))
+        if number == 3:
+            with pytest.raises(ReadError, match=rf"^{folder}/3.png: {told}$"):
+                read(batch, spec)
+        else:
+            assert read(batch, spec) == [f"{folder}/{number}.png"]
+
+
+def test_of_a_mini_batch_of_many_files_the_changed_one_is_named(folder):
+    dataset = FileDataset.from_files([folder, folder / "5.png"])
+    (batch,) = dataset.plan(100)
+    touched(folder / "5.png")
+    with pytest.raises(ReadError, match="5.png"):
+        read(batch, dataset.reader())
+    (first, second) = (BisectedMiniBatch.of(batch, Part(0, *cut, 8)) for cut in ((0, 5), (5, 8)))
+    assert len(read(first, dataset.reader())) == 5
+    with pytest.raises(ReadError, match="5.png"):
+        read(second, dataset.reader())
+
+
+def test_a_link_that_leads_nowhere_is_an_error_of_its_mini_batch(folder):
+    (folder / "3.png").unlink()
+    (folder / "3.png").symlink_to(folder / "nowhere")
+    dataset = FileDataset.from_files(folder)
+    with pytest.raises(FileNotFoundError, match="3.png"):
+        read(dataset.plan(1)[3], dataset.reader())
+
+
+def test_files_of_which_no_version_was_kept_are_handed_out_as_they_are(folder):
+    assert read(FileMiniBatch(0, ("/nowhere",)), FileDataset.from_files(folder).reader()) == ["/nowhere"]
+
+
+def test_listed_again_local_files_have_the_versions_of_now(folder):
+    dataset = FileDataset.from_files(folder)
+    (batch,) = dataset.plan(100)
+    touched(folder / "2.png")
+    mixed = batch._replace(paths=(*batch.paths, "s3://b/a"), versions=(*batch.versions, "3-etag"))
+    again = listed_again(mixed)
+    assert again.versions == (*dataset.plan(100)[0].versions, "3-etag")
+    assert listed_again(batch._replace(versions=())).versions == ()
 
 
 def test_paths_are_absolute_whatever_the_current_folder_becomes(folder, monkeypatch):

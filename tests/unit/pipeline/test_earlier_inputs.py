@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from prs_dask import FileDataset, TabularDataset
 from prs_dask.datasets.kept_reader import kept_reader
+from prs_dask.datasets.local_files import local_version
 from prs_dask.datasets.reading import read
 from prs_dask.errors import OutputError, ResumeError
 from prs_dask.mini_batches.json_form import from_line
@@ -164,6 +166,38 @@ def test_a_local_file_counts_as_changed_where_its_times_are_later_than_its_listi
     assert resume.compared(accept=True).notes == [
         f"inputs[0]: changed, and taken as they are now: 1 file: {str(path)!r}"
     ]
+
+
+def test_a_changed_file_that_is_taken_has_the_version_of_now(tmp_path: Path, manifest: Path) -> None:
+    path = write(tmp_path / "data" / "a.txt")
+    write(tmp_path / "data" / "b.txt")
+    inputs = [FileDataset.from_files(tmp_path / "data")]
+    before = listed(manifest, inputs, 1, at=time.time() - 60)
+    path.write_text("other")
+    after = Resume(manifest, inputs, 1).goes_on(accept=True)
+    assert [one.versions for one in after] == [(version,) for version in map(local_version, inputs[0].files())]
+    assert after[0] != before[0]
+    assert [one.paths for one in after] == [one.paths for one in before]
+
+
+class WithoutVersions(FileDataset):
+    """Listed as by earlier versions, which looked at no local file."""
+
+    def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[Any]:
+        for one in super().mini_batches(mini_batch_size, input_index):
+            yield one._replace(versions=())
+
+
+def test_a_manifest_without_versions_of_local_files_goes_on(tmp_path: Path, manifest: Path) -> None:
+    path = write(tmp_path / "data" / "a.txt")
+    write(tmp_path / "data" / "b.txt")
+    every = listed(manifest, [WithoutVersions.from_files(tmp_path / "data")], 1)
+    resume = Resume(manifest, [FileDataset.from_files(tmp_path / "data")], 1)
+    assert resume.goes_on() == every
+    assert resume.goes_on(accept=True) == every
+    later()
+    path.write_text("other")
+    assert "changed: found 1 file" in resume.refused()
 
 
 def test_a_file_whose_time_of_modification_lies_ahead_has_not_changed(tmp_path: Path, manifest: Path) -> None:

@@ -37,7 +37,9 @@ def test_files_are_counted_and_measured_and_the_first_mini_batches_kept(tmp_path
         ("right", 3, 5, 5, 10),
     ]
     assert [one.items for one in plan] == [2, 2, 1, 2]
-    assert plan[0] == FileMiniBatch(0, (str(tmp_path / "left" / "0"), str(tmp_path / "left" / "1")))
+    first = tuple(tmp_path / "left" / name for name in "01")
+    versions = tuple(f"{size}-{path.stat().st_mtime_ns}" for size, path in enumerate(first))
+    assert plan[0] == FileMiniBatch(0, tuple(map(str, first)), versions)
     assert plan[-1:] == (plan[3],)
     assert repr(plan) == "StepPlan(6 mini-batches of 2 inputs)"
 

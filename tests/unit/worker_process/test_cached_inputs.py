@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from prs_dask.datasets import ReadSpec
+from prs_dask.datasets.local_files import local_version
+from prs_dask.errors import ReadError
 from prs_dask.mini_batches import FileMiniBatch
 from prs_dask.stores import store as store_module
 from prs_dask.worker_process.cached_inputs import CachedInputs
@@ -67,6 +69,16 @@ def test_versions_and_sizes_reach_the_store(inputs, store):
     size = len(urls("a")[0])
     read(inputs, *urls("a"), versions=(f"{size}-etag",))
     assert [tuple(info) for info in store.downloads] == [(urls("a")[0], size, f"{size}-etag")]
+
+
+def test_local_files_beside_those_in_stores_have_to_be_what_was_listed(inputs, store, tmp_path):
+    path = tmp_path / "local"
+    path.write_text("1")
+    version = local_version(str(path))
+    assert read(inputs, *urls("a"), str(path), versions=("", version))[1] == str(path)
+    path.write_text("12")
+    with pytest.raises(ReadError, match="local: the file was changed since it was listed"):
+        read(inputs, *urls("a"), str(path), versions=("", version))
 
 
 def test_files_are_downloaded_at_the_same_time_and_no_thread_is_left(inputs, store):
