@@ -276,8 +276,11 @@ def _joined(kind: Any, protocol: str, options: dict[str, Any]) -> Client:
         return s3.S3Client(kind(**{**fresh, **s3.constructor_options(options)}))
     if protocol in AZURE:
         from prs_dask.stores.azure import AzureClient
+        from prs_dask.stores.azure_logs import redact_logs
 
-        return AzureClient(kind(**{**fresh, **options}))
+        file_system = kind(**{**fresh, **options})
+        redact_logs(options)
+        return AzureClient(file_system)
     if protocol in HTTP:
         from prs_dask.stores import web
 
