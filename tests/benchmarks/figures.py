@@ -28,16 +28,12 @@ __all__ = ["FIGURES"]
 Figure = dict[str, Any]
 
 
-def _synthetic(**fields: Any) -> Synthetic:
-    return Synthetic(paths=("/data",), **fields)
-
-
 def no_op(scale: float) -> Figure:
     """No-op mini-batches a second, against Dask alone and multiprocessing in the same run."""
     ours_count, peer_count = int(100_000 * scale), int(20_000 * scale)
     with two_workers() as client:
-        run_step("no_op.py", _synthetic(count=2000), client)
-        summary, _ = run_step("no_op.py", _synthetic(count=ours_count), client)
+        run_step("no_op.py", Synthetic(count=2000), client)
+        summary, _ = run_step("no_op.py", Synthetic(count=ours_count), client)
         ours = summary.succeeded_mini_batches / summary.seconds
         windowed = windowed_client_map(client, int(5000 * scale))
         mapped = client_map(client, int(5000 * scale))
@@ -70,14 +66,14 @@ def million(scale: float) -> Figure:
 
 def measured(script: str, count: int) -> Figure:
     """In a process of its own: seconds, and the highest resident memory of driver and scheduler."""
-    summary, _ = run_step(script, _synthetic(count=count))
+    summary, _ = run_step(script, Synthetic(count=count))
     return {"seconds": round(summary.seconds, 2), "peak_mib": peak_mib()}
 
 
 def _efficiency(seconds: tuple[float, ...], ideal: float) -> Figure:
     """On the local target; ``percent_asleep`` is what time.sleep(), never quite in time, took of both processes."""
     rows: list[str] = []
-    summary, _ = run_step("sleep.py", _synthetic(seconds=seconds), rows=rows)
+    summary, _ = run_step("sleep.py", Synthetic(seconds=seconds), rows=rows)
     return {
         "mini_batches": len(seconds),
         "seconds": round(summary.seconds, 3),
@@ -109,9 +105,9 @@ def slow_stretch(scale: float) -> Figure:
     """60 of 100 ms in a row among 6,000 quick ones, whose own cost is measured in the same run."""
     seconds = slow_stretch_seconds(int(6000 * scale), int(60 * scale))
     with two_workers() as client:
-        run_step("sleep.py", _synthetic(seconds=(0.0,) * 200), client)
-        quick, _ = run_step("sleep.py", _synthetic(seconds=(0.0,) * int(6000 * scale)), client)
-        summary, _ = run_step("sleep.py", _synthetic(seconds=seconds), client)
+        run_step("sleep.py", Synthetic(seconds=(0.0,) * 200), client)
+        quick, _ = run_step("sleep.py", Synthetic(seconds=(0.0,) * int(6000 * scale)), client)
+        summary, _ = run_step("sleep.py", Synthetic(seconds=seconds), client)
     ideal = sum(seconds) / 2 + quick.seconds
     return {
         "mini_batches": len(seconds),
@@ -191,7 +187,7 @@ def stuck_process(scale: float) -> Figure:
         notes = Path(folder) / "notes"
         run_step(
             "stuck.py",
-            _synthetic(seconds=(0.0,) + (0.02,) * 300),  # more than the other process does until then
+            Synthetic(seconds=(0.0,) + (0.02,) * 300),  # more than the other process does until then
             run_invocation_timeout=limit,
             run_max_try=1,
             environment_variables={"BENCHMARK_NOTES": str(notes)},

@@ -7,11 +7,11 @@ be there to begin with: stdout and stderr of a process are files on its node, an
 
 from __future__ import annotations
 
-import contextlib
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -22,34 +22,34 @@ from prs_dask.engine import submission
 from prs_dask.logs.tree import LogTree
 from prs_dask.report.writing import SWITCH
 from tests.benchmarks.ours import run_step, two_workers
+from tests.benchmarks.taken_away import PAIRS, Part, in_pairs, nothing, ship_nothing, taken_away, tell_percent
 from tests.benchmarks.workloads import Synthetic
 
 __all__ = ["log_cost"]
 
-PAIRS = 5
 MONITOR = ("--resource_monitor_interval", "5")
 
 
 def log_cost(scale: float) -> dict[str, Any]:
     """How much more it takes with all logs and a monitor than with none; and bytes of logs a mini-batch."""
     jobs = {
-        "sleep_10_ms": ("sleep.py", _synthetic(seconds=(0.01,) * int(1000 * scale))),
-        "no_op": ("no_op.py", _synthetic(count=int(50_000 * scale))),
+        "sleep_10_ms": ("sleep.py", Synthetic(seconds=(0.01,) * int(1000 * scale))),
+        "no_op": ("no_op.py", Synthetic(count=int(50_000 * scale))),
     }
     figure: dict[str, Any] = {"pairs": PAIRS}
     # The report is written behind the end of a step run, and is none of its logs.
     with two_workers() as client, mock.patch.dict(os.environ, {SWITCH: "0"}):
         for name, (script, inputs) in jobs.items():
-            _cost(client, script, _synthetic(count=500) if script == "no_op.py" else inputs, MONITOR)
+            _cost(client, script, Synthetic(count=500) if script == "no_op.py" else inputs, MONITOR)
             sizes: list[int] = []
-            pairs = [_pair(client, script, inputs, sizes, on_first=bool(number % 2)) for number in range(PAIRS)]
+            pairs = in_pairs(
+                partial(_cost, client, script, inputs, MONITOR, sizes), partial(_bare, client, script, inputs)
+            )
             count = inputs.count or len(inputs.seconds)
-            shares = sorted(100 * (on.seconds / off.seconds - 1) for on, off in pairs)
+            figure[f"{name}_mini_batches"] = count
+            tell_percent(figure, f"{name}_percent_more", [on.seconds / off.seconds - 1 for on, off in pairs])
             on, off = zip(*pairs, strict=True)
             figure |= {
-                f"{name}_mini_batches": count,
-                f"{name}_percent_more": round(statistics.median(shares), 1),
-                f"{name}_percent_more_all": [round(share, 1) for share in shares],
                 f"{name}_per_second": [round(count / _median("seconds", side)) for side in (on, off)],
                 f"{name}_driver_us_each": [round(1e6 * _median("driver", side) / count, 1) for side in (on, off)],
                 f"{name}_log_bytes_each": round(statistics.median(sizes) / count),
@@ -68,20 +68,6 @@ def _median(name: str, costs: Sequence[Cost]) -> float:
     return statistics.median(getattr(one, name) for one in costs)
 
 
-def _synthetic(**fields: Any) -> Synthetic:
-    return Synthetic(paths=("/data",), **fields)
-
-
-def _pair(client: Client, script: str, inputs: Synthetic, sizes: list[int], *, on_first: bool) -> tuple[Cost, Cost]:
-    def on() -> Cost:
-        return _cost(client, script, inputs, MONITOR, sizes)
-
-    first = on() if on_first else None
-    with _without_logs(client):
-        off = _cost(client, script, inputs, ("--resource_monitor_interval", "0"))
-    return (on() if first is None else first), off
-
-
 def _cost(
     client: Client, script: str, inputs: Synthetic, arguments: tuple[str, ...], sizes: list[int] | None = None
 ) -> Cost:
@@ -95,38 +81,10 @@ def _cost(
     return Cost(summary.seconds, time.process_time() - before)
 
 
-@contextlib.contextmanager
-def _without_logs(client: Client) -> Iterator[None]:
-    nothing: Callable[..., None] = lambda *_, **__: None  # noqa: E731 - what parts are replaced by
+def _bare(client: Client, script: str, inputs: Synthetic) -> Cost:
+    """Without logs."""
     writers = [name for name in vars(LogTree) if name.startswith(("add_", "progress", "tick", "driver", "scheduler"))]
-    with contextlib.ExitStack() as stack:
-        undescribed: Callable[..., Any] = lambda mini_batch, descriptor: (mini_batch.items, descriptor, "")  # noqa: E731
-        stack.enter_context(mock.patch.object(submission, "_listed", undescribed))
-        for name in writers:
-            stack.enter_context(mock.patch.object(LogTree, name, nothing))
-        client.run(_take_away)
-        stack.callback(client.run, _give_back)
-        yield
-
-
-_BEFORE: dict[str, Any] = {}
-"""On a worker: what was there before."""
-
-
-def _take_away() -> None:
-    """On a worker: nothing is shipped."""
-    import asyncio
-
-    from prs_dask.engine.supervisor import Supervisor
-
-    async def rest(self: Supervisor) -> None:
-        await asyncio.Event().wait()
-
-    _BEFORE["ship"] = Supervisor._ship
-    Supervisor._ship = rest  # type: ignore[method-assign]
-
-
-def _give_back() -> None:
-    from prs_dask.engine.supervisor import Supervisor
-
-    Supervisor._ship = _BEFORE["ship"]  # type: ignore[method-assign]
+    undescribed: Callable[..., Any] = lambda mini_batch, descriptor: (mini_batch.items, descriptor, "")  # noqa: E731
+    parts: list[Part] = [(submission, "_listed", undescribed), *((LogTree, name, nothing) for name in writers)]
+    with taken_away(client, parts, ship_nothing):
+        return _cost(client, script, inputs, ("--resource_monitor_interval", "0"))

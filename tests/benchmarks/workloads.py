@@ -30,6 +30,7 @@ class Synthetic(FileDataset):
         Instead: one mini-batch for each, of one path that tells it.
     """
 
+    paths: tuple[str, ...] = ("/data",)
     count: int = 0
     seconds: tuple[float, ...] = ()
 
