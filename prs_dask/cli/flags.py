@@ -71,10 +71,13 @@ def step_flags(command: Callable[..., Any]) -> Callable[..., Any]:
             "storage_options",
             multiple=True,
             metavar="NAME=VALUE",
-            help="Option of the inputs' store. Secrets come from the environment: 'account_key=${env:SALES_KEY}'.",
+            help="Option of the store of inputs and side inputs. Secrets come from the environment: "
+            "'account_key=${env:SALES_KEY}'.",
         ),
         click.option("--output", metavar="FOLDER", help="Folder of the output file. Default: in the run folder."),
-        click.option("--side-input", "side_inputs", multiple=True, metavar="[NAME=]PATH", help="Given whole."),
+        click.option(
+            "--side-input", "side_inputs", multiple=True, metavar="[NAME=]PATH", help="Given whole; a path or a URL."
+        ),
         *(setting_flag(setting) for setting in SETTINGS.values() if setting.flag),
     ]
     for option in reversed(options):

@@ -5,7 +5,7 @@ A step file holds the settings of ``ParallelRunConfig`` by their names, and::
     name: score
     inputs: [scans]                 # a path, or a list of paths and mappings: see input_description
     output: scores
-    side_inputs: {labels: labels.txt}   # or a list of paths
+    side_inputs: {labels: labels.txt}   # or a list; a path or a mapping, as an input
     arguments: [--threshold, 0.5]
 
 Relative paths in it are relative to its folder. Flags win over the file.
@@ -31,6 +31,8 @@ from prs_dask.cli.input_description import (
 from prs_dask.config import SETTINGS, SHORT_CALL_DEFAULTS, ParallelRunConfig, yaml_files
 from prs_dask.config.settings import unknown_names
 from prs_dask.errors import Fault, SettingsError
+from prs_dask.redaction import redact_text
+from prs_dask.stores import is_url
 
 if TYPE_CHECKING:
     from prs_dask.pipeline.step import ParallelRunStep
@@ -50,7 +52,7 @@ class StepDescription:
     name: str | None = None
     inputs: tuple[InputDescription, ...] = ()
     output: str | None = None
-    side_inputs: tuple[tuple[str, str], ...] = ()
+    side_inputs: tuple[InputDescription, ...] = ()
     arguments: tuple[object, ...] = ()
     from_file: bool = False
 
@@ -75,15 +77,17 @@ def describe(step_file: str | None, flags: Mapping[str, Any]) -> StepDescription
         inputs = tuple(InputDescription((path,)) for path in flags["inputs"])
     if flags["input_format"]:
         inputs = tuple(replace(one, format=flags["input_format"]) for one in inputs)
-    if options := options_from_flags(flags["input_options"], flags["storage_options"]):
+    options = options_from_flags(flags["input_options"], flags["storage_options"])
+    if options:
         inputs = tuple(replace(one, options={**one.options, **options}) for one in inputs)
+    side_inputs = tuple(map(_named_path, flags["side_inputs"])) or described.side_inputs
     return replace(
         described,
         settings=settings,
         inputs=inputs,
         name=flags["name"] or described.name,
         output=flags["output"] or described.output,
-        side_inputs=tuple(map(_named_path, flags["side_inputs"])) or described.side_inputs,
+        side_inputs=tuple(_with_storage(one, options) for one in side_inputs),
         arguments=(*described.arguments, *flags["script_arguments"]),
     )
 
@@ -96,7 +100,7 @@ def _read_file(path: str) -> StepDescription:
     arguments = _checked(content, "arguments", _is_list, "a list of texts and numbers", faults) or []
     name = _checked(content, "name", _is_text, "a text", faults)
     output = _checked(content, "output", _is_text, "a folder's path", faults)
-    side_inputs = _side_inputs(content.get("side_inputs"), faults)
+    side_inputs = _side_inputs(content.get("side_inputs"), folder, faults)
     inputs = [input_from_file(one, default_format or "files", folder, faults) for one in _listed(content.get("inputs"))]
     if faults:
         raise SettingsError(faults)
@@ -106,32 +110,55 @@ def _read_file(path: str) -> StepDescription:
         name=name,
         inputs=tuple(one for one in inputs if one is not None),
         output=None if output is None else _placed(output, folder),
-        side_inputs=tuple((key, _placed(path, folder)) for key, path in side_inputs),
+        side_inputs=tuple(side_inputs),
         arguments=tuple(arguments),
         from_file=True,
     )
 
 
-def _side_inputs(given: Any, faults: list[Fault]) -> list[tuple[str, str]]:
-    """(name, path) of each; the name is empty where there is none."""
+def _side_inputs(given: Any, folder: str, faults: list[Fault]) -> list[InputDescription]:
     pairs = list(given.items()) if isinstance(given, Mapping) else [("", one) for one in _listed(given)]
-    if all(isinstance(name, str) and _is_text(path) for name, path in pairs):
-        return pairs
-    faults.append(Fault("side_inputs", repr(given), "a list of paths, or a mapping from names to paths"))
-    return []
+    if not all(isinstance(name, str) and (_is_text(one) or isinstance(one, Mapping)) for name, one in pairs):
+        allowed = "a list of paths and mappings as of inputs, or a mapping from names to them"
+        faults.append(Fault("side_inputs", redact_text(repr(given)), allowed))
+        return []
+    own: list[Fault] = []
+    described = [
+        input_from_file({"name": name, **_as_mapping(one)} if name else one, "files", folder, own)
+        for name, one in pairs
+    ]
+    faults += map(_of_side_input, own)
+    return [one for one in described if one is not None]
 
 
-def _named_path(given: str) -> tuple[str, str]:
+def _as_mapping(entry: Any) -> Mapping[str, Any]:
+    return entry if isinstance(entry, Mapping) else {"path": entry}
+
+
+def _named_path(given: str) -> InputDescription:
     name, equals, path = given.partition("=")
-    return (name, path) if equals and name.isidentifier() and not os.path.exists(given) else ("", given)
+    if equals and name.isidentifier() and not os.path.exists(given):
+        return InputDescription((path,), options={"name": name})
+    return InputDescription((given,))
 
 
-def _side_input(name: str, path: str) -> Any:
-    if not name:
-        return path
-    from prs_dask import FileDataset
+def _with_storage(side_input: InputDescription, options: Mapping[str, Any]) -> InputDescription:
+    """With the storage options of the flags, where it lies in a store and has none of its own."""
+    if "storage_options" not in options or not any(map(is_url, side_input.paths)):
+        return side_input
+    options = {"storage_options": options["storage_options"], **side_input.options}
+    return replace(side_input, options=options)
 
-    return FileDataset.from_files(path).as_named_input(name)
+
+def _side_input(described: InputDescription) -> Any:
+    """A local path as it is, unless more is told of it; else a dataset."""
+    if described == InputDescription(described.paths[:1]) and not is_url(described.paths[0]):
+        return described.paths[0]
+    return made_dataset(described)
+
+
+def _of_side_input(fault: Fault) -> Fault:
+    return fault._replace(name=f"side_{fault.name}" if fault.name.startswith("inputs") else fault.name)
 
 
 def _is_list(value: object) -> bool:
@@ -175,6 +202,9 @@ def build_step(description: StepDescription) -> ParallelRunStep:
     faults: list[Fault] = []
     config = _or_faults(lambda: ParallelRunConfig(**description.settings), faults)
     inputs = _datasets(description.inputs, faults)
+    own: list[Fault] = []
+    side_inputs = [_or_faults(lambda one=one: _side_input(one), own) for one in description.side_inputs]  # type: ignore[misc]
+    faults += map(_of_side_input, own)
     if not inputs:
         example = "inputs: [data]" if description.from_file else "--input data"
         faults.append(Fault("inputs", "nothing", "at least one file, folder or pattern", example))
@@ -192,7 +222,7 @@ def build_step(description: StepDescription) -> ParallelRunStep:
         parallel_run_config=config,
         inputs=[one for one in inputs if one is not None],
         output=description.output,
-        side_inputs=[_side_input(*one) for one in description.side_inputs] or None,
+        side_inputs=side_inputs or None,
         arguments=list(description.arguments),
     )
 

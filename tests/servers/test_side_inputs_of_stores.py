@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,29 @@ def test_files_and_folders_are_brought(store: Any, tmp_path: Path) -> None:
     assert run.wait_for_completion(timeout_seconds=60) == "Completed"
     assert run.output_file.read_text() == "['a.txt', 'deep er/b.txt'] cat\n"
     assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_step_file_names_them_with_options_from_the_environment(s3: Any, tmp_path: Path) -> None:
+    url = s3.put(f"{s3.bucket()}/labels.txt", b"cat")
+    (tmp_path / "script.py").write_text(
+        "from azureml.core import Run\n"
+        "def run(mini_batch): return [open(Run.get_context().input_datasets['labels']).read()]\n"
+    )
+    options = {**s3.options, "secret": "${env:SIDE_SECRET}"}
+    step = {
+        "entry_script": "script.py",
+        "output_action": "append_row",
+        "inputs": ["script.py"],
+        "output": "output",
+        "side_inputs": {"labels": {"path": url, "storage_options": options}},
+    }
+    (tmp_path / "step.yml").write_text(json.dumps(step))  # which is YAML too
+    command = [sys.executable, "-m", "prs_dask", "run", "step.yml", "--run-folder", "run"]
+    environment = {**os.environ, "SIDE_SECRET": s3.options["secret"], "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "output" / "parallel_run_step.txt").read_text() == "cat\n"
+    assert "${env:SIDE_SECRET}" in (tmp_path / "run" / "run.json").read_text()
 
 
 def test_an_mltable_may_name_files_in_a_store(s3: Any, tmp_path: Path) -> None:

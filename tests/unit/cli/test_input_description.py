@@ -166,6 +166,62 @@ def test_side_inputs_have_names(stage: Any, data: Path) -> None:
     assert "side_inputs: found [3]" in refusal("run", "step.yml")
 
 
+SIDES_IN_STORES = {
+    "named": "side_inputs: {model: {path: 's3://models/best', storage_options: {key: '${env:MODEL_KEY}'}}}",
+    "listed": "side_inputs: [{path: 's3://models/best', name: model, storage_options: {key: '${env:MODEL_KEY}'}}]",
+}
+
+
+@pytest.mark.parametrize("text", SIDES_IN_STORES.values(), ids=SIDES_IN_STORES)
+def test_side_inputs_in_stores_are_described_as_inputs(
+    stage: Any, data: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_KEY", "canary")
+    (data / "step.yml").write_text(f"{STEP}inputs: scans\n{text}")
+    inputs(stage, "run", "step.yml")
+    (model,) = stage.steps[-1]["side_inputs"]
+    assert (type(model), model.name, model.paths) == (FileDataset, "model", ("s3://models/best",))
+    assert dict(model.storage) == {"key": "canary"}
+    assert model.templates == {"storage_options": {"key": "${env:MODEL_KEY}"}}
+
+
+def test_flags_give_side_inputs_in_stores_the_storage_options(
+    stage: Any, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_KEY", "canary")
+    store = ("--storage-option", "key=${env:MODEL_KEY}", "--storage-option", "anon=false")
+    sides = ("--side-input", "model=s3://models/best", "--side-input", "s3://models/other", "--side-input", "a.csv")
+    inputs(stage, *FLAGS, "--input", "scans", *sides, *store)
+    model, other, local = stage.steps[-1]["side_inputs"]
+    assert (model.name, model.paths, other.name, other.paths) == (
+        "model",
+        ("s3://models/best",),
+        None,
+        ("s3://models/other",),
+    )
+    assert [dict(one.storage) for one in (model, other)] == [{"key": "canary", "anon": False}] * 2
+    assert local == "a.csv"
+    (data / "step.yml").write_text(
+        STEP + "inputs: scans\nside_inputs: {model: {path: 's3://models/best', storage_options: {anon: true}}}"
+    )
+    inputs(stage, "run", "step.yml", *store)
+    assert dict(stage.steps[-1]["side_inputs"][0].storage) == {"anon": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{model: {path: 's3://models/best', seperator: x}}", "side_inputs: seperator"),
+        ("[{format: files}]", "side_inputs: found None"),
+        ("{model: {path: a, storage_options: {key: '${env:NO_SUCH}'}}}", "side_inputs: ${env:NO_SUCH}"),
+        ("{model: 's3://models/best', more: 3}", "side_inputs: found {"),
+    ],
+)
+def test_what_is_wrong_with_a_side_input_is_told_of_it(stage: Any, data: Path, text: str, told: str) -> None:
+    (data / "step.yml").write_text(f"{STEP}inputs: scans\nside_inputs: {text}")
+    assert told in refusal("run", "step.yml")
+
+
 def test_descriptions_show_no_options() -> None:
     assert "canary" not in repr(InputDescription(("a",), "files", {"storage_options": {"key": "canary"}}))
 
