@@ -30,6 +30,7 @@ from azure.storage.blob import AccountSasPermissions, BlobServiceClient, Resourc
 from distributed import Client
 
 from prs_dask import FileDataset, SettingsError, StepRun, TabularDataset
+from prs_dask.mini_batches import FileMiniBatch
 from tests.packed_files import contents
 
 S3_KEYS = {
@@ -200,6 +201,50 @@ def signatures(options: dict[str, str]) -> list[str]:
     token = options["connection_string"].partition("SharedAccessSignature=")[2]
     (signature,) = parse_qs(token)["sig"]
     return [token, signature, quote(signature, safe="")]
+
+
+class OfAPrincipal(FileDataset):
+    """Files that nobody has listed: asking for them is refused in the worker processes only."""
+
+    def check(self) -> None:
+        pass
+
+    def mini_batches(self, mini_batch_size: int, input_index: int = 0) -> Iterator[Any]:
+        for number in range(6):
+            yield FileMiniBatch(input_index, (f"{self.paths[0]}/{number}",), ("1-listed",))
+
+
+REFUSED_PRINCIPAL = f"""
+import asyncio
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity.aio._internal.aad_client import AadClient
+
+async def refused(client, scopes, secret, **_):
+    await asyncio.sleep(0.5)
+    given = [value[::-1] for value in (client._tenant_id, client._client_id, secret)]
+    known = given == {[value[::-1] for value in PRINCIPAL.values()]}
+    name = "AADSTS700016" if known else "other options"
+    message = f"{{name}}: application {{client._client_id!r}} not in directory {{client._tenant_id!r}}; {{secret}}"
+    raise ClientAuthenticationError(message=message)
+
+AadClient.obtain_token_by_client_secret = refused
+
+def run(mini_batch):
+    return mini_batch
+"""
+
+
+def test_a_service_principal_that_is_refused_in_worker_processes_appears_nowhere(
+    submit: Any, client: Client, search: Search, tmp_path: Path
+) -> None:
+    url = "abfs://box@account.dfs.core.windows.net/items"
+    inputs = OfAPrincipal.from_files(url, storage_options=PRINCIPAL, mode="direct")
+    settings = {"mini_batch_size": 1, "logging_level": "DEBUG", "run_max_try": 1, "compute_target": client}
+    run = submit(REFUSED_PRINCIPAL, inputs=inputs, **settings)
+    search.through(run, inputs, list(PRINCIPAL.values()))
+    assert run.summary().failed_mini_batches == 6
+    told = "".join(path.read_text() for path in (tmp_path / "run" / "logs" / "user" / "stdout").rglob("*.txt"))
+    assert "failed: AADSTS700016: application '***' not in directory '***'; ***" in told
 
 
 def test_an_account_key_and_a_service_principal_appear_nowhere(
