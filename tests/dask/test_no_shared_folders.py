@@ -176,7 +176,7 @@ def test_rows_logs_and_all_files_of_the_script_arrive(apart, tmp_path):
     own = {f"{name}.csv" for name in processes} | {f"{name}.ended" for name in ended}
     assert stored == by_item | tried | own | {f"{name}.started" for name in started} | {"parallel_run_step.txt"}
     assert started == processes | ended, "of those whose mini-batches all died there is nothing"
-    assert len(ended) == 2
+    assert len(ended) in (1, 2), "the last that died need not have been replaced"
     assert all((out / f"{name}.ended").stat().st_size == 3 << 20 for name in ended)
     for name in names:
         attempt = 2 if int(name) % 8 in (3, 5) else 1
@@ -227,7 +227,7 @@ def test_all_that_is_told_of_processes_nodes_and_attempts_arrives(apart, tmp_pat
         assert {int(name) for name in seen} == {int(mini_batch) for mini_batch in where}
         times = [row["Utc Time"] for row in rows(f"perf/{node}/node_resource_usage.csv")]
         assert times == sorted(set(times)), "one monitor tells of the node"
-        assert len(times) >= 2
+        assert times  # at the start and at the end, which may be one moment
         used = rows(f"perf/{node}/processes_resource_usage.csv")
         at_once = Counter((row["Utc Time"], row["Pid"]) for row in used)
         assert set(at_once.values()) == {1}, "no process is told twice"
