@@ -77,17 +77,17 @@ _HOLD_NOTHING_UP = ("kill_child", "term_child", "stop_child", "stop_nanny", "joi
 def finished_is_not_run_again(evidence: Evidence) -> Iterator[str]:
     """What had returned a while before its driver was ended is run by no later one.
 
-    Not so what returned about the time of a fault: it may have been held up, or lost with its worker.
+    Not so what returned about the time of a fault: it may have been held up, or lost with its worker. Nor what the
+    processes of an ended driver still ran on a cluster that goes on: a process is of the driver under which it began.
     """
     bad = {poison.item for poison in evidence.plan.workload.poisons}
     # The last of a process may not have been told: that may have died of the very next thing.
-    good = [run for trace in evidence.traces for run in trace.runs[:-1] if run.good]
-    good = [run for run in good if bad.isdisjoint(range(run.first, run.first + run.items))]
+    good = [(trace.began, run) for trace in evidence.traces for run in trace.runs[:-1] if run.good]
+    good = [(began, run) for began, run in good if bad.isdisjoint(range(run.first, run.first + run.items))]
     for session, following in pairwise(evidence.sessions):
-        later = {
-            (run.first, run.items) for trace in evidence.traces for run in trace.runs if run.began >= following.started
-        }
-        before = [run for run in good if run.began >= session.started and (run.first, run.items) in later]
+        traces = [trace for trace in evidence.traces if trace.began >= following.started]
+        later = {(run.first, run.items) for trace in traces for run in trace.runs}
+        before = [run for began, run in good if began >= session.started and (run.first, run.items) in later]
         wrong = [run for run in before if _was_committed(evidence, session, run)]
         if wrong:
             ages = sorted((session.ended - (run.ended or 0.0), run.first) for run in wrong)

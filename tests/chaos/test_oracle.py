@@ -137,8 +137,14 @@ class Folder:
         ends = [("raised" if item == BAD else "done", began + 0.01, what)]
         return [("run", began, what), *ends]
 
-    def trace(self, pid: int, *calls: list[tuple[str, float, dict[str, int]]], last: float | None = None) -> None:
-        events: list[tuple[str, float, dict[str, int]]] = [(name, 11.0, {}) for name in ("import", "init", "ready")]
+    def trace(
+        self,
+        pid: int,
+        *calls: list[tuple[str, float, dict[str, int]]],
+        began: float = 11.0,
+        last: float | None = None,
+    ) -> None:
+        events: list[tuple[str, float, dict[str, int]]] = [(name, began, {}) for name in ("import", "init", "ready")]
         events += [event for call in calls for event in call]
         events += [("shutdown", last, {})] if last else []
         path = f"traces/{pid}-1.jsonl"
@@ -535,7 +541,7 @@ def an_attempt_is_told_that_never_was(folder: Folder) -> None:
 @breaks("finished_is_not_run_again")
 def a_mini_batch_is_run_again_that_had_ended_long_before_its_driver_was_killed(folder: Folder) -> None:
     folder.killed_and_resumed(25.0)
-    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1))
+    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1), began=44.0)
 
 
 @breaks("nothing_is_left")
@@ -662,13 +668,19 @@ def test_a_driver_may_die_that_was_killed(folder: Folder) -> None:
 
 def test_what_had_ended_just_before_its_driver_was_killed_may_be_run_again(folder: Folder) -> None:
     folder.killed_and_resumed(12.9)
-    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1))
+    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1), began=44.0)
     assert list(finished_is_not_run_again(collect(folder.path))) == []
 
 
 def test_what_a_worker_had_done_that_was_lost_then_may_be_run_again_even_much_later(folder: Folder) -> None:
     a_mini_batch_is_run_again_that_had_ended_long_before_its_driver_was_killed(folder)
     folder.fault("kill_worker", 12.5, 12.5)
+    assert list(finished_is_not_run_again(collect(folder.path))) == []
+
+
+def test_what_processes_of_the_driver_before_had_ended_may_be_run_again(folder: Folder) -> None:
+    folder.killed_and_resumed(25.0)
+    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1))  # it began under the first one
     assert list(finished_is_not_run_again(collect(folder.path))) == []
 
 
