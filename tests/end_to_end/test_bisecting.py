@@ -185,7 +185,8 @@ def test_a_file_that_is_gone_fails_alone(job):
     assert done.items == [item for item in range(20) if item != 13]
     [item] = failed_items(done)
     assert item["item"].endswith("0013")
-    assert "FileNotFoundError" in item["message"]
+    assert item["category"] == "load error"
+    assert "removed since it was listed" in item["message"]
 
 
 def test_what_is_only_too_large_for_its_time_limit_succeeds_in_halves(job):
