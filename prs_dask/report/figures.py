@@ -38,6 +38,7 @@ __all__ = [
 
 MOST_DRAWN_LANES = 64
 _LEAST_BARS, _MOST_BARS = 24, 240
+_MOST_EDGES = 6
 _MOST_LANE_BARS = 100
 _LEAST_SHARE = 0.02
 """Of a bar in a lane: less cannot be seen."""
@@ -284,10 +285,12 @@ def run_times(roll_up: RollUp) -> Any:
     low, high = first // decade, -(-(last + 1) // decade)
     steps = (1, 2, 5) if high - low <= 3 else (1,)  # of few decades more than their ends are told
     marks = [step * 10.0 ** (power + Histogram.LOWEST) for power in range(low, high + 1) for step in steps]
-    drawn.xaxis.ticker = FixedTicker(ticks=[float(np.log10(mark)) for mark in marks])
-    drawn.xaxis.major_label_overrides = {float(np.log10(mark)): _short_seconds(mark) for mark in marks}
     bounds = np.arange(first // together * together, last + 1 + together, together)
     edges = Histogram.LOWEST + bounds / decade
+    if sum(edges[0] <= np.log10(mark) <= edges[-1] for mark in marks) < 2:  # all take about the same
+        marks = (10.0 ** edges[:: -(-len(edges) // _MOST_EDGES)]).tolist()
+    drawn.xaxis.ticker = FixedTicker(ticks=[float(np.log10(mark)) for mark in marks])
+    drawn.xaxis.major_label_overrides = {float(np.log10(mark)): _short_seconds(mark) for mark in marks}
     bottom = np.zeros(len(bounds) - 1)
     for histogram, name, color in ((good, "succeeded", _GOOD), (bad, "failed", _BAD)):
         padded = np.concatenate([histogram.counts, np.zeros(together, np.int64)])
@@ -398,5 +401,5 @@ def _source(**columns: Any) -> ColumnDataSource:
 def _short_seconds(seconds: float) -> str:
     for most, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (1e5, 1.0, "s")):
         if seconds < most * 0.999:
-            return f"{seconds * factor:g} {unit}"
+            return f"{float(f'{seconds * factor:.3g}'):g} {unit}"
     return f"{seconds:.0e} s"
