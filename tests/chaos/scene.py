@@ -66,7 +66,7 @@ class Scene:
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
         self.drivers = 0
-        self._workers_named = 0
+        self._worker_names: dict[int, str] = {}
         self._journal_read = self._ended = 0
         self._own_shared_memory: tuple[str, ...] = ()
         if may_mount():
@@ -95,25 +95,24 @@ class Scene:
 
     def add_worker(self) -> None:
         """One more worker of one lane."""
-        self._workers_named += 1
-        name = f"worker-{self._workers_named}"
+        name = f"worker-{len(self._worker_names) + 1}"
         nanny = "--nanny" if self.plan.cluster == "nannies" else "--no-nanny"
-        self.workers.append(
-            self._start(
-                name,
-                "distributed.cli.dask_worker",
-                "--scheduler-file",
-                str(self.folder / "scheduler.json"),
-                nanny,
-                "--name",
-                name,
-                "--nthreads",
-                "1",
-                "--no-dashboard",
-                "--local-directory",
-                str(self.folder / "dask"),
-            )
+        worker = self._start(
+            name,
+            "distributed.cli.dask_worker",
+            "--scheduler-file",
+            str(self.folder / "scheduler.json"),
+            nanny,
+            "--name",
+            name,
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+            "--local-directory",
+            str(self.folder / "dask"),
         )
+        self.workers.append(worker)
+        self._worker_names[worker.pid] = name
 
     def start_driver(self) -> str:
         """Submit the step, or resume it where it was begun; how: ``python``, or ``cli``."""
@@ -188,10 +187,15 @@ class Scene:
             return [worker.pid for worker in self.workers if worker.poll() is None]
         found = self.processes()
         if self.plan.cluster == "nannies":
-            nannies = {worker.pid for worker in self.workers if worker.poll() is None}
+            nannies = {pid for pid in self.nannies() if self._has_registered(self._worker_names[pid])}
             return [one.pid for one in found if one.parent in nannies and "spawn_main" in one.command]
         parents = {process.parent for process in found if process.is_reaper}
         return sorted(parents & {process.pid for process in found})
+
+    def _has_registered(self, name: str) -> bool:
+        """Is the nanny's worker up? One that is killed on its way there takes its nanny with it, for good."""
+        text = (self.folder / f"{name}.txt").read_text(errors="replace")
+        return text.rfind("Registered to") > max(text.rfind("Start Nanny"), text.rfind("Restarting worker"))
 
     def nannies(self) -> list[int]:
         """Nannies that are processes of their own."""
