@@ -123,6 +123,7 @@ def _table(
     types = {name: _arrow_type(kind) for name, kind in kinds.items()} | {
         name: _readable_type(dtype) for name, dtype in wanted.items()
     }
+    misfits: dict[str, str] = {}
     while True:
         try:
             table = _read(block, spec, types, skip_ragged=skip_ragged)
@@ -137,14 +138,15 @@ def _table(
             if name in wanted or kind == "str":
                 raise ReadError(f"{block.path}: column {name!r}: {reason}") from None
             types[name] = _arrow_type(_next_kind(block, spec, name, kind))
+            if name in kinds:
+                misfits[name] = _kind(types[name])
             continue
         unsettled = {field.name: field.type for field in table.schema if field.name not in types}
         settled = {name: _settled(block, spec, name, found_type) for name, found_type in unsettled.items()}
         types |= settled
         if all(settled[name] == found_type for name, found_type in unsettled.items()):
-            for name, kind in kinds.items():
-                if (kind_here := _kind(types[name])) != kind:
-                    tell_misfit(block.path, name, kind, kind_here, f"; dtype={{{name!r}: ...}} settles it")
+            for name, kind in misfits.items():
+                tell_misfit(block.path, name, kinds[name], kind, f"; dtype={{{name!r}: ...}} settles it")
             return table
 
 
