@@ -84,12 +84,16 @@ class AppendFile:
             except BaseException:
                 file._owner_file.unlink(missing_ok=True)
                 raise
+            try:
+                _sync_folder(folder)
+            except BaseException:
+                file.discard()
+                raise
         except OSError as error:
             fault = Fault(
                 "output", f"{folder}: {error.strerror or error}", "a folder that can be written", "another output"
             )
             raise OutputError([fault]) from error
-        _sync_folder(folder)
         return file
 
     @classmethod
@@ -133,14 +137,15 @@ class AppendFile:
             file.length = file.path.stat().st_size
             return file
         file._open(os.O_CREAT if length == 0 else 0)
-        size = os.fstat(file._descriptor).st_size
-        if size < length:
+        try:
+            size = os.fstat(file._descriptor).st_size
+            if size < length:
+                allowed = f"at least the {length} that the journal names"
+                raise OutputError([Fault(str(file.partial), f"{size} bytes", allowed, "a new step run")])
+            file.truncate(length)
+        except BaseException:
             file.close()
-            fault = Fault(
-                str(file.partial), f"{size} bytes", f"at least the {length} that the journal names", "a new step run"
-            )
-            raise OutputError([fault])
-        file.truncate(length)
+            raise
         return file
 
     def append(self, rows: bytes | memoryview) -> int:

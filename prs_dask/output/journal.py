@@ -39,6 +39,7 @@ from prs_dask.errors import Fault, OutputError
 from prs_dask.mini_batches import Part
 from prs_dask.output.id_ranges import IdSet, decode_ranges
 from prs_dask.output.part_ranges import ItemRanges
+from prs_dask.output.write_at import open_cut
 
 __all__ = ["FORMAT", "Failure", "InputsSegment", "JournalState", "JournalWriter", "iter_failures", "read_journal"]
 
@@ -314,10 +315,7 @@ class JournalWriter:
     @classmethod
     def reopen(cls, path: Path, state: JournalState) -> JournalWriter:
         """Go on with a journal that `read_journal` has read: a torn end is cut off."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        os.ftruncate(descriptor, state.valid_bytes)
-        os.fsync(descriptor)
-        return cls(path, descriptor, state.valid_bytes)
+        return cls(path, open_cut(path, state.valid_bytes), state.valid_bytes)
 
     def inputs(self, listed: int, complete: bool = False) -> None:
         """So many mini-batches were listed so far."""

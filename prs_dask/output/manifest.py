@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from prs_dask.errors import EngineError, Fault, OutputError
 from prs_dask.mini_batches import MiniBatch
 from prs_dask.mini_batches.json_form import to_line
-from prs_dask.output.write_at import write_at
+from prs_dask.output.write_at import open_cut, write_at
 
 __all__ = ["FORMAT", "ManifestState", "ManifestWriter", "Member", "read_manifest", "read_members"]
 
@@ -141,10 +141,7 @@ class ManifestWriter:
     @classmethod
     def reopen(cls, path: Path, state: ManifestState) -> ManifestWriter:
         """Go on with a manifest that `read_manifest` has read: a torn end is cut off."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        os.ftruncate(descriptor, state.valid_bytes)
-        os.fsync(descriptor)
-        return cls(path, descriptor, state.valid_bytes, state.count, state.complete)
+        return cls(path, open_cut(path, state.valid_bytes), state.valid_bytes, state.count, state.complete)
 
     def append(self, first: int, mini_batches: Sequence[MiniBatch | None], at: float) -> None:
         """Write the mini-batches with the ids from ``first`` on, before any of them is handed out.

@@ -66,12 +66,15 @@ class OrderFile:
         self.count = count
         self._run_records = run_records
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        found = os.fstat(self._descriptor).st_size // RECORD_SIZE
-        if found < count:
+        try:
+            found = os.fstat(self._descriptor).st_size // RECORD_SIZE
+            if found < count:
+                fault = Fault(str(path), f"{found} records", f"at least the {count} of the journal", "a new step run")
+                raise OutputError([fault])
+            self.truncate(count)
+        except BaseException:
             self.close()
-            fault = Fault(str(path), f"{found} records", f"at least the {count} of the journal", "a new step run")
-            raise OutputError([fault])
-        self.truncate(count)
+            raise
 
     @property
     def sorting_bytes(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from prs_dask.datasets.kept_reader import kept_reader
 from prs_dask.errors import Fault, OutputError
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from prs_dask.pipeline.source import SourceArchive
 
 __all__ = ["RunFiles"]
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+_Part = TypeVar("_Part", bound=_Closes)
 
 
 class RunFiles:
@@ -88,17 +95,24 @@ class RunFiles:
         _write_record(folder, record, source)
         for path in (folder.journal, folder.manifest):  # which the kill of their driver has left without a header
             path.unlink(missing_ok=True)
-        manifest = ManifestWriter.create(
-            folder.manifest, {"inputs": [kept_reader(reader) for reader in preparation.readers]}
-        )
-        journal = JournalWriter.create(
-            folder.journal,
-            run=record["run_id"],
-            created=record["created"],
-            fingerprint=fingerprint(record, source.digest if source is not None else None),
-            plan={"mini_batch_size": record["settings"]["mini_batch_size"], "inputs": len(record["inputs"])},
-        )
-        return cls._joined(folder, lock, record, journal, manifest, None)
+        with _Opened() as opened:
+            manifest = opened.take(
+                ManifestWriter.create(
+                    folder.manifest, {"inputs": [kept_reader(reader) for reader in preparation.readers]}
+                )
+            )
+            journal = opened.take(
+                JournalWriter.create(
+                    folder.journal,
+                    run=record["run_id"],
+                    created=record["created"],
+                    fingerprint=fingerprint(record, source.digest if source is not None else None),
+                    plan={"mini_batch_size": record["settings"]["mini_batch_size"], "inputs": len(record["inputs"])},
+                )
+            )
+            files = cls._joined(opened, folder, lock, record, journal, manifest, None)
+            opened.pop_all()
+        return files
 
     @classmethod
     def go_on(
@@ -124,16 +138,19 @@ class RunFiles:
         OutputError
             The output is not as the journal says: gone, shorter, or another step run's.
         """
-        manifest = ManifestWriter.reopen(folder.manifest, listed)
-        journal = JournalWriter.reopen(folder.journal, state)
-        files = cls._joined(folder, lock, record, journal, manifest, state, complete=complete)
-        lock.sign()
-        _write_record(folder, record, preparation.source)
+        with _Opened() as opened:
+            manifest = opened.take(ManifestWriter.reopen(folder.manifest, listed))
+            journal = opened.take(JournalWriter.reopen(folder.journal, state))
+            files = cls._joined(opened, folder, lock, record, journal, manifest, state, complete=complete)
+            lock.sign()
+            _write_record(folder, record, preparation.source)
+            opened.pop_all()
         return files
 
     @classmethod
     def _joined(
         cls,
+        opened: _Opened,
         folder: RunFolder,
         lock: JournalLock,
         record: Mapping[str, Any],
@@ -145,25 +162,24 @@ class RunFiles:
     ) -> RunFiles:
         settings, owner, output_folder = record["settings"], record["run_folder"], Path(record["output"])
         output, order, pieces = None, None, None
-        try:
-            if settings["output_action"] == "append_row":
-                if settings["append_row_order"] == "input":
-                    order = OrderFile(folder.order, state.order_count if state else 0)
-                pieces = PieceStore(folder.pieces)
-                name = settings["append_row_file_name"]
-                if state is None:
-                    output = AppendFile.create(output_folder, name, owner)
-                else:
-                    output = AppendFile.resume(output_folder, name, owner, state.output_length, complete=complete)
+        if settings["output_action"] == "append_row":
+            if settings["append_row_order"] == "input":
+                order = opened.take(OrderFile(folder.order, state.order_count if state else 0))
+            pieces = opened.take(PieceStore(folder.pieces))
+            name = settings["append_row_file_name"]
+            if state is None:
+                output = AppendFile.create(output_folder, name, owner)
+                opened.callback(output.discard)
             else:
-                _make(output_folder)
-            stored = StoredFiles(output_folder, record["run_id"], output.own_names if output is not None else ())
-            stored.begin(state.valid_bytes if state else 0)
-        except BaseException:
-            for part in (journal, manifest, order, pieces, output):
-                if part is not None:
-                    part.close()
-            raise
+                output = opened.take(
+                    AppendFile.resume(output_folder, name, owner, state.output_length, complete=complete)
+                )
+        else:
+            _make(output_folder)
+        stored = opened.take(
+            StoredFiles(output_folder, record["run_id"], output.own_names if output is not None else ())
+        )
+        stored.begin(state.valid_bytes if state else 0)
         return cls(lock, journal, manifest, state or JournalState(), output, order, pieces, stored)
 
     def begin_part(self, *, retry_failed: bool) -> None:
@@ -192,6 +208,15 @@ class RunFiles:
             self.journal.end(end_state, utc_now())
             self.journal.sync()
         self.journal.close()
+
+
+class _Opened(contextlib.ExitStack):
+    """Closes what was opened where all of it cannot be; ``pop_all`` when it could."""
+
+    def take(self, part: _Part) -> _Part:
+        """One more that is open."""
+        self.callback(part.close)
+        return part
 
 
 def _write_record(folder: RunFolder, record: Mapping[str, Any], source: SourceArchive | None) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,13 @@ class Beginnings:
         files = RunFiles.begin(self.folder, lock, self.record, self.preparation)
         files.abandon(is_new=False)
         lock.release()
+
+    def go_on(self, earlier: Earlier) -> RunFiles:
+        """As a resume does."""
+        state = earlier.inputs(self.step, self.step.config).state
+        return RunFiles.go_on(
+            earlier.folder, earlier.lock, earlier.record, self.preparation, earlier.journal, state, complete=False
+        )
 
     def contents(self) -> dict[str, bytes]:
         path = self.folder.path
@@ -139,16 +149,71 @@ def test_whichever_file_a_kill_comes_before_the_folder_is_none_yet_or_is_resumed
     if earlier.journal.header is None:
         beginnings.begin(earlier.lock)
     else:
-        step = beginnings.step
-        listed = earlier.inputs(step, step.config).state
-        RunFiles.go_on(
-            earlier.folder,
-            earlier.lock,
-            earlier.record,
-            beginnings.preparation,
-            earlier.journal,
-            listed,
-            complete=False,
-        ).abandon(is_new=False)
+        beginnings.go_on(earlier).abandon(is_new=False)
         earlier.lock.release()
     assert beginnings.contents() == whole
+
+
+def open_files() -> list[str]:
+    """What this process has open, but for what the listing itself opens."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sorted(path for path in found if "/fd" not in path)
+
+
+class Failing:
+    """Makes the call of some number fail, of all those by which files are opened and written."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        for name in ("open", "write", "pwrite", "ftruncate", "fsync", "replace", "rename"):
+            patch.setattr(os, name, self._counting(getattr(os, name)))
+
+    def _counting(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*arguments, **more)
+
+        return call
+
+
+@pytest.mark.parametrize("resumed", [False, True], ids=["begun", "resumed"])
+def test_wherever_the_disk_fails_nothing_stays_open_and_the_next_driver_goes_on(
+    beginnings: Beginnings, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    failures = 0
+    for number in range(1, 100):
+        beginnings.leave(whole if resumed else {})
+        before = open_files()
+        earlier = Earlier.read(beginnings.folder.path) if resumed else None
+        lock = earlier.lock if earlier is not None else JournalLock.take(beginnings.folder.path)
+        files = None
+        with monkeypatch.context() as patch:
+            failing = Failing(patch)
+            failing.left = number
+            with suppress(OSError, OutputError):
+                if earlier is None:
+                    files = RunFiles.begin(beginnings.folder, lock, beginnings.record, beginnings.preparation)
+                else:
+                    files = beginnings.go_on(earlier)
+            reached = failing.left <= 0
+        if files is not None:
+            files.abandon(is_new=False)
+        lock.release()
+        assert open_files() == before, f"call {number}"
+        failures += files is None
+        if not reached:
+            break
+        if beginnings.folder.run_json.exists():
+            again = Earlier.read(beginnings.folder.path)
+            if again.journal.header is None:
+                beginnings.begin(again.lock)
+            else:
+                beginnings.go_on(again).abandon(is_new=False)
+                again.lock.release()
+            assert beginnings.contents() == whole, f"call {number}"
+    assert failures > 5
