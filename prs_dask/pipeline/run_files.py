@@ -195,19 +195,21 @@ class RunFiles:
             if part is not None:
                 part.close()
 
-    def close(self, end_state: str) -> None:
-        """The step run has ended so; an output without its name stays for a resume."""
+    def end(self, state: str) -> None:
+        """The journal's last word, when all else is said: what a kill comes before is ended once more by a resume."""
+        with contextlib.suppress(OSError):  # a disk that is full or gone changes the end of nothing
+            self.journal.end(state, utc_now())
+            self.journal.sync()
+
+    def close(self) -> None:
+        """Nothing more is written; an output without its name stays for a resume."""
         if self.output is not None and not self.output.is_finished:
             with contextlib.suppress(OSError):
                 self.output.keep_partial()
-        for part in (self.manifest, self.order, self.pieces, self.stored):
+        for part in (self.manifest, self.order, self.pieces, self.stored, self.journal):
             if part is not None:
-                with contextlib.suppress(OSError):  # a disk that is full or gone changes the end of nothing
+                with contextlib.suppress(OSError):
                     part.close()
-        with contextlib.suppress(OSError):
-            self.journal.end(end_state, utc_now())
-            self.journal.sync()
-        self.journal.close()
 
 
 class _Opened(contextlib.ExitStack):

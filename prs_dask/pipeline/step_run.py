@@ -414,7 +414,6 @@ class StepRun:
                     self.error = f"the step run could not be ended in order: {type(error).__name__}: {error}"
                     self._state = "Failed"
                 self._result_text = self._result_text or f"{self._state}: {self.error or 'its logs are not complete'}\n"
-                self._files.lock.release()
             finally:
                 self._stop_ticking()
                 self._ended.set()
@@ -578,9 +577,19 @@ class StepRun:
         return verdict
 
     def _end(self, verdict: Verdict, cluster: OpenCluster | None) -> None:
-        output = self._files.output
+        """Clear away, tell how it has ended, and only then have the journal say so: a resume does what is left."""
+        try:
+            self._clear_away(cluster)
+            self._tell_end(verdict)
+            self._files.end(verdict.state)
+        finally:
+            self._files.close()
+            self._files.lock.release()
+        if self._spans is not None:
+            self._spans.end(self.summary(), self.error or "")
+
+    def _clear_away(self, cluster: OpenCluster | None) -> None:
         self._enter("closing")
-        self._files.close(verdict.state)
         if cluster is not None:
             for clear_away in (cluster.close, sweep_abandoned):  # the latter: what killed workers of this machine left
                 try:
@@ -589,6 +598,9 @@ class StepRun:
                     self._tree.engine_error("driver", traceback.format_exc(), time.time())
         self._places.remove()
         self._stop_ticking()
+
+    def _tell_end(self, verdict: Verdict) -> None:
+        output = self._files.output
         self._state = verdict.state
         self._summary = summary = self.summary()
         self.error = _told(verdict, self._tree.explanation(summary))
@@ -603,9 +615,6 @@ class StepRun:
         resume = self.resume_hint if verdict.state != "Completed" else ""
         told = {"cause": self.error or "", "output": shown, "resume": resume, "missing_logs": missing_logs}
         self._result_text = self._tree.finish(summary, time.time(), **told)
-        self._files.lock.release()
-        if self._spans is not None:
-            self._spans.end(self._summary, self.error or "")
 
     def _note_report(self, text: str) -> None:
         self._log.note(text, "report")

@@ -148,15 +148,25 @@ def test_what_cannot_be_cleared_away_at_the_end_fails_nothing(submit, monkeypatc
     assert "what a script has left" in (run.log_dir / "sys/error/driver.txt").read_text()
 
 
-def test_where_the_logs_cannot_be_ended_the_result_is_told_and_the_run_folder_is_let_go(submit, monkeypatch):
+def test_what_could_not_be_said_at_the_end_is_said_by_a_resume(made, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("no logs")
 
-    monkeypatch.setattr("prs_dask.logs.tree.LogTree.finish", broken)
-    run = submit("def run(mini_batch): return mini_batch", 2)
-    assert run.wait_for_completion(timeout_seconds=60) == "Completed"
+    step, run = made("def run(mini_batch): return mini_batch")
+    with monkeypatch.context() as patch:
+        patch.setattr("prs_dask.logs.tree.LogTree.finish", broken)
+        run.wait_for_completion(timeout_seconds=60)
+    assert run.get_status() == "Completed"
     assert "no logs" in (run.log_dir / "sys/error/driver.txt").read_text()
     assert not holder(run.run_folder)
+    assert read_journal(run.run_folder / "journal.jsonl").end_state is None
+    rows = run.output_file.read_bytes()
+    again = step.submit(resume=run.run_folder)
+    assert again.wait_for_completion(timeout_seconds=60) == "Completed"
+    told = (run.log_dir / "job_result.txt").read_text()
+    assert told.startswith("State: Completed")
+    assert f"Items: {COUNT} ({COUNT} succeeded, 0 failed)" in told
+    assert (run.output_file.read_bytes(), again.summary().attempts) == (rows, run.summary().attempts)
 
 
 def test_a_run_folder_that_vanishes_ends_nothing_but_the_logs_and_the_output_is_whole(made, wait):
