@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
+from prs_dask.attempts.adaptation import workers_wanted
 from prs_dask.attempts.bisecting import FIRST_PART, Bisected, PartlyDone, halves_of
 from prs_dask.attempts.chunks import MeanCost, box_seconds, chunk_size, queue_target, report_seconds
 from prs_dask.attempts.init_rules import InitRules, StartPermission
@@ -317,6 +318,22 @@ class Judge:
             failed_items=self._failed_items,
             attempts=self._attempts,
         )
+
+    # ---------------------------------------------------------------- clusters that adapt
+
+    def workers_wanted(self, ahead: int, horizon: float) -> int:
+        """How many workers would end in ``horizon`` seconds what there is, ``ahead`` being listed but not supplied."""
+        if self.verdict is not None:
+            return 0
+        counts = self.counts()
+        left = counts.queued + counts.running + ahead
+        return workers_wanted(left, self.mean.seconds, horizon, self.places.workers.values(), self.places.enough)
+
+    @property
+    def busy_workers(self) -> set[str]:
+        """Those that run something, or start a process for what waits."""
+        starting = {address for address, _ in self._starting} if self.claimable else set()
+        return starting | {grant.lane[0] for grant in self._grants.values() if grant.open}
 
     # ---------------------------------------------------------------- processes
 

@@ -79,6 +79,8 @@ class Places:
     ----------
     lanes
         Lanes of all workers.
+    enough
+        So many workers are all that can be used, for another one had come and got no lane; None where nobody knows.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Places:
         self.workers: dict[str, Worker] = {}
         self.permits: dict[int, Permit] = {}
         self.lanes = self._most_permits = 0
+        self.enough: int | None = None
         self._crowded = False
         self._home = home
         self._nodes: dict[Hashable, _Node] = {}
@@ -194,6 +197,11 @@ class Places:
                     if left and worker.lanes < worker.threads:
                         worker.lanes += 1
                         left -= 1
+        used = sum(worker.lanes > 0 for worker in self.workers.values())
+        if used < len(self.workers):
+            self.enough = used
+        elif self.enough is not None and used < self.enough:
+            self.enough = None
         self.lanes = sum(worker.lanes for worker in self.workers.values())
         self._most_permits = sum(worker.most_permits for worker in self.workers.values())
         self._crowded = True

@@ -30,13 +30,13 @@ from prs_dask.attempts.judge import Accepted, Grant, Judge, LaneKey
 from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.places import Places, Worker
 from prs_dask.attempts.records import AttemptError
-from prs_dask.engine import metrics
+from prs_dask.engine import adaptation, metrics
 from prs_dask.engine.node_key import node_key
 from prs_dask.engine.patient_clock import PatientClock
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
 
 if TYPE_CHECKING:
-    from distributed.scheduler import Scheduler
+    from distributed.scheduler import Scheduler, WorkerState
 
 __all__ = ["RunPlugin"]
 
@@ -156,12 +156,15 @@ class RunPlugin(SchedulerPlugin):
         _install(scheduler)[settings.run_id] = self
         if metrics.show(settings.run_id, self._measured) and (server := getattr(scheduler, "http_server", None)):
             self._note(f"metrics for Prometheus: port {server.port} of the scheduler, /metrics")
+        self._ahead = 0
+        adaptation.join(scheduler, settings.run_id, lambda horizon: self._judge.workers_wanted(self._ahead, horizon))
         self._ticker = asyncio.create_task(self._tick())
 
     async def close(self) -> None:
         self._closed = True
         self._ticker.cancel()
         metrics.show_no_more(self._settings.run_id)
+        adaptation.leave(self._scheduler, self._settings.run_id)
         _runs.get(self._scheduler, {}).pop(self._settings.run_id, None)
 
     def _measured(self) -> metrics.Measured:
@@ -227,6 +230,15 @@ class RunPlugin(SchedulerPlugin):
             self._news.set()
         except Exception:
             self.fault("remove_worker", traceback.format_exc())
+
+    def valid_workers_downscaling(self, scheduler: Scheduler, workers: list[WorkerState]) -> list[WorkerState]:
+        """A cluster that adapts may have those that are idle."""
+        try:
+            busy = self._judge.busy_workers
+        except Exception:
+            self.fault("valid_workers_downscaling", traceback.format_exc())
+            return workers
+        return [worker for worker in workers if worker.address not in busy]
 
     def _was_expected(self, worker: str) -> bool:
         """Was it scaled down, retired or restarted, or does the scheduler close, and its workers with it?"""
@@ -556,6 +568,7 @@ class RunPlugin(SchedulerPlugin):
         total: int | None = None,
         ended: list[int] = [],  # noqa: B006 - never changed
         wait: float = 0.0,
+        ahead: int = 0,
     ) -> Reply:
         """The driver's round: what it has written and supplies; what there is for it.
 
@@ -563,6 +576,7 @@ class RunPlugin(SchedulerPlugin):
         """
         judge = self._judge
         self._driver_heard = self._now()
+        self._ahead = ahead
         self._acknowledge(ack)
         if supply:
             judge.supply(supply)

@@ -245,6 +245,7 @@ class StepRunDriver:
             supply=supply,
             total=total,
             ended=ended,
+            ahead=self._submission.ahead,
             wait=0.0 if supply else SYNC_SECONDS if self._submission.exhausted else SYNC_SECONDS / 10,
         )
         entries = [entry for number, entry in reply["results"] if number > self._acknowledged]

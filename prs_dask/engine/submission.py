@@ -150,6 +150,11 @@ class Submission:
         self._ready_bytes -= sum(len(descriptor) for _, _, descriptor in taken)
         return taken
 
+    @property
+    def ahead(self) -> int:
+        """How many are listed and not taken, about: there may be more behind them."""
+        return len(self._ready) + self._queue.qsize() * BATCH
+
     def mini_batch(self, number: int) -> MiniBatch | None:
         """A mini-batch that was taken and has not been forgotten."""
         descriptor = self._under_way.get(number)

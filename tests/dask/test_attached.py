@@ -48,6 +48,8 @@ def look_at_scheduler(dask_scheduler: Any) -> dict[str, Any]:
     return look_at_process(dask_scheduler) | {
         "tasks": sorted(map(str, dask_scheduler.tasks)),
         "worker plugins": sorted(dask_scheduler.worker_plugins),
+        "replaced": sorted(dask_scheduler.__dict__.keys() & dir(type(dask_scheduler))),
+        "functions": sorted(f"{name} {made!r}" for name, made in dask_scheduler.handlers.items() if name != "prs"),
         "step runs": sorted(run for runs in _runs.values() for run in runs),
     }
 

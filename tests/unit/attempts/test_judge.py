@@ -1127,6 +1127,30 @@ class TestWhatIsWaitedFor:
         assert b.judge.waits_for == ""
 
 
+class TestClustersThatAdapt:
+    def test_workers_are_wanted_for_what_waits_runs_or_is_listed_and_none_after_the_end(self, bench):
+        b = two(bench)
+        assert b.judge.workers_wanted(0, 5.0) == 0
+        b.supply(*range(20))
+        assert b.judge.workers_wanted(0, 5.0) == 2
+        assert b.judge.workers_wanted(80, 5.0) == 10
+        b.judge.end("Canceled", "")
+        assert b.judge.workers_wanted(80, 5.0) == 0
+
+    def test_busy_are_those_that_run_something_or_start_a_process_for_what_waits(self, bench):
+        b = two(bench)
+        b.join("c", ready=False)
+        b.judge.may_start_process(("c", 0), b.now)
+        assert b.judge.busy_workers == set()
+        b.supply(0, 1)
+        assert b.judge.busy_workers == {"c"}
+        grant = b.grant("a")
+        assert b.judge.busy_workers == {"a", "c"}
+        b.succeed(grant)
+        b.succeed(b.grant("b"))
+        assert b.judge.busy_workers == set()
+
+
 class TestProcesses:
     def test_a_lane_may_start_a_process_until_the_end(self, bench):
         b = bench()

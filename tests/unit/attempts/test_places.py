@@ -57,6 +57,25 @@ class TestNodes:
         assert not places.others_on_node("b")
 
 
+class TestEnough:
+    def test_a_worker_without_a_lane_tells_that_there_are_enough_also_when_it_has_gone(self):
+        places = joined(Places(processes_per_node=2), ("a", "host", 1), ("b", "host", 1))
+        assert places.enough is None
+        joined(places, ("c", "host", 1))
+        assert places.enough == 2
+        places.leave("c")
+        assert places.enough == 2
+
+    def test_it_is_forgotten_when_one_that_worked_has_gone(self):
+        places = joined(Places(node_count=1), ("a", "host", 1), ("b", "other", 4))
+        assert places.enough == 1
+        places.leave("b")
+        places.leave("a")
+        assert places.enough is None
+        joined(places, ("d", "other", 4))
+        assert places.enough is None
+
+
 class TestAllotment:
     def test_without_limits_every_thread_is_a_lane(self):
         places = joined(Places(), ("a", "host", 3), ("b", "host", 1), ("c", "other", 2))

@@ -14,7 +14,7 @@ from distributed.core import Status
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.records import AttemptRecord, Category, pack, unpack
-from prs_dask.engine import scheduler_plugin
+from prs_dask.engine import adaptation, scheduler_plugin
 from prs_dask.engine.node_key import node_key
 from prs_dask.engine.patient_clock import PatientClock
 from prs_dask.engine.run_settings import OP, RunSettings
@@ -29,7 +29,8 @@ class Scheduler:
     def __init__(self) -> None:
         self.address = "tcp://127.0.0.1:0"
         self.status = Status.running
-        self.handlers: dict[str, Any] = {}
+        self.handlers: dict[str, Any] = {"adaptive_target": self.adaptive_target}
+        self.task_prefixes: dict[str, Any] = {}
         self.stream_handlers: dict[str, Any] = {}
         self.workers = {WORKER: SimpleNamespace(processing={}, nthreads=1, status=Status.running)}
         self.clients = {""}  # the driver of a test has no name
@@ -39,6 +40,9 @@ class Scheduler:
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.unregistered: list[str] = []
         self.events: list[tuple[float, Any]] = []
+
+    def adaptive_target(self, target_duration: Any = None) -> int:
+        return 3
 
     def worker_send(self, worker: str, message: dict[str, Any]) -> None:
         self.sent.append((worker, message))
@@ -124,7 +128,11 @@ def test_an_unknown_step_run_is_closed(bench):
         await b.call("remove")
         assert (await b.call("alive", worker=WORKER))["closed"]
         assert b.scheduler.plugins == {}
-        assert list(b.scheduler.handlers) == [OP]  # the inert one
+        assert b.scheduler.handlers == {
+            "adaptive_target": b.scheduler.adaptive_target,
+            OP: b.scheduler.handlers[OP],  # the inert one
+        }
+        assert "adaptive_target" not in vars(b.scheduler)
 
     bench(test)
 
@@ -673,5 +681,50 @@ def test_files_stored_at_the_end_of_a_process_are_missed_until_the_last_has_come
         reply = await b.call("sync", ack=b.ack)
         assert reply["unstored"] == []
         assert [entry["data"] for _, entry in reply["results"] if entry["kind"] == "file"] == [b"one", b"", b""]
+
+    bench(test)
+
+
+def test_a_cluster_that_adapts_is_told_what_step_runs_want_and_may_have_idle_workers(bench):
+    async def test(b: Bench) -> None:
+        def target() -> int:
+            assert b.scheduler.handlers["adaptive_target"]("1s") == b.scheduler.adaptive_target("1s")
+            return b.scheduler.adaptive_target("1s")
+
+        permit = await b.begin()
+        await b.call("sync", ack=0, ahead=40)
+        assert target() == 22, "43 of half a second each, as far as anybody knows"
+        b.scheduler.task_prefixes["others"] = SimpleNamespace(states={"processing": 1})
+        assert target() == 22
+        b.scheduler.task_prefixes["prs-test"] = SimpleNamespace(states={"processing": 1})
+        ours = [b.scheduler.workers[WORKER]]
+        ours[0].address = WORKER
+        assert b.plugin.valid_workers_downscaling(b.scheduler, ours) == ours, "it has nothing to do yet"
+        grant = await b.lane(permit, claim=True)
+        assert b.plugin.valid_workers_downscaling(b.scheduler, ours) == []
+        await b.call("sync", ack=0, ahead=0)
+        assert target() == 3, "others' tasks want three"
+        b.scheduler.task_prefixes.pop("others")
+        assert target() == 2
+        assert grant["work"]
+
+    bench(test)
+
+
+def test_the_last_of_two_step_runs_puts_the_reckoning_of_dask_back(bench):
+    async def test(b: Bench) -> None:
+        await b.plugin.start(b.scheduler)
+        adaptation.join(b.scheduler, "another", lambda _: 5)
+        assert b.scheduler.adaptive_target() == 5
+        await b.plugin.close()
+        assert b.scheduler.adaptive_target() == 5
+        adaptation.leave(b.scheduler, "another")
+        adaptation.leave(b.scheduler, "another")
+        assert (b.scheduler.adaptive_target(), b.scheduler.handlers["adaptive_target"]()) == (3, 3)
+        await b.plugin.start(b.scheduler)
+        theirs = b.scheduler.adaptive_target = lambda *_: 7
+        await b.plugin.close()
+        assert b.scheduler.adaptive_target is theirs, "what somebody has put there meanwhile stays"
+        await b.plugin.start(b.scheduler)
 
     bench(test)

@@ -69,7 +69,7 @@ def driver(monkeypatch: pytest.MonkeyPatch, rounds: Callable[[int], dict[str, An
     scheduler = Scheduler(rounds)
     client: Any = SimpleNamespace(id="c", scheduler=None, _scheduler_identity={}, status="running")
     listing: Any = SimpleNamespace(
-        take=lambda _: [], complete=True, exhausted=True, listed=1, error=None, ended=True, close=lambda: None
+        take=lambda _: [], complete=True, exhausted=True, ahead=0, listed=1, error=None, ended=True, close=lambda: None
     )
     results: Any = SimpleNamespace(rows=0, write=lambda *_: None)
     settings = RunSettings("test", RunLimits(shutdown_seconds=5.0))

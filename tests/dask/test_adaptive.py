@@ -1,0 +1,83 @@
+"""Clusters that adapt (``cluster.adapt``): workers come with the work, and go when there is none for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from distributed import LocalCluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def adaptive(no_leaks: Any) -> Iterator[Callable[..., LocalCluster]]:
+    """``adaptive(minimum=0, maximum=3)``: a cluster that begins without a worker."""
+    made = []
+
+    def make(**how: Any) -> LocalCluster:
+        cluster = LocalCluster(
+            n_workers=0, threads_per_worker=1, dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False}
+        )
+        made.append(cluster)
+        cluster.adapt(interval="200ms", wait_count=3, **how)
+        return cluster
+
+    yield make
+    for cluster in made:
+        cluster.close()
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() < begun + seconds, what
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def test_from_no_worker_to_as_many_as_may_be_and_back(adaptive, job):
+    cluster = adaptive(minimum=0, maximum=3, target_duration="1s")
+    submitted = job(cluster, 600, pause=0.03)
+    most = 0
+    while submitted.run.get_status() == "Running":
+        most = max(most, len(cluster.scheduler_info["workers"]))
+        time.sleep(0.02)
+    rows = submitted.wait()
+    assert most == 3
+    assert len({row.process for row in rows}) >= 3
+    assert submitted.run.summary().attempts == 600, "what a worker was doing that was taken away is done again"
+    until(lambda: not cluster.scheduler_info["workers"], 20, "idle workers are given back")
+
+
+def test_a_worker_that_works_is_not_taken_and_the_idle_ones_are(adaptive, job):
+    script = """
+fast = run
+
+
+def run(mini_batch):
+    if Path(mini_batch[0]).name == "00000":
+        time.sleep(6)
+    return fast(mini_batch)
+"""
+    cluster = adaptive(minimum=0, maximum=3, target_duration="300ms")
+    submitted = job(cluster, 120, pause=0.02, more=script)
+    submitted.until(119)
+    until(lambda: len(cluster.scheduler_info["workers"]) == 1, 5, "the idle ones are given back meanwhile")
+    assert submitted.run.get_status() == "Running"
+    submitted.wait()
+    assert submitted.run.summary().attempts == 120
+
+
+def test_no_more_workers_are_asked_for_than_a_node_may_have(adaptive, job):
+    cluster = adaptive(minimum=0, maximum=4, target_duration="200ms")
+    submitted = job(cluster, 3000, pause=0.03, process_count_per_node=2)
+    until(lambda: len(cluster.scheduler_info["workers"]) > 2, 40, "nobody knows yet that more can do nothing")
+    until(lambda: len(cluster.scheduler_info["workers"]) == 2, 40, "those that can do nothing are given back")
+    for _ in range(20):
+        time.sleep(0.1)
+        assert len(cluster.scheduler_info["workers"]) == 2, "and not asked for again"
+    assert submitted.run.get_status() == "Running"
+    submitted.run.cancel()
