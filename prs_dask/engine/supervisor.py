@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed.comm.addressing import get_address_host
+from distributed.core import Status
 
 from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.fetch_ahead import FetchAhead
@@ -274,7 +275,12 @@ class Supervisor:
 
     async def _leave(self) -> None:
         await self._lanes_ended()
-        await asyncio.sleep(LEAVE_SECONDS)
+        until = time.monotonic() + LEAVE_SECONDS
+        while self._worker.status is not Status.closing and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        await self._take_plugin_away()
+
+    async def _take_plugin_away(self) -> None:
         name = plugin_name(self.run_id)
         if name in self._worker.plugins:  # the scheduler did not reach this worker when it took the plugins away
             await self._worker.plugin_remove(name=name)
@@ -395,6 +401,10 @@ class Supervisor:
                 if self._monitor is not None:
                     await asyncio.to_thread(self._monitor.tend)
             await asyncio.sleep(SHIP_SECONDS)
+            if self._worker.status is Status.closing and self._leaving is None:
+                # Dask may come to its plugins too late: a worker and its nanny that close at the same time wait for
+                # each other until the nanny kills the worker, some seconds later.
+                self._leaving = self._loop.create_task(self._take_plugin_away())
             await self._ship_once()
 
     async def _ship_once(self, *, last: bool = False) -> None:

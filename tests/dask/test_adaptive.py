@@ -52,21 +52,24 @@ def test_from_no_worker_to_as_many_as_may_be_and_back(adaptive, job):
     until(lambda: not cluster.scheduler_info["workers"], 20, "idle workers are given back")
 
 
-def test_a_worker_that_works_is_not_taken_and_the_idle_ones_are(adaptive, job):
+def test_a_worker_that_works_is_not_taken_and_the_idle_ones_are(adaptive, job, tmp_path):
     script = """
 fast = run
 
 
 def run(mini_batch):
     if Path(mini_batch[0]).name == "00000":
-        time.sleep(6)
+        while not Path(GO).exists():
+            time.sleep(0.05)
     return fast(mini_batch)
 """
     cluster = adaptive(minimum=0, maximum=3, target_duration="300ms")
-    submitted = job(cluster, 120, pause=0.02, more=script)
+    submitted = job(cluster, 120, pause=0.02, more=script.replace("GO", repr(str(tmp_path / "go"))))
     submitted.until(119)
-    until(lambda: len(cluster.scheduler_info["workers"]) == 1, 5, "the idle ones are given back meanwhile")
+    until(lambda: len(cluster.scheduler_info["workers"]) == 1, 20, "the idle ones are given back meanwhile")
+    time.sleep(1)
     assert submitted.run.get_status() == "Running"
+    (tmp_path / "go").touch()
     submitted.wait()
     assert submitted.run.summary().attempts == 120
 

@@ -122,6 +122,29 @@ def test_a_worker_that_hangs_already_does_not_keep_the_others_from_working(fleet
     assert {row.where for row in rows} == {"first"}
 
 
+def test_a_worker_whose_closing_hangs_ends_its_processes_all_the_same(fleet, job):
+    """As one whose nanny closes at the same time: the nanny kills it some seconds later."""
+    ours = fleet(first=1, second=1)
+
+    def hang(dask_worker):
+        from distributed.core import Status
+
+        dask_worker._status = Status.closing
+
+    with ours.client() as client:
+        submitted = job(client, 400, pause=0.04)
+        submitted.until(20)
+        (second,) = (
+            address for address, about in client.scheduler_info()["workers"].items() if about["name"] == "second"
+        )
+        client.run(hang, workers=[second])
+        _, alive = psutil.wait_procs(psutil.Process(ours.workers["second"].pid).children(recursive=True), timeout=3)
+        assert not alive
+        ours.workers["second"].kill()
+        submitted.wait()
+    assert attempts_by_status(submitted.run)["Succeeded"] == 400
+
+
 def test_all_workers_are_restarted_by_the_client(job, no_leaks):
     with (
         LocalCluster(

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from distributed.core import Status
 
 from prs_dask.engine import supervisor
 from prs_dask.engine.run_settings import OP
@@ -17,7 +18,7 @@ from prs_dask.engine.supervisor import Supervisor
 
 def supervisor_of(call: Any) -> Supervisor:
     """One whose calls to the scheduler go there."""
-    worker: Any = type("FakeWorker", (), {"address": "tcp://here"})()
+    worker: Any = type("FakeWorker", (), {"address": "tcp://here", "status": Status.running})()
     worker.loop = SimpleNamespace(asyncio_loop=asyncio.get_running_loop())
     worker.scheduler = SimpleNamespace(**{OP: call})
     return Supervisor(worker, "test")
