@@ -51,6 +51,9 @@ SILENT_SECONDS = 15.0
 """A worker that has said nothing for so long has its work handed out again."""
 
 
+_WAITS_FOR_GPUS = "waiting for GPUs that processes which were killed still hold"
+
+
 @dataclass(slots=True)
 class _MiniBatch:
     number: int
@@ -300,9 +303,15 @@ class Judge:
             return ""
         if not self.places.workers:
             return "waiting for workers"
+        if self._only_waits_for_gpus:
+            return _WAITS_FOR_GPUS
         if self._starting or self.init_rules.failures_since_success or self.init_rules.kills_since_success:
             return "starting processes"
         return "waiting for free threads of the workers" if self.claimable else ""
+
+    @property
+    def _only_waits_for_gpus(self) -> bool:
+        return bool(self._starting) and self._starting.keys() <= self.places.gpus.waiting
 
     def counts(self) -> Counts:
         """How far the step run is."""
@@ -916,8 +925,8 @@ class Judge:
         """Time passes: take back what a lane that has stopped left open; has nothing moved for too long?
 
         The clock stands still while processes start or wait to start, and while retries back off, and
-        it does not end anything while an attempt may be within its limits. Without any worker it
-        runs too: they are waited for just as long.
+        it does not end anything while an attempt may be within its limits. Without any worker, and where
+        all wait for GPUs, it runs too: they are waited for just as long.
         """
         if self.verdict is not None:
             return
@@ -929,7 +938,8 @@ class Judge:
                 self._end_for_init(cause)
                 return
         nothing_to_do = self._total is None and not (self.claimable or self._grants)
-        if self._delayed or nothing_to_do or (self.places.workers and not self._processes):
+        starts = self.places.workers and not self._processes and not self._only_waits_for_gpus
+        if self._delayed or nothing_to_do or starts:
             self._last_progress = now
             return
         longest = self.limits.run_seconds + 2 * self.limits.overhead_seconds
@@ -937,9 +947,10 @@ class Judge:
         if waited <= self.limits.progress_seconds or any(now - g.since <= longest for g in self._grants.values()):
             return
         what = "no mini-batch has ended" if self.places.workers else "there has been no worker"
+        gpus = f": {_WAITS_FOR_GPUS}" if not self._processes and self._only_waits_for_gpus else ""
         self.end(
             "Failed",
-            f"{what} for {waited:.0f} s (--progress_update_timeout {self.limits.progress_seconds:g})",
+            f"{what} for {waited:.0f} s (--progress_update_timeout {self.limits.progress_seconds:g}){gpus}",
         )
 
     def _end_for_init(self, cause: str) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Container, Hashable, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from prs_dask.attempts.gpus import Gpus
 
 __all__ = ["SLICE_SECONDS", "Permit", "Places", "Worker"]
 
@@ -67,13 +69,15 @@ class Places:
     Parameters
     ----------
     processes_per_node
-        Most lanes of a node; None: all threads of its workers.
+        Most lanes of a node; None: as many as its processes can have GPUs, without any all threads of its workers.
     node_count
         Most nodes that are used; None: all. A further node steps in when a used one is empty.
     first_process
         By node: the first process number that is still free, when a step run is resumed.
     home
         Key of the node where all this is decided (the scheduler's): it is there.
+    gpus
+        Knows which GPUs the workers have; made anew where it is not given.
 
     Attributes
     ----------
@@ -89,7 +93,9 @@ class Places:
         node_count: int | None = None,
         first_process: dict[int, int] | None = None,
         home: Hashable = None,
+        gpus: Gpus | None = None,
     ) -> None:
+        self.gpus = gpus or Gpus()
         self.processes_per_node = processes_per_node
         self.node_count = node_count
         self.workers: dict[str, Worker] = {}
@@ -122,8 +128,17 @@ class Places:
             by_node[worker.node] += worker.lanes
         return max(by_node.values(), default=0)
 
-    def join(self, address: str, node_key: Hashable, threads: int, now: float) -> Worker:
-        """A worker has come; the value is shared and changes as others come and go."""
+    def join(
+        self,
+        address: str,
+        node_key: Hashable,
+        threads: int,
+        now: float,
+        gpus: Sequence[str] = (),
+        *,
+        first_gpu_only: bool = False,
+    ) -> Worker:
+        """A worker has come, and sees these GPUs; the value is shared and changes as others come and go."""
         known = self.workers.get(address)
         if known is not None:
             known.heard = now
@@ -134,6 +149,7 @@ class Places:
             node = self._nodes[node_key] = _Node(number, next_process=self._first_process.get(number, 0))
         worker = node.workers[address] = Worker(address, node.number, threads, 0, now)
         self.workers[address] = worker
+        self.gpus.join(address, node.number, gpus, first_only=first_gpu_only)
         self._allot()
         return worker
 
@@ -144,6 +160,7 @@ class Places:
             return []
         for node in self._nodes.values():
             node.workers.pop(address, None)
+        self.gpus.leave(address)
         self._allot()
         for number in worker.permits:
             del self.permits[number]
@@ -181,22 +198,17 @@ class Places:
         )
 
     def _allot(self) -> None:
-        """Give lanes to workers: nodes in order of arrival, threads in turn among its workers."""
+        """Give lanes to workers: nodes in order of arrival, threads in turn among its workers, first to those that
+        have a GPU for them."""
         nodes_left = self.node_count
         for node in self._nodes.values():
             usable = bool(node.workers) and (nodes_left is None or nodes_left > 0)
             if usable and nodes_left is not None:
                 nodes_left -= 1
-            workers = list(node.workers.values())
-            budget = self.processes_per_node
-            left = (sum(w.threads for w in workers) if budget is None else budget) if usable else 0
-            for worker in workers:
+            for worker in node.workers.values():
                 worker.lanes = 0
-            while left and any(worker.lanes < worker.threads for worker in workers):
-                for worker in workers:
-                    if left and worker.lanes < worker.threads:
-                        worker.lanes += 1
-                        left -= 1
+            if usable:
+                self._allot_node(node)
         used = sum(worker.lanes > 0 for worker in self.workers.values())
         if used < len(self.workers):
             self.enough = used
@@ -205,6 +217,21 @@ class Places:
         self.lanes = sum(worker.lanes for worker in self.workers.values())
         self._most_permits = sum(worker.most_permits for worker in self.workers.values())
         self._crowded = True
+
+    def _allot_node(self, node: _Node) -> None:
+        workers = list(node.workers.values())
+        with_gpu = self.gpus.in_turn(node.number, {worker.address: worker.threads for worker in workers})
+        left = self.processes_per_node
+        if left is None:
+            left = len(with_gpu) or sum(worker.threads for worker in workers)
+        for address in with_gpu[:left]:
+            node.workers[address].lanes += 1
+            left -= 1
+        while left and any(worker.lanes < worker.threads for worker in workers):
+            for worker in sorted(workers, key=lambda worker: worker.lanes):
+                if left and worker.lanes < worker.threads:
+                    worker.lanes += 1
+                    left -= 1
 
     def issue(
         self,

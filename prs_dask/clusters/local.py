@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import dask
@@ -20,23 +21,38 @@ import distributed
 from dask.system import CPU_COUNT
 from distributed.deploy.cluster import Cluster
 
+from prs_dask.attempts.gpus import VISIBLE
 from prs_dask.clusters import fork_server
 from prs_dask.clusters.temporary_folder import TemporaryFolder
 from prs_dask.errors import ClusterError
 
-__all__ = ["LocalWorkers"]
+__all__ = ["CLUSTER_ARGUMENTS", "LastingCluster", "LocalWorkers", "OwnWorkers"]
 
 PATIENCE = 0.7
 """Seconds that workers get to end by themselves; a worker that hangs is killed then."""
 
+CLUSTER_ARGUMENTS: dict[str, Any] = {
+    "host": "127.0.0.1",
+    # Without an address Dask's HTTP server would take port 8787 even with no dashboard.
+    "dashboard_address": "127.0.0.1:0",
+    "scheduler_kwargs": {"dashboard": False},
+    "silence_logs": logging.CRITICAL,
+    "preload": "prs_dask.clusters.worker_preload",
+}
+"""Of every cluster that is started on this machine."""
 
-class LocalWorkers:
-    """A LocalCluster and everything that came with it.
+
+class OwnWorkers:
+    """A cluster on this machine and everything that came with it.
 
     Parameters
     ----------
-    processes
-        How many workers of one thread each; None: one for each CPU core that this process may use.
+    start
+        Makes the cluster; it gets a temporary folder, and environment variables for the workers.
+    what
+        For people, where that fails.
+    forked
+        May workers be forked from a warm process?
 
     Raises
     ------
@@ -46,17 +62,19 @@ class LocalWorkers:
 
     cluster: distributed.LocalCluster
 
-    def __init__(self, processes: int | None) -> None:
+    def __init__(
+        self, start: Callable[[str, dict[str, str]], distributed.LocalCluster], what: str, *, forked: bool = True
+    ) -> None:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise ClusterError(_UNGUARDED)
         with contextlib.ExitStack() as stack:
-            forked = stack.enter_context(fork_server.forking())
+            forked = forked and stack.enter_context(fork_server.forking())
             temporary = TemporaryFolder()
             stack.callback(temporary.remove)
             folder = temporary.path
             environment = _worker_environment()
             with dask.config.set(_dask_settings(forked, folder)):
-                self.cluster = _start(processes or CPU_COUNT, folder, environment)
+                self.cluster = _started(start, folder, environment, what)
             self._what_came_with_it = stack.pop_all()
 
     def close(self) -> None:
@@ -80,7 +98,7 @@ class LocalWorkers:
                     os.kill(process.pid, signal.SIGKILL)
 
 
-class _LastingCluster(distributed.LocalCluster):
+class LastingCluster(distributed.LocalCluster):
     """Keeps every worker: Dask gives up one for good that is away 15 s after it was lost before, even
     where it has died a second time only just then and its nanny is starting it again."""
 
@@ -91,26 +109,38 @@ class _LastingCluster(distributed.LocalCluster):
         Cluster._update_worker_status(self, op, msg)
 
 
-def _start(processes: int, folder: str, environment: dict[str, str]) -> distributed.LocalCluster:
+class LocalWorkers(OwnWorkers):
+    """A LocalCluster.
+
+    Parameters
+    ----------
+    processes
+        How many workers of one thread each; None: one for each CPU core that this process may use.
+    """
+
+    def __init__(self, processes: int | None) -> None:
+        count = processes or CPU_COUNT
+
+        def start(folder: str, environment: dict[str, str]) -> distributed.LocalCluster:
+            return LastingCluster(
+                n_workers=count, threads_per_worker=1, local_directory=folder, env=environment, **CLUSTER_ARGUMENTS
+            )
+
+        super().__init__(start, f"the {count} Dask workers of a local cluster")
+
+
+def _started(
+    start: Callable[[str, dict[str, str]], distributed.LocalCluster],
+    folder: str,
+    environment: dict[str, str],
+    what: str,
+) -> distributed.LocalCluster:
     hash_seed = os.environ.get("PYTHONHASHSEED")
     try:
-        cluster = _LastingCluster(
-            n_workers=processes,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            # Without an address Dask's HTTP server would take port 8787 even with no dashboard.
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            silence_logs=logging.CRITICAL,
-            local_directory=folder,
-            env=environment,
-            preload="prs_dask.clusters.worker_preload",
-        )
+        cluster = start(folder, environment)
     except (RuntimeError, OSError, TimeoutError) as error:
         why = str(error).rstrip(".")
-        raise ClusterError(
-            f"the {processes} Dask workers of a local cluster could not be started: {why}. {_UNGUARDED}"
-        ) from error
+        raise ClusterError(f"{what} could not be started: {why}. {_UNGUARDED}") from error
     finally:
         if hash_seed is None:
             os.environ.pop("PYTHONHASHSEED", None)
@@ -138,9 +168,11 @@ def _dask_settings(forked: bool, folder: str) -> dict[str, Any]:
 
 
 def _worker_environment() -> dict[str, str]:
-    """Dask's defaults for workers (one thread for each numeric library), where nothing else is set."""
+    """Dask's defaults for workers (one thread for each numeric library), where nothing else is set; and GPUs as they
+    are listed now, not when the fork server was started."""
     defaults = dask.config.get("distributed.nanny.pre-spawn-environ", {})
-    return {name: str(value) for name, value in defaults.items() if name not in os.environ}
+    gpus = {VISIBLE: os.environ[VISIBLE]} if VISIBLE in os.environ else {}
+    return gpus | {name: str(value) for name, value in defaults.items() if name not in os.environ}
 
 
 _UNGUARDED = (

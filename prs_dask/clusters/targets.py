@@ -21,11 +21,13 @@ from typing import Any
 
 import distributed
 
-from prs_dask.clusters.local import LocalWorkers
+from prs_dask.clusters.cuda import open_cuda_workers
+from prs_dask.clusters.local import LocalWorkers, OwnWorkers
 from prs_dask.clusters.reachable import CONNECT_SECONDS, check_scheduler
+from prs_dask.clusters.visible_gpus import seen_gpus
 from prs_dask.config import SETTINGS
 from prs_dask.config.checks import is_address
-from prs_dask.errors import ClusterError, Fault, SettingsError
+from prs_dask.errors import Fault, SettingsError
 
 __all__ = ["OpenCluster", "check_target", "open_cluster"]
 
@@ -96,7 +98,14 @@ def check_target(compute_target: Any) -> None:
             raise _refused(compute_target, f"which is {status}")
 
 
-def open_cluster(compute_target: Any = None, processes: int | None = None, node_count: int = 1) -> OpenCluster:
+def open_cluster(
+    compute_target: Any = None,
+    processes: int | None = None,
+    node_count: int = 1,
+    *,
+    processes_per_gpu: int = 1,
+    wished_gpus: tuple[str, ...] | None = None,
+) -> OpenCluster:
     """Find or start the cluster that a compute target names.
 
     Parameters
@@ -104,9 +113,14 @@ def open_cluster(compute_target: Any = None, processes: int | None = None, node_
     compute_target
         See this module's table.
     processes
-        Workers of a local cluster; None: one for each CPU core. Clusters that run already keep theirs.
+        Workers of a local cluster; None: as many as can have a GPU, without any one for each CPU core. Clusters that
+        run already keep theirs.
     node_count
         Nodes asked for; a local cluster has one and says so in ``notes``.
+    processes_per_gpu
+        How many processes may share a GPU.
+    wished_gpus
+        What the step run may use by its own words; None: all GPUs that this process sees.
 
     Raises
     ------
@@ -119,9 +133,10 @@ def open_cluster(compute_target: Any = None, processes: int | None = None, node_
         compute_target = _current_client() or "local"
     check_target(compute_target)
     if compute_target == "local":
-        return _open_local(processes, node_count)
+        gpus = seen_gpus().gpus if wished_gpus is None else wished_gpus
+        return _own(LocalWorkers(processes or processes_per_gpu * len(gpus) or None), node_count)
     if compute_target == "cuda":
-        return _open_cuda(processes, node_count)
+        return _own(open_cuda_workers(processes, processes_per_gpu, wished_gpus), node_count)
     if isinstance(compute_target, distributed.Client):
         return OpenCluster(compute_target, owned=False, close=lambda: None)
     if isinstance(compute_target, (str, os.PathLike)):
@@ -148,33 +163,12 @@ def _one_node(node_count: int) -> tuple[str, ...]:
     return (f"node_count is {node_count}, but a local target has one node: the step runs on this machine alone",)
 
 
-def _open_local(processes: int | None, node_count: int) -> OpenCluster:
-    workers = LocalWorkers(processes)
-    return _owned(workers.cluster, workers.close, _one_node(node_count))
-
-
-def _open_cuda(processes: int | None, node_count: int) -> OpenCluster:
-    try:
-        from dask_cuda import LocalCUDACluster
-    except ImportError as error:
-        raise ClusterError(
-            f"compute_target 'cuda' needs dask-cuda, which cannot be imported here ({error}); "
-            'try: pip install "prs-dask[cuda]"'
-        ) from error
-    try:
-        # One worker for each GPU; its threads are the lanes of the processes that share the GPU.
-        cluster = LocalCUDACluster(dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False})
-    except Exception as error:
-        raise ClusterError(f"a cluster on the GPUs of this machine could not be started: {error}") from error
-    return _owned(cluster, lambda: cluster.close(timeout=10), _one_node(node_count))
-
-
-def _owned(cluster: Any, close_cluster: Callable[[], None], notes: tuple[str, ...]) -> OpenCluster:
+def _own(workers: OwnWorkers, node_count: int) -> OpenCluster:
     with contextlib.ExitStack() as stack:
-        stack.callback(close_cluster)
-        client = distributed.Client(cluster, set_as_default=False)
+        stack.callback(workers.close)
+        client = distributed.Client(workers.cluster, set_as_default=False)
         stack.callback(_close_client, client)
-        return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=notes)
+        return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=_one_node(node_count))
 
 
 def _open_running_cluster(cluster: Any) -> OpenCluster:

@@ -27,6 +27,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.attempts.chunks import MAX_CHUNK
+from prs_dask.attempts.gpus import GpuShare, Slot
 from prs_dask.attempts.records import AttemptError, AttemptRecord, Category
 from prs_dask.engine.bell import Bell
 from prs_dask.engine.outbox import Outbox, sendable
@@ -208,10 +209,16 @@ class Lane:
     def _start(self) -> bool:
         """Start a process and wait until init() is done; False where there will be none now."""
         while not self._supervisor.stopping:
-            answer = self._supervisor.call("may_start", lane=self.index)
+            locks = self._supervisor.gpu_locks
+            answer = self._supervisor.call("may_start", lane=self.index, busy=locks.busy())
             if "number" in answer:
+                slot = answer["slot"] and Slot(*answer["slot"])
+                lock = locks.take(slot) if slot else None
+                if slot and lock is None:  # the scheduler will know of it now
+                    continue
                 self._supervisor.share_memory(answer["lanes"])
-                process = LaneProcess(self._supervisor, self._usable_family(), answer["number"])
+                gpus = GpuShare(answer["gpus"], slot)
+                process = LaneProcess(self._supervisor, self._usable_family(), answer["number"], gpus, lock)
                 problem = process.start()
                 self._process = process
                 if problem is None:

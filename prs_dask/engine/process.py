@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prs_dask.attempts.gpus import GpuShare
 from prs_dask.attempts.records import AttemptError, Category
 from prs_dask.clusters.abandoned import remove_tree
 from prs_dask.engine.log_folder import LogFolder
@@ -66,6 +67,10 @@ class LaneProcess:
         The lane's reaper; it has one worker process at a time.
     number
         NNN; never used twice on a node in a step run.
+    gpus
+        What it gets of the node's GPUs.
+    gpu_lock
+        A descriptor that holds its slot of a GPU; it is closed here, with the start. None: it has no GPU.
 
     Attributes
     ----------
@@ -77,7 +82,14 @@ class LaneProcess:
         Has all arrived that it stored at its end?
     """
 
-    def __init__(self, supervisor: Supervisor, family: ProcessFamily, number: int) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        family: ProcessFamily,
+        number: int,
+        gpus: GpuShare,
+        gpu_lock: int | None,
+    ) -> None:
         self.number = number
         self.name = f"process{number:03d}"
         self.pid = 0
@@ -89,6 +101,8 @@ class LaneProcess:
         self._files_of = -1  # the sequence of files that have been dropped
         self._supervisor = supervisor
         self._family = family
+        self._gpus = gpus
+        self._guards = [] if gpu_lock is None else [gpu_lock]
         self._received = bytearray()
         self._sequence = -1
         self._folder = supervisor.folder / self.name
@@ -132,18 +146,20 @@ class LaneProcess:
                 kept = [self._theirs.fileno(), self._page_descriptor, self._stack_descriptor]
                 self.pid = self._family.start(
                     command(*(100 + index for index in range(len(kept)))),
-                    supervisor.environment(self.name, self.number),
+                    supervisor.environment(self.name, self.number, self._gpus),
                     setup.working_folder,
                     outputs[0],
                     outputs[1],
-                    kept,
+                    kept + self._guards,
+                    guards=len(self._guards),
                 )
         except OSError as error:
             return StartProblem(AttemptError("StartFailed", f"the process could not be started: {error}"))
         finally:
             self._theirs.close()
-            os.close(self._page_descriptor)
-        supervisor.tell_of_process(self.number, "started", pid=self.pid)
+            for descriptor in (self._page_descriptor, *self._guards):
+                os.close(descriptor)
+        supervisor.tell_of_process(self.number, "started", pid=self.pid, why=_with_gpu(self._gpus))
         self.send(FrameKind.SETUP, pickle.dumps(setup, 5))
         return self._wait_until_ready(begun + supervisor.settings.limits.init_seconds)
 
@@ -405,6 +421,12 @@ class LaneProcess:
         self._supervisor.shipper.process_closed(self.number)
         for name in _OWN_FOLDERS:  # what lies there has arrived, or never will
             remove_tree(self._folder / name)
+
+
+def _with_gpu(gpus: GpuShare) -> str:
+    if not gpus.count:
+        return ""
+    return f"with GPU {gpus.slot.gpu}" if gpus.slot is not None else "without a GPU"
 
 
 def _mebibytes(size: int) -> str:

@@ -52,6 +52,8 @@ class RunSettings:
         The output's header line, where that is decided already; empty where it has none.
     partly_done
         By id: what is left of bisected mini-batches, when a step run is resumed.
+    processes_per_gpu, wished_gpus
+        See `prs_dask.attempts.gpus.Gpus`.
     """
 
     run_id: str
@@ -65,6 +67,8 @@ class RunSettings:
     already: Counts = field(default_factory=Counts)
     header: bytes | None = None
     partly_done: Mapping[int, PartlyDone] = field(default_factory=dict)
+    processes_per_gpu: int = 1
+    wished_gpus: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class WorkerSettings:
         Seconds between two samples of what nodes use; 0: none.
     profiling_module
         See `prs_dask.worker_process.frames.ProcessSetup`.
+    surplus_gpu_processes
+        What processes beyond the GPUs find: ``"unset"`` or ``"hide"``.
     """
 
     run_id: str
@@ -117,3 +123,4 @@ class WorkerSettings:
     input_names: tuple[str, ...] = ()
     input_paths: tuple[tuple[str, str], ...] = ()
     logging_format: str = "text"
+    surplus_gpu_processes: str = "unset"

@@ -25,6 +25,7 @@ from distributed.comm.addressing import get_address_host
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from prs_dask.attempts.gpus import Gpus, Slot
 from prs_dask.attempts.init_rules import InitRules
 from prs_dask.attempts.judge import Accepted, Grant, Judge, LaneKey
 from prs_dask.attempts.losses import Loss
@@ -47,6 +48,9 @@ DRIVER_LOST_SECONDS = 10.0
 
 CLEAR_SECONDS = 5.0
 """So long a worker that hangs may hold up the clearing away when the driver is gone."""
+
+GPU_WAIT_SECONDS = 0.2
+"""After so long a lane asks again for a GPU that a process which was killed still holds."""
 
 CLAIM_WAIT_SECONDS = 0.1
 TICK_SECONDS = 0.5
@@ -125,7 +129,10 @@ class RunPlugin(SchedulerPlugin):
         self._scheduler = scheduler
         self._now = PatientClock()
         now = self._now()
-        places = Places(settings.processes_per_node, settings.node_count, dict(settings.first_process), node_key())
+        gpus = Gpus(settings.processes_per_gpu, settings.wished_gpus)
+        places = Places(
+            settings.processes_per_node, settings.node_count, dict(settings.first_process), node_key(), gpus
+        )
         rules = InitRules(settings.processes_per_node or 1, settings.node_count or 1, now)
         self._judge = Judge(
             settings.limits, places, rules, now, time.time() - now, settings.already, settings.partly_done
@@ -283,15 +290,27 @@ class RunPlugin(SchedulerPlugin):
 
     # ---------------------------------------------------------------- calls of workers
 
-    async def on_hello(self, worker: str, node_key: str, threads: int) -> Reply:
-        """A worker's plugin is ready; it learns what to run and its node's number."""
+    async def on_hello(
+        self,
+        worker: str,
+        node_key: str,
+        threads: int,
+        gpus: tuple[str, ...] = (),
+        first_gpu_only: bool = False,
+        missed_gpus: str = "",
+    ) -> Reply:
+        """A worker's plugin is ready and tells what it sees (`prs_dask.attempts.gpus`); it learns what to run and its
+        node's number."""
         if worker not in self._scheduler.workers or self._stopping:
             return {"closed": True}
-        place = self._judge.places.join(worker, node_key, threads, self._now())
+        place = self._judge.places.join(worker, node_key, threads, self._now(), gpus, first_gpu_only=first_gpu_only)
         if self._settings.processes_per_node is None:
             self._judge.init_rules.processes_per_node = max(1, self._judge.places.most_lanes_of_a_node)
         self._live.add(worker)
-        self._note(f"worker {worker} of node {place.node} ({node_key}) has come with {threads} threads")
+        sees = f" and sees GPU {', '.join(gpus)}" if gpus else ""
+        self._note(f"worker {worker} of node {place.node} ({node_key}) has come with {threads} threads{sees}")
+        if missed_gpus:
+            self._note(f"node {place.node}: {missed_gpus}")
         self._news.set()
         silent = self._settings.silent_seconds
         return {"settings": self._worker_settings, "node": place.node, "silent_seconds": silent}
@@ -317,15 +336,30 @@ class RunPlugin(SchedulerPlugin):
         handed out again, start anew."""
         return {"known": self._judge.heard(worker, self._now(), begun), "stop": self._stopping}
 
-    async def on_may_start(self, worker: str, lane: int) -> Reply:
-        """May the lane start a process, and which number does it get?"""
+    async def on_may_start(
+        self,
+        worker: str,
+        lane: int,
+        busy: list[tuple[str, int]] = [],  # noqa: B006 - never changed
+    ) -> Reply:
+        """May the lane start a process, and which number and GPU does it get? ``busy``: slots of GPUs that somebody
+        holds on its node."""
+        gpus = self._judge.places.gpus
         permission = self._judge.may_start_process((worker, lane), self._now())
         if not permission.allowed:
+            gpus.release((worker, lane))
             return {"wait": permission.wait, "refused": permission.refused}
+        waited = (worker, lane) in gpus.waiting
+        share = gpus.take((worker, lane), {Slot(*slot) for slot in busy})
         place = self._judge.places.workers[worker]
+        if share.wait:
+            if not waited:
+                self._note(f"a process of node {place.node} waits for a GPU that one which was killed still holds")
+            return {"wait": GPU_WAIT_SECONDS}
         number = self._judge.places.next_process(place.node)
         self._at_work[worker, lane] = place.node, number
-        return {"number": number, "node": place.node, "lanes": place.lanes}
+        gpu = {"gpus": share.count, "slot": tuple(share.slot) if share.slot else None}
+        return {"number": number, "node": place.node, "lanes": place.lanes, **gpu}
 
     async def on_process(self, worker: str, lane: int, event: str, process: int, error: str = "", **how: bool) -> Reply:
         """A process is ``ready``, has ``failed`` to get to its first mini-batch (``how``: see the judge), or has
@@ -339,6 +373,7 @@ class RunPlugin(SchedulerPlugin):
             self._judge.process_ended(key)
         if event != "ready":
             self._at_work.pop(key, None)
+            self._judge.places.gpus.release(key)
         self._news.set()
         return {}
 

@@ -23,8 +23,11 @@ from typing import TYPE_CHECKING, Any
 from distributed.comm.addressing import get_address_host
 from distributed.core import Status
 
+from prs_dask.attempts.gpus import GpuShare, gpu_variables
 from prs_dask.attempts.records import AttemptError
+from prs_dask.clusters.visible_gpus import seen_gpus
 from prs_dask.engine.fetch_ahead import FetchAhead
+from prs_dask.engine.gpu_locks import GpuLocks
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.node_key import node_key
 from prs_dask.engine.outbox import sendable, sendable_text
@@ -70,6 +73,8 @@ class Supervisor:
         The step's output folder where this worker sees it, and may write there.
     shipper
         Takes what the processes write to the scheduler.
+    gpu_locks
+        Who holds the node's GPUs.
     cache_folder, fetch_ahead
         The node's cache of files of stores, and who fetches them ahead; None where no input needs them.
     """
@@ -77,6 +82,7 @@ class Supervisor:
     settings: WorkerSettings
     folder: Path
     shipper: Shipper
+    gpu_locks: GpuLocks
 
     def __init__(self, worker: Worker, run_id: str) -> None:
         self.run_id = run_id
@@ -87,6 +93,7 @@ class Supervisor:
         self.cache_folder: Path | None = None
         self.fetch_ahead: FetchAhead | None = None
         self.shared_output: str | None = None
+        self._hello: dict[str, Any] = {}
         self._monitor: ResourceMonitor | None = None
         self._worker = worker
         self._loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop  # type: ignore[attr-defined]
@@ -112,7 +119,15 @@ class Supervisor:
 
     async def begin(self) -> None:
         """Say hello, prepare the node, and start to beat; never raises into Dask."""
-        answer = await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads)
+        gpus = await asyncio.to_thread(seen_gpus)
+        self._hello = {
+            "node_key": node_key(),
+            "threads": self._worker.state.nthreads,
+            "gpus": gpus.gpus,
+            "first_gpu_only": _has_own_gpu(self._worker),
+            "missed_gpus": gpus.missed,
+        }
+        answer = await self.acall("hello", **self._hello)
         if "settings" not in answer:
             self.stopping = "kill"
             return
@@ -129,6 +144,7 @@ class Supervisor:
         self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id, node_key())
         self.folder = folder.own
         self.shipper = Shipper(self.acall, folder.own)
+        self.gpu_locks = GpuLocks(folder.path)
         self.shared_output = await asyncio.to_thread(_seen_output, self.settings)
         self._prepare_cache(folder)
         self._prepare_monitor(folder)
@@ -336,11 +352,12 @@ class Supervisor:
                 self._free.append(lane)
                 self._busy -= 1
 
-    def environment(self, name: str, process: int | None = None) -> dict[str, str]:
-        """Environment variables of a worker process, or of a process that runs no user code."""
+    def environment(self, name: str, process: int | None = None, gpus: GpuShare | None = None) -> dict[str, str]:
+        """Environment variables of a worker process with its GPU, or of a process that runs no user code."""
         own = {} if process is None else {"AZUREML_BI_OUTPUT_PATH": self._output_folder(process)}
         fixed = {"AZUREML_RUN_ID": self.settings.run_id, NAME_VARIABLE: name, **own}
-        return {**inherited(os.environ), **fixed, **self.settings.environment, "PYTHONUNBUFFERED": "1"}
+        variables = {**inherited(os.environ), **fixed, **self.settings.environment, "PYTHONUNBUFFERED": "1"}
+        return variables if gpus is None else gpu_variables(gpus, variables, self.settings.surplus_gpu_processes)
 
     def _output_folder(self, process: int) -> str:
         return self.shared_output or str(self.folder / f"process{process:03d}" / "output")
@@ -382,7 +399,7 @@ class Supervisor:
                 self.stop(orderly=answer["stop"] == "orderly")
             elif not answer.get("known", True) and not self.stopping:
                 # Our work was handed out again: what the lanes report is void. Start anew.
-                await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads)
+                await self.acall("hello", **self._hello)
 
     def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
         """Write what went wrong outside of mini-batches into the user's error log."""
@@ -438,3 +455,8 @@ def _seen_output(settings: WorkerSettings) -> str | None:
     """The step's output folder, where it is the driver's and not only one of the same name."""
     folder, mark = settings.output_folder, settings.output_mark
     return folder if folder and mark and os.path.isfile(mark) and os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _has_own_gpu(worker: Worker) -> bool:
+    """Was it started by dask-cuda, which puts the worker's own GPU first in its list and the others' behind it?"""
+    return any(type(plugin).__module__.partition(".")[0] == "dask_cuda" for plugin in worker.plugins.values())

@@ -118,7 +118,8 @@ def _without_time(event: ProcessEvent) -> dict[str, Any]:
 def _told(event: ProcessEvent) -> str:
     who = f"{process_name(event.process)} of node {event.node}"
     if event.event == STARTED:
-        return f"{who} started: pid {event.pid} on {event.ip or 'a host that is not known'}"
+        gpu = f", {one_line(event.why, 200)}" if event.why else ""
+        return f"{who} started: pid {event.pid} on {event.ip or 'a host that is not known'}{gpu}"
     if event.event == READY:
         return f"{who} is ready; init() took {format_seconds(event.seconds)}"
     return f"{who} {'could not start' if event.event == FAILED else 'ended'}: {one_line(event.why, 1000)}"

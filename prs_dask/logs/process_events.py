@@ -59,7 +59,7 @@ class ProcessEvent(NamedTuple):
     seconds
         Of ``"ready"``: what ``init()`` took.
     why
-        Of ``"failed"`` and ``"ended"``.
+        Of ``"failed"`` and ``"ended"``; of ``"started"``, where the node has GPUs, which one it has.
     """
 
     time: float

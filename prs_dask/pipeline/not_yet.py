@@ -9,8 +9,6 @@ __all__ = ["setting_faults"]
 
 _NOT_YET = (
     "environment",
-    "processes_per_gpu",
-    "surplus_gpu_processes",
     "speculative_attempts",
 )
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prs_dask.attempts.gpus import wished_gpus
 from prs_dask.attempts.judge import Verdict
 from prs_dask.attempts.progress import ProgressMeter
 from prs_dask.datasets import Dataset
@@ -476,7 +477,13 @@ class StepRun:
         from prs_dask.clusters import open_cluster
 
         config = self._config
-        cluster = open_cluster(self._compute_target, config.process_count_per_node, config.node_count)
+        cluster = open_cluster(
+            self._compute_target,
+            config.process_count_per_node,
+            config.node_count,
+            processes_per_gpu=config.processes_per_gpu,
+            wished_gpus=wished_gpus(config.environment_variables),
+        )
         for note in cluster.notes:
             self._log.note(note)
         self._log.cluster(cluster.client)
@@ -517,6 +524,7 @@ class StepRun:
             profiling_module=self._step.options.profiling_module,
             input_names=preparation.input_names,
             input_paths=self._input_paths,
+            surplus_gpu_processes=config.surplus_gpu_processes,
         )
         settings = RunSettings(
             run_id=f"{self.id}.{journal.resumed + 1}" if earlier is not None else self.id,
@@ -527,6 +535,8 @@ class StepRun:
             already=self._situation.counts,
             partly_done=journal.partly_done,
             header=earlier.header if earlier is not None else None,
+            processes_per_gpu=config.processes_per_gpu,
+            wished_gpus=wished_gpus(config.environment_variables),
         )
         driver = StepRunDriver(
             cluster.client,

@@ -113,8 +113,11 @@ class ProcessFamily:
         stdout: int,
         stderr: int,
         kept: Sequence[int],
+        guards: int = 0,
     ) -> int:
         """Start the worker process; ``kept`` descriptors get the numbers 100, 101, … there.
+
+        The last ``guards`` of them stay open in the reaper, too, until the family is dead.
 
         Returns
         -------
@@ -128,7 +131,7 @@ class ProcessFamily:
         """
         numbers = [FIRST_KEPT + index for index in range(len(kept))]
         bare = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
-        message = ("start", [os.fsencode(part) for part in argv], bare, os.fsencode(folder), numbers)
+        message = ("start", [os.fsencode(part) for part in argv], bare, os.fsencode(folder), numbers, guards)
         data = marshal.dumps(message)
         with self._telling:
             socket.send_fds(self.control, [len(data).to_bytes(4, "little")], [stdout, stderr, *kept])

@@ -12,8 +12,9 @@ event loop. The closer to the limit, the sooner it looks again. And it sees to i
 
 Control socket, both directions: 4 bytes of length, then ``marshal`` of a tuple.
 
-    supervisor -> reaper   ("start", argv, environment, folder, kept) with the descriptors
-                             stdout, stderr and the kept ones; they get the numbers in ``kept``
+    supervisor -> reaper   ("start", argv, environment, folder, kept, guards) with the descriptors
+                             stdout, stderr and the kept ones; they get the numbers in ``kept``. The last ``guards``
+                             of them stay open here, too, until the family is dead
                            ("signal", number)     to the worker process, while it lives
                            ("kill",)              the whole family, now
                            ("memory", bytes)      what a family may use from now on; 0: no limit
@@ -41,6 +42,7 @@ from ctypes import CDLL
 
 TYPE_CHECKING = False  # typing itself would cost a third of the start
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -338,6 +340,7 @@ class Family:
         self.leader = 0
         self._control = control
         self._supervisor = supervisor
+        self._guards: list[int] = []
         self._limit = 0
         self._watch: MemoryWatch | None = None
 
@@ -376,16 +379,16 @@ class Family:
         """One message of the supervisor."""
         message, descriptors = receive(self._control)
         match message:
-            case ("start", argv, environment, folder, kept):
+            case ("start", argv, environment, folder, kept, guards):
                 try:
                     self._watch = MemoryWatch()
                     self.leader = start(argv, environment, folder, kept, descriptors)
+                    self._guards = descriptors[len(descriptors) - guards :]
                     send(self._control, ("started", self.leader))
                 except OSError as error:
                     send(self._control, ("failed", str(error)))
                 finally:
-                    for descriptor in descriptors:
-                        os.close(descriptor)
+                    _close(set(descriptors) - set(self._guards))
             case ("signal", number) if self.leader:
                 os.kill(self.leader, number)
             case ("kill",) if self.leader:
@@ -397,7 +400,14 @@ class Family:
         used = self._watch.used if self._watch is not None else 0
         status, survivors = kill_family(self.leader)
         self.leader, self._watch = 0, None
+        _close(self._guards)
+        self._guards = []
         send(self._control, ("ended", status, survivors, used, over, unattended))
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.records import AttemptError, AttemptRecord, unpack
 from prs_dask.datasets.read_spec import ReadSpec
+from prs_dask.engine.gpu_locks import GpuLocks
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.run_settings import WorkerSettings
 from prs_dask.mini_batches import FileMiniBatch, decode, encode
@@ -75,6 +76,8 @@ class FakeSupervisor:
         )
         self.stopping = ""
         self.shipper = FakeShipper()
+        self.gpu_locks = GpuLocks(folder)
+        self.gpus: dict[str, Any] = {"gpus": 0, "slot": None}
         self.node = 0
         self.memory_limit = 0
         self.cache_folder: Path | None = None
@@ -92,7 +95,7 @@ class FakeSupervisor:
         self.answer: Callable[[dict[str, Any]], dict[str, Any] | Future[dict[str, Any]]] = lambda _: {"stop": True}
         self._numbers = iter(range(1000))
 
-    def environment(self, name: str, process: int) -> dict[str, str]:
+    def environment(self, name: str, process: int, gpus: Any) -> dict[str, str]:
         return {"PYTHONUNBUFFERED": "1", "PATH": "/usr/bin:/bin"}
 
     def share_memory(self, lanes: int) -> None:
@@ -112,7 +115,7 @@ class FakeSupervisor:
 
     def call(self, call: str, **arguments: Any) -> dict[str, Any]:
         if call == "may_start":
-            return {"number": next(self._numbers), "node": 0, "lanes": 1}
+            return {"number": next(self._numbers), "node": 0, "lanes": 1, **self.gpus}
         if call == "last_file":
             self.last_files.append((arguments["piece"], arguments["ended"]))
             return {}

@@ -513,7 +513,7 @@ def lives(supervisor):
     found: dict = {}
     for event in supervisor.events:
         found.setdefault(event["process"], []).append(event["event"])
-    return found, {event["process"]: event["why"] for event in supervisor.events if "why" in event}
+    return found, {event["process"]: event["why"] for event in supervisor.events if event.get("why")}
 
 
 def test_a_life_is_told_in_order_and_has_one_end(bench):

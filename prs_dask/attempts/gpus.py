@@ -1,0 +1,233 @@
+"""Which GPU a worker process gets: decided for each node over all of its workers, pure.
+
+A GPU has as many *slots* as processes may share it. First each GPU gets one process, then each a second one; a process
+beyond all slots gets none. A slot goes on like this::
+
+    free ──take──▶ taken by a lane ──release──▶ free      (its process has ended, or its worker is lost)
+
+What is free here may be *busy* on the node for a while: a process that was killed holds its GPU until the kernel has
+taken it down. Then another slot is given, or the lane waits; it counts as having the slot meanwhile, so that only
+processes beyond all slots start without a GPU.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+__all__ = ["GPU_COUNT", "VISIBLE", "GpuShare", "Gpus", "Slot", "gpu_variables", "listed_gpus", "wished_gpus"]
+
+Lane: TypeAlias = tuple[str, int]
+"""(worker address, lane index)."""
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+GPU_COUNT = "AZ_BATCHAI_GPU_COUNT_FOUND"
+"""Tells entry scripts how many GPUs their node has."""
+
+_BY_NAME = ("GPU-", "MIG-")
+
+
+class Slot(NamedTuple):
+    """The right of one process to use a GPU, as ``CUDA_VISIBLE_DEVICES`` names that; the ``share``-th one to do so."""
+
+    gpu: str
+    share: int
+
+
+@dataclass(frozen=True, slots=True)
+class GpuShare:
+    """What a process gets of its node's ``count`` GPUs: a slot, or none; ``wait``: not yet, ask again."""
+
+    count: int = 0
+    slot: Slot | None = None
+    wait: bool = False
+
+
+def listed_gpus(text: str) -> tuple[str, ...]:
+    """The GPUs that a value of ``CUDA_VISIBLE_DEVICES`` names, as CUDA reads it.
+
+    Indexes, UUIDs and names of MIG instances. What is behind an entry that is none (``-1``), or one of another kind,
+    is not there; where one is named twice, none is.
+
+    Examples
+    --------
+    >>> listed_gpus("1, 0")
+    ('1', '0')
+    >>> listed_gpus("0,-1,1")
+    ('0',)
+    """
+    found: list[str] = []
+    kind = None
+    for entry in map(str.strip, text.split(",")):
+        kind_of_entry = next((prefix for prefix in _BY_NAME if entry.startswith(prefix)), "")
+        is_index = entry.isascii() and entry.isdecimal()
+        if not (kind_of_entry or is_index) or kind not in (None, kind_of_entry):
+            break
+        kind = kind_of_entry
+        found.append(str(int(entry)) if is_index else entry)
+    return tuple(found) if len(set(found)) == len(found) else ()
+
+
+def wished_gpus(variables: Mapping[str, str]) -> tuple[str, ...] | None:
+    """What a step's own variables let it use of any node; None where they say nothing of it."""
+    listed = variables.get(VISIBLE)
+    return None if listed is None else listed_gpus(listed)
+
+
+def gpu_variables(share: GpuShare, environment: Mapping[str, str], surplus: str) -> dict[str, str]:
+    """The environment of a worker process, with its GPU.
+
+    Parameters
+    ----------
+    share
+        What it has got.
+    environment
+        Everything else; what stands there of GPUs is what its Dask worker, or the step, may use in all.
+    surplus
+        ``"unset"`` or ``"hide"``: what a process without a GPU finds.
+    """
+    result = dict(environment)
+    if not share.count:
+        result.setdefault(GPU_COUNT, "0")
+        return result
+    result[GPU_COUNT] = str(share.count)
+    result.pop(VISIBLE, None)
+    if share.slot is not None:
+        result[VISIBLE] = share.slot.gpu
+    elif surplus == "hide":
+        result[VISIBLE] = ""
+    return result
+
+
+class _Worker(NamedTuple):
+    node: int
+    sees: tuple[str, ...]
+    uses: tuple[str, ...]
+
+
+class Gpus:
+    """The GPUs of all nodes, and who has them.
+
+    Parameters
+    ----------
+    per_gpu
+        How many processes may share one.
+    wished
+        What the step run may use of any node, by its own words; None: all.
+
+    Attributes
+    ----------
+    waiting
+        Lanes that wait for a GPU which a process that was killed still holds.
+    """
+
+    def __init__(self, per_gpu: int = 1, wished: Sequence[str] | None = None) -> None:
+        self.waiting: set[Lane] = set()
+        self._per_gpu = per_gpu
+        self._wished = wished
+        self._workers: dict[str, _Worker] = {}
+        self._nodes: dict[int, dict[str, _Worker]] = {}
+        self._taken: dict[Lane, Slot] = {}
+        self._turns: dict[int, list[str]] = {}
+
+    def join(self, worker: str, node: int, sees: Sequence[str], *, first_only: bool = False) -> None:
+        """A worker has come.
+
+        Parameters
+        ----------
+        sees
+            GPUs as its own environment or driver names them.
+        first_only
+            It was given the first of them by whoever started it (dask-cuda), and the others are others'.
+        """
+        wished = self._wished
+        if wished is not None and not first_only:
+            sees = wished
+        uses = tuple(gpu for gpu in sees[: 1 if first_only else None] if wished is None or gpu in wished)
+        self._workers[worker] = self._nodes.setdefault(node, {})[worker] = _Worker(node, tuple(sees), uses)
+        self._turns.pop(node, None)
+
+    def leave(self, worker: str) -> None:
+        """A worker is gone, and its lanes with it."""
+        gone = self._workers.pop(worker, None)
+        if gone is not None:
+            del self._nodes[gone.node][worker]
+            self._turns.pop(gone.node, None)
+        for lane in [lane for lane in (*self._taken, *self.waiting) if lane[0] == worker]:
+            self.release(lane)
+
+    def count(self, node: int) -> int:
+        """How many GPUs the workers of a node see; one that several see counts once."""
+        return len({gpu for worker in self._nodes.get(node, {}).values() for gpu in worker.sees})
+
+    def slots(self, node: int) -> int:
+        """How many processes of a node can have a GPU at a time."""
+        return self._per_gpu * len({gpu for worker in self._nodes.get(node, {}).values() for gpu in worker.uses})
+
+    def take(self, lane: Lane, busy: Container[Slot] = ()) -> GpuShare:
+        """A slot for the next process of a lane; what it had before is free again.
+
+        Parameters
+        ----------
+        busy
+            Slots that somebody holds on the node, whatever is known of him here.
+        """
+        self.release(lane)
+        worker = self._workers.get(lane[0])
+        count = 0 if worker is None else self.count(worker.node)
+        if worker is None or not count:
+            return GpuShare()
+        taken = {slot for other, slot in self._taken.items() if self._workers[other[0]].node == worker.node}
+        slots = [Slot(gpu, share) for gpu in worker.uses for share in range(self._per_gpu)]
+        free = [slot for slot in slots if slot not in taken]
+        if len(free) <= self._waiting_for(worker):
+            return GpuShare(count)
+        ready = [slot for slot in free if slot not in busy]
+        if not ready:
+            self.waiting.add(lane)
+            return GpuShare(count, wait=True)
+        seen_by = Counter(gpu for other in self._nodes[worker.node].values() for gpu in other.uses)
+        in_use = Counter(slot.gpu for slot in slots if slot in taken or slot in busy)
+        # One that others see, too, is left for them where this worker has another; the sort keeps the list's order.
+        slot = min(ready, key=lambda slot: (in_use[slot.gpu], seen_by[slot.gpu]))
+        self._taken[lane] = slot
+        return GpuShare(count, slot)
+
+    def _waiting_for(self, worker: _Worker) -> int:
+        """How many lanes wait for a slot that this worker could use."""
+        others = (self._workers[lane[0]] for lane in self.waiting)
+        return sum(other.node == worker.node and not set(other.uses).isdisjoint(worker.uses) for other in others)
+
+    def release(self, lane: Lane) -> None:
+        """The lane's process has ended, or it waits no more."""
+        self._taken.pop(lane, None)
+        self.waiting.discard(lane)
+
+    def in_turn(self, node: int, threads: Mapping[str, int]) -> list[str]:
+        """Workers of a node in the order in which lanes go to them, as often as their processes can have a GPU.
+
+        Parameters
+        ----------
+        threads
+            By worker: how many lanes it can have.
+        """
+        if node not in self._turns:
+            self._turns[node] = self._find_turns(node, threads)
+        return self._turns[node]
+
+    def _find_turns(self, node: int, threads: Mapping[str, int]) -> list[str]:
+        order: list[str] = []
+        given = Counter[str]()
+        nobody_has_one = Gpus(self._per_gpu)
+        nobody_has_one._workers, nobody_has_one._nodes = self._workers, self._nodes
+        left, slots = list(threads), self.slots(node)
+        while left and len(order) < slots:
+            for worker in list(left):
+                if given[worker] < threads[worker] and nobody_has_one.take((worker, given[worker])).slot is not None:
+                    given[worker] += 1
+                    order.append(worker)
+                else:
+                    left.remove(worker)
+        return order
