@@ -8,6 +8,7 @@ import math
 import pytest
 
 from prs_dask.attempts.chunks import MAX_CHUNK, MeanCost, queue_target
+from prs_dask.attempts.gpus import Slot
 from prs_dask.attempts.init_rules import NODE_FACTOR
 from prs_dask.attempts.judge import OTHER_PROCESS_SECONDS, SILENT_SECONDS, Answer, Counts, Verdict
 from prs_dask.attempts.limits import RunLimits
@@ -1082,6 +1083,25 @@ class TestNoProgress:
         b.now += 100
         b.judge.tick(b.now)
         assert b.judge.verdict is None
+
+    def test_gpus_that_processes_which_were_killed_hold_for_ever_are_waited_for_and_then_missed(self, bench):
+        b = bench(processes_per_node=2)
+        b.places.join("a", "a", 2, b.now, ("0", "1"))
+        b.supply(0)
+        held = {Slot("0", 0), Slot("1", 0)}
+        for lane in (0, 1):
+            assert b.judge.may_start_process(("a", lane), b.now).allowed
+        assert b.places.gpus.take(("a", 0), held).wait
+        b.now += 1000
+        b.judge.tick(b.now)
+        assert b.judge.waits_for == "starting processes", "the other lane does"
+        assert b.places.gpus.take(("a", 1), held).wait
+        assert b.judge.waits_for == "waiting for GPUs that processes which were killed still hold"
+        b.now += b.limits.progress_seconds + 1
+        b.judge.tick(b.now)
+        assert b.judge.verdict.cause.endswith(
+            "(--progress_update_timeout 270): waiting for GPUs that processes which were killed still hold"
+        )
 
     def test_the_clock_stands_still_while_retries_back_off(self, bench):
         b = one(bench, retry_backoff=(1e4, 1.0, 1e4))

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import textwrap
 import threading
 import time
 from concurrent.futures import Future
@@ -10,7 +11,9 @@ from concurrent.futures import Future
 import psutil
 import pytest
 
+from prs_dask.attempts.gpus import Slot
 from prs_dask.attempts.records import Category, unpack
+from prs_dask.engine.gpu_locks import GpuLocks
 from prs_dask.worker_process.family import ProcessFamily
 from prs_dask.worker_process.output_files import FIRST, unpack_file_piece
 
@@ -456,6 +459,53 @@ def test_a_process_above_its_memory_that_cannot_be_killed_does_not_stop_the_lane
     records = [(record.mini_batch, record.category) for record in supervisor.records]
     assert records == [(0, Category.OUT_OF_MEMORY), (1, Category.SUCCEEDED)]
     assert len(supervisor.abandoned) == 1
+
+
+def test_a_gpu_that_a_process_which_cannot_be_killed_holds_is_waited_for_without_haste(bench, undying):
+    """The lane asks now and then, and tells what is held; the process that it starts later has the GPU at once."""
+    script = UNDYING.replace("PID", "os.fork()", 1).replace("UNDYING", repr(str(undying)))
+    script = "import os\nSEEN = os.environ['GPU']\n" + textwrap.dedent(script).replace("list(mini_batch)", "[SEEN]")
+    workbench = bench(script, run_seconds=0.4)
+    supervisor = workbench.supervisor
+    slot, asked = ("MIG-a/1", 0), []
+    call = supervisor.call
+
+    def answer(name, **arguments):
+        if name != "may_start":
+            return call(name, **arguments)
+        asked.append(list(map(tuple, arguments["busy"])))
+        if asked[-1]:
+            if len(asked) == 4:  # the kernel lets go of it
+                psutil.Process(int(undying.read_text())).kill()
+            return {"wait": 0.05}
+        return {**call(name, **arguments), "gpus": 1, "slot": slot}
+
+    supervisor.call = answer
+    supervisor.environment = lambda name, process, gpus: {"PATH": "/usr/bin:/bin", "GPU": gpus.slot.gpu}
+    workbench.work_to_the_end(workbench.grant(1, "stuck"), workbench.grant(2, "a", first=1))
+    assert asked[:4] == [[], [slot], [slot], [slot]], "the reaper gives up 0.3 s after the kill; the process lives on"
+    assert supervisor.rows == ["MIG-a/1"]
+    assert [one.get("why") for one in supervisor.events if one["event"] == "started"] == ["with GPU MIG-a/1"] * 2
+    assert supervisor.gpu_locks.busy() == [slot], "the idle process has it"
+
+
+def test_a_slot_that_somebody_has_taken_meanwhile_is_told_and_nothing_is_started(bench):
+    workbench = bench()
+    supervisor, asked = workbench.supervisor, []
+    held = GpuLocks(supervisor.folder.parent).take(Slot("0", 0))
+    call = supervisor.call
+
+    def answer(name, **arguments):
+        if name != "may_start":
+            return call(name, **arguments)
+        asked.append(list(map(tuple, arguments["busy"])))
+        return {**call(name, **arguments), "gpus": 2, "slot": ("0", 0) if len(asked) == 1 else ("1", 0)}
+
+    supervisor.call = answer
+    workbench.work_to_the_end(workbench.grant(1, "a"))
+    os.close(held)
+    assert asked == [[("0", 0)]] * 2
+    assert [(one["event"], one["process"]) for one in supervisor.events] == [("started", 1), ("ready", 1)]
 
 
 def test_what_ran_while_its_supervisor_was_stopped_is_not_charged(bench, monkeypatch):

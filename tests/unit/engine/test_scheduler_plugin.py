@@ -455,6 +455,55 @@ def test_a_call_with_logs_that_is_repeated_adds_nothing_whoever_repeats_it(bench
     bench(test)
 
 
+def test_number_and_gpu_of_a_process_are_one_decision(bench):
+    """With two GPUs and four lanes; a GPU that is still held is waited for, and that is told once."""
+
+    async def test(b: Bench) -> None:
+        await b.plugin.start(b.scheduler)  # type: ignore[arg-type]
+        await b.call("hello", worker=WORKER, node_key=node_key(), threads=4, gpus=("0", "1"), missed_gpus="more?")
+
+        async def start(lane: int, *busy: tuple[str, int]) -> Any:
+            answer = await b.call("may_start", worker=WORKER, lane=lane, busy=busy)
+            return answer.get("wait") or (answer["number"], answer["slot"], answer["gpus"])
+
+        async def ended(lane: int, event: str = "ended") -> None:
+            await b.call("process", worker=WORKER, lane=lane, event=event, process=0)
+
+        begun = [await start(lane) for lane in range(4)]
+        assert begun == [(0, ("0", 0), 2), (1, ("1", 0), 2), (2, None, 2), (3, None, 2)]
+        await ended(0)
+        assert await start(0) == (4, ("0", 0), 2)
+        await ended(2)
+        assert await start(2) == (5, None, 2)
+        await ended(1, "failed")
+        b.plugin._judge.init_rules.succeeded(0)
+        for _ in range(3):
+            assert await start(1, ("0", 0), ("1", 0)) == scheduler_plugin.GPU_WAIT_SECONDS
+        assert await start(1, ("0", 0)) == (6, ("1", 0), 2)
+        notes = [entry["text"] for entry in await b.sync() if entry["kind"] == "note"]
+        assert notes[0].endswith("has come with 4 threads and sees GPU 0, 1")
+        assert notes[1:] == [
+            "node 0: more?",
+            "a process of node 0 waits for a GPU that one which was killed still holds",
+        ]
+
+    bench(test, processes_per_node=4)
+
+
+def test_a_lane_that_may_start_none_any_more_waits_for_no_gpu(bench):
+    async def test(b: Bench) -> None:
+        await b.plugin.start(b.scheduler)  # type: ignore[arg-type]
+        await b.call("hello", worker=WORKER, node_key=node_key(), threads=1, gpus=("0",))
+        await b.call("may_start", worker=WORKER, lane=0, busy=[("0", 0)])
+        gpus = b.plugin._judge.places.gpus
+        assert gpus.waiting == {(WORKER, 0)}
+        await b.call("stop", orderly=True, state="Canceled")
+        assert (await b.call("may_start", worker=WORKER, lane=0, busy=[("0", 0)]))["refused"]
+        assert gpus.waiting == set()
+
+    bench(test)
+
+
 def test_logs_wait_for_room_and_leave_in_order(bench, monkeypatch):
     monkeypatch.setattr(scheduler_plugin, "MOST_LOG_BYTES", 10)
 

@@ -37,7 +37,7 @@ def progress(stage: str = "running", succeeded: int = 118) -> Progress:
 
 def test_each_kind_of_news_has_its_line(role, tmp_path) -> None:
     role.note("worker tcp://x has come", NOW)
-    role.process(ProcessEvent(NOW, 1, 7, STARTED, "10.0.0.7", 4711))
+    role.process(ProcessEvent(NOW, 1, 7, STARTED, "10.0.0.7", 4711, why="with GPU 1"))
     role.process(ProcessEvent(NOW, 1, 7, READY, seconds=0.25))
     role.process(ProcessEvent(NOW, 1, 8, FAILED, why="ValueError: no model"))
     role.process(ProcessEvent(NOW, 1, 7, ENDED, why="it was killed by SIGSEGV"))
@@ -46,7 +46,7 @@ def test_each_kind_of_news_has_its_line(role, tmp_path) -> None:
     when = "2026-01-01T00:00:00.000Z"
     assert lines(tmp_path) == [
         f"{when} worker tcp://x has come",
-        f"{when} process007 of node 1 started: pid 4711 on 10.0.0.7",
+        f"{when} process007 of node 1 started: pid 4711 on 10.0.0.7, with GPU 1",
         f"{when} process007 of node 1 is ready; init() took 250 ms",
         f"{when} process008 of node 1 could not start: ValueError: no model",
         f"{when} process007 of node 1 ended: it was killed by SIGSEGV",
@@ -94,7 +94,7 @@ def test_ticks_within_a_second_give_no_more_room(role, tmp_path) -> None:
 def test_lines_may_be_json(tmp_path) -> None:
     role = MasterRole(LogFiles(tmp_path), LineFormat(lambda text: text.replace("s3cret", "***"), as_json=True))
     role.note("worker tcp://x has come", NOW)
-    role.process(ProcessEvent(NOW, 1, 7, STARTED, "10.0.0.7", 4711))
+    role.process(ProcessEvent(NOW, 1, 7, STARTED, "10.0.0.7", 4711, why="with GPU 1"))
     role.failed_attempt("7[3:5]", 1, 7, failed(7), ERROR)
     role.progress(progress(), NOW)
     note, process, attempt, sums = map(json.loads, lines(tmp_path))

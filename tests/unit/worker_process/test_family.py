@@ -239,6 +239,47 @@ def test_the_process_has_only_its_own_descriptors(family: ProcessFamily, tmp_pat
     assert (tmp_path / "out").read_text().split() == ["0", "1", "2", str(FIRST_KEPT), str(FIRST_KEPT + 1)]
 
 
+def test_what_guards_its_end_is_held_by_the_reaper_until_all_of_them_are_dead(family: ProcessFamily, tmp_path: Path):
+    """Also where the processes themselves have closed it; and what the next family has is its own."""
+    close = f"import os, sys; os.close({FIRST_KEPT + 1}); print('closed', flush=True); "
+
+    def start(name: str, then: str) -> int:
+        guard, other = os.pipe()
+        with open(tmp_path / name, "wb") as out:
+            argv = [sys.executable, "-c", close + then]
+            family.start(argv, {}, ".", out.fileno(), out.fileno(), [0, guard], guards=1)
+        os.close(guard)
+        wait_for(lambda: (tmp_path / name).read_text())
+        return other
+
+    first = start("first", "import time; time.sleep(60)")
+    with pytest.raises(BlockingIOError):  # somebody could still read
+        write_all(first)
+    family.kill()
+    assert family.wait(PATIENCE) is not None
+    with pytest.raises(BrokenPipeError):
+        write_all(first)
+    second = start("second", "sys.exit()")
+    assert family.wait(PATIENCE) is not None
+    with pytest.raises(BrokenPipeError):
+        write_all(second)
+    for descriptor in (first, second):
+        os.close(descriptor)
+
+
+def write_all(pipe: int) -> None:
+    os.set_blocking(pipe, False)
+    while True:
+        os.write(pipe, bytes(4096))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_surroundings_are_as_told(start: Start, tmp_path: Path):
     started = start(
         """
