@@ -208,6 +208,8 @@ class Gpus:
     def in_turn(self, node: int, threads: Mapping[str, int]) -> list[str]:
         """Workers of a node in the order in which lanes go to them, as often as their processes can have a GPU.
 
+        Those whose processes have one now come first: they keep it when others come.
+
         Parameters
         ----------
         threads
@@ -220,14 +222,19 @@ class Gpus:
     def _find_turns(self, node: int, threads: Mapping[str, int]) -> list[str]:
         order: list[str] = []
         given = Counter[str]()
-        nobody_has_one = Gpus(self._per_gpu)
-        nobody_has_one._workers, nobody_has_one._nodes = self._workers, self._nodes
+        others_have_one = Gpus(self._per_gpu)
+        others_have_one._workers, others_have_one._nodes = self._workers, self._nodes
         left, slots = list(threads), self.slots(node)
+        for (worker, _), slot in self._taken.items():
+            if worker in threads and given[worker] < threads[worker]:
+                others_have_one._taken[worker, given[worker]] = slot
+                given[worker] += 1
+                order.append(worker)
         while left and len(order) < slots:
-            for worker in list(left):
-                if given[worker] < threads[worker] and nobody_has_one.take((worker, given[worker])).slot is not None:
-                    given[worker] += 1
-                    order.append(worker)
-                else:
-                    left.remove(worker)
+            worker = min(left, key=lambda worker: given[worker])
+            if given[worker] < threads[worker] and others_have_one.take((worker, given[worker])).slot is not None:
+                given[worker] += 1
+                order.append(worker)
+            else:
+                left.remove(worker)
         return order

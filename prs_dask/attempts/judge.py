@@ -28,7 +28,7 @@ from prs_dask.attempts.init_rules import InitRules, StartPermission
 from prs_dask.attempts.lifecycle import Event, State, after
 from prs_dask.attempts.limits import RunLimits, broken_threshold, retry_delay, worth_another_try
 from prs_dask.attempts.losses import Blame, Loss, blame
-from prs_dask.attempts.places import Permit, Places
+from prs_dask.attempts.places import Permit, Places, Worker
 from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, pack, unpack
 from prs_dask.attempts.waiting import WaitingLine
 from prs_dask.mini_batches import BisectedMiniBatch, Part, decode, encode
@@ -351,10 +351,21 @@ class Judge:
         worker = self.places.workers.get(lane[0])
         if self.verdict is not None or worker is None:
             return StartPermission(allowed=False, refused=True)
+        if self._has_lost_its_place(lane, worker):
+            self._starting.pop(lane, None)
+            return StartPermission(allowed=False, refused=True)
         permission = self.init_rules.may_start(worker.node, now)
         if permission.allowed:
             self._starting[lane] = now
         return permission
+
+    def _has_lost_its_place(self, lane: LaneKey, worker: Worker) -> bool:
+        """Have workers come that get lanes of this one since the permit was issued? On a node with GPUs one process too
+        many would take what is another's."""
+        if not self.places.gpus.count(worker.node):
+            return False
+        others = {key for key in (*self._processes, *self._starting) if key[0] == worker.address} - {lane}
+        return len(others) >= worker.lanes
 
     def process_ready(self, lane: LaneKey, process: str, now: float) -> None:
         """The lane's process has finished init()."""

@@ -187,6 +187,22 @@ class TestLanes:
         places.leave("c")
         assert [places.workers[name].lanes for name in "ab"] == [2, 2]
 
+    def test_who_has_gpus_keeps_them_when_others_come(self):
+        places = Places()
+        places.join("a", "host", 3, 0.0, ("0", "1", "2"))
+        assert taken(places.gpus, ("a", 0), ("a", 1)) == ["0", "1"]
+        places.join("b", "host", 1, 0.0, ("0", "1", "2"))
+        places.join("c", "host", 1, 0.0, ("0", "1", "2"))
+        assert [places.workers[name].lanes for name in "abc"] == [2, 1, 0]
+        places.leave("a")
+        assert [places.workers[name].lanes for name in "bc"] == [1, 1]
+
+    def test_a_worker_that_comes_back_smaller_has_no_more_lanes_than_threads(self):
+        gpus = node(("a", "0,1"))
+        taken(gpus, ("a", 0), ("a", 1))
+        gpus.join("b", 0, ("0", "1"))
+        assert gpus.in_turn(0, {"a": 1, "b": 1}) == ["a", "b"]
+
     def test_workers_of_dask_cuda_have_as_many_as_may_share_their_gpu(self):
         places = Places(gpus=Gpus(2))
         places.join("a", "host", 2, 0.0, ("0", "1"), first_gpu_only=True)

@@ -1172,6 +1172,28 @@ class TestClustersThatAdapt:
 
 
 class TestProcesses:
+    def test_workers_that_come_leave_gpus_to_those_whose_processes_have_them_and_get_the_others(self, bench):
+        b = bench()
+        b.places.join("a", "node", 2, b.now, ("0", "1"))
+
+        def starts(*lane) -> bool:
+            return b.judge.may_start_process(lane, b.now).allowed and b.places.gpus.take(lane).slot is not None
+
+        assert starts("a", 0)
+        b.places.join("b", "node", 2, b.now, ("0", "1"))
+        assert [b.places.workers[name].lanes for name in "ab"] == [1, 1]
+        assert not starts("a", 1), "its permit was issued before the other worker came"
+        assert starts("b", 0)
+        assert not starts("b", 1)
+        assert starts("a", 0), "the same lane may begin again"
+        b.ready("a", 0)
+        assert not starts("a", 1)
+        b.places.join("c", "node", 2, b.now, ("0", "1"))
+        assert [b.places.workers[name].lanes for name in "abc"] == [1, 1, 0]
+        assert not starts("c", 0)
+        b.places.leave("b")
+        assert starts("c", 0)
+
     def test_a_lane_may_start_a_process_until_the_end(self, bench):
         b = bench()
         b.join("a", ready=False)
