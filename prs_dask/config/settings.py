@@ -237,7 +237,8 @@ _ROWS: tuple[Setting, ...] = (
         "process_count_per_node",
         checks.optional(checks.at_least(1, 10_000)),
         None,
-        "a whole number of at least 1, or None: one for each GPU of a GPU node, else for each CPU core",
+        "a whole number of at least 1, or None: processes_per_gpu for each GPU of a node that has some, else one for "
+        "each CPU core",
         "4",
         "How many processes of a node run the entry script. Default: one for each GPU, else for each CPU core.",
         may_be_parameter=True,
@@ -420,7 +421,8 @@ _ROWS: tuple[Setting, ...] = (
         "unset",
         "unset or hide",
         '"hide"',
-        "CUDA_VISIBLE_DEVICES of processes beyond the GPUs: left unset, or set empty (hide).",
+        "CUDA_VISIBLE_DEVICES of processes beyond the GPUs: not set, which CUDA takes for all GPUs, or empty (hide): "
+        "none.",
         metavar="ACTION",
     ),
     Setting(
