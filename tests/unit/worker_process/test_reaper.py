@@ -34,7 +34,7 @@ def control(no_leaks):
 def start(ours: socket.socket, code: str) -> int:
     null = os.open(os.devnull, os.O_WRONLY)
     argv = [os.fsencode(sys.executable), b"-c", code.encode()]
-    data = reaper.marshal.dumps(("start", argv, {}, b"/tmp", []))
+    data = reaper.marshal.dumps(("start", argv, {}, b"/tmp", [], 0))
     socket.send_fds(ours, [len(data).to_bytes(4, "little")], [null, null])
     ours.sendall(data)
     os.close(null)
@@ -46,7 +46,7 @@ def start(ours: socket.socket, code: str) -> int:
 def test_messages_arrive_as_they_were_sent():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        message = ("start", [b"a", b"\xff"], {b"k": b"v"}, b"", [100, 101])
+        message = ("start", [b"a", b"\xff"], {b"k": b"v"}, b"", [100, 101], 1)
         reaper.send(ours, message)
         assert reaper.receive(theirs) == (message, [])
         ours.close()
