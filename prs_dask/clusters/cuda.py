@@ -52,6 +52,7 @@ def open_cuda_workers(processes: int | None, per_gpu: int, wished: tuple[str, ..
         raise ClusterError(_no_gpus(wished is not None))
     workers = len(gpus) if processes is None else min(processes, len(gpus))
     threads = per_gpu if processes is None else -(-processes // workers)
+    what = f"the Dask workers of a cluster on GPU {', '.join(gpus)}"
 
     def start(folder: str, environment: dict[str, str]) -> distributed.LocalCluster:
         before = os.environ.get(_SET_BY_DASK_CUDA)
@@ -64,12 +65,16 @@ def open_cuda_workers(processes: int | None, per_gpu: int, wished: tuple[str, ..
                     local_directory=folder,
                     **{**CLUSTER_ARGUMENTS, "preload": [CLUSTER_ARGUMENTS["preload"]]},
                 )
+        except (OSError, RuntimeError, TimeoutError):
+            raise
+        except Exception as error:  # what dask-cuda and NVML do not like
+            raise ClusterError(f"{what} could not be started: {type(error).__name__}: {error}") from error
         finally:
             if before is None:
                 os.environ.pop(_SET_BY_DASK_CUDA, None)
         return cluster
 
-    return OwnWorkers(start, f"the Dask workers of a cluster on GPU {', '.join(gpus)}", forked=False)
+    return OwnWorkers(start, what, forked=False)
 
 
 def _quiet(cluster_class: Any, environment: Mapping[str, str]) -> Any:

@@ -127,3 +127,14 @@ class TestBadTargets:
         monkeypatch.setitem(sys.modules, "dask_cuda", None)
         with pytest.raises(ClusterError, match=re.escape('pip install "prs-dask[cuda]"')):
             open_cluster("cuda")
+
+    def test_what_dask_cuda_refuses_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Refuses:
+            def __init__(self, **settings: object) -> None:
+                raise ValueError("Invalid device index or UUID: 7")
+
+        monkeypatch.setitem(sys.modules, "dask_cuda", SimpleNamespace(LocalCUDACluster=Refuses))
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,7")
+        words = "GPU 0, 7 could not be started: ValueError: Invalid device index or UUID: 7"
+        with pytest.raises(ClusterError, match=re.escape(words)):
+            open_cluster("cuda")
