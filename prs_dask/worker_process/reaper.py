@@ -372,8 +372,8 @@ class Family:
                     self._end()
                     return
                 os.waitpid(found.si_pid, os.WNOHANG)
-        except ChildProcessError:
-            return
+        except ChildProcessError:  # there is none left: survivors, too, are gone
+            self._let_go()
 
     def serve(self) -> None:
         """One message of the supervisor."""
@@ -388,7 +388,7 @@ class Family:
                 except OSError as error:
                     send(self._control, ("failed", str(error)))
                 finally:
-                    _close(set(descriptors) - set(self._guards))
+                    _close(descriptor for descriptor in descriptors if descriptor not in self._guards)
             case ("signal", number) if self.leader:
                 os.kill(self.leader, number)
             case ("kill",) if self.leader:
@@ -400,9 +400,13 @@ class Family:
         used = self._watch.used if self._watch is not None else 0
         status, survivors = kill_family(self.leader)
         self.leader, self._watch = 0, None
+        if not survivors:
+            self._let_go()
+        send(self._control, ("ended", status, survivors, used, over, unattended))
+
+    def _let_go(self) -> None:
         _close(self._guards)
         self._guards = []
-        send(self._control, ("ended", status, survivors, used, over, unattended))
 
 
 def _close(descriptors: Iterable[int]) -> None:

@@ -267,6 +267,44 @@ def test_what_guards_its_end_is_held_by_the_reaper_until_all_of_them_are_dead(fa
         os.close(descriptor)
 
 
+def test_it_is_held_too_as_long_as_one_lives_that_cannot_be_killed(undying: Path, tmp_path: Path, no_leaks: None):
+    family = ProcessFamily()  # with the reaper that cannot kill
+    script = f"""
+import subprocess, time
+child = subprocess.Popen(["sleep", "60"])  # it has no descriptor of ours
+with open({str(undying)!r}, "w") as file:
+    print(child.pid, file=file)
+time.sleep(60)
+"""
+    guard, other = os.pipe()
+    with open(tmp_path / "out", "wb") as out:
+        family.start(
+            [sys.executable, "-c", script], {"PATH": "/usr/bin:/bin"}, ".", out.fileno(), out.fileno(), [guard], 1
+        )
+    os.close(guard)
+    wait_for(lambda: undying.exists() and undying.read_text())
+    family.kill()
+    ended = family.wait(PATIENCE)
+    assert ended is not None
+    assert ended.survivors == 1
+    with pytest.raises(BlockingIOError):
+        write_all(other)
+    psutil.Process(int(undying.read_text())).kill()  # the kernel lets go of it
+
+    def is_free() -> bool:
+        try:
+            os.write(other, b"x")
+        except BlockingIOError:
+            return False
+        except BrokenPipeError:
+            return True
+        return False
+
+    wait_for(is_free)
+    os.close(other)
+    family.close()
+
+
 def write_all(pipe: int) -> None:
     os.set_blocking(pipe, False)
     while True:
