@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,14 @@ def test_what_a_process_has_forked_holds_it_too(tmp_path: Path, no_leaks: None) 
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, pass_fds=[descriptor]) as process:
         os.close(descriptor)
         assert locks.busy() == [slot]
-        process.communicate(b"")
-    assert locks.busy() == []
+        process.wait()
+        assert locks.busy() == [slot], "what it has forked lives on"
+        assert process.stdin is not None
+        process.stdin.close()
+        until = time.monotonic() + 10
+        while locks.busy():
+            assert time.monotonic() < until
+            time.sleep(0.01)
 
 
 def test_who_only_looks_keeps_nobody_from_taking_it(tmp_path: Path, no_leaks: None) -> None:
