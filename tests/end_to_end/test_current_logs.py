@@ -30,9 +30,9 @@ def test_a_stage_without_rounds_has_its_lines(submit: Any, monkeypatch: Any) -> 
 
     open_cluster = clusters.open_cluster
 
-    def slowly(*args: Any) -> Any:
+    def slowly(*args: Any, **settings: Any) -> Any:
         time.sleep(3)
-        return open_cluster(*args)
+        return open_cluster(*args, **settings)
 
     monkeypatch.setattr(clusters, "open_cluster", slowly)
     monkeypatch.setattr("prs_dask.logs.overview._EVERY", 0.5)
