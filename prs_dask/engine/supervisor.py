@@ -73,8 +73,6 @@ class Supervisor:
         The step's output folder where this worker sees it, and may write there.
     shipper
         Takes what the processes write to the scheduler.
-    gpu_locks
-        Who holds the node's GPUs.
     cache_folder, fetch_ahead
         The node's cache of files of stores, and who fetches them ahead; None where no input needs them.
     """
@@ -82,7 +80,6 @@ class Supervisor:
     settings: WorkerSettings
     folder: Path
     shipper: Shipper
-    gpu_locks: GpuLocks
 
     def __init__(self, worker: Worker, run_id: str) -> None:
         self.run_id = run_id
@@ -93,7 +90,7 @@ class Supervisor:
         self.cache_folder: Path | None = None
         self.fetch_ahead: FetchAhead | None = None
         self.shared_output: str | None = None
-        self._hello: dict[str, Any] = {}
+        self._sees: dict[str, Any] = {}
         self._monitor: ResourceMonitor | None = None
         self._worker = worker
         self._loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop  # type: ignore[attr-defined]
@@ -120,14 +117,9 @@ class Supervisor:
     async def begin(self) -> None:
         """Say hello, prepare the node, and start to beat; never raises into Dask."""
         gpus = await asyncio.to_thread(seen_gpus)
-        self._hello = {
-            "node_key": node_key(),
-            "threads": self._worker.state.nthreads,
-            "gpus": gpus.gpus,
-            "first_gpu_only": _has_own_gpu(self._worker),
-            "missed_gpus": gpus.missed,
-        }
-        answer = await self.acall("hello", **self._hello)
+        own = _has_own_gpu(self._worker)
+        self._sees = {"gpus": gpus.gpus, "first_gpu_only": own, "missed_gpus": gpus.missed}
+        answer = await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads, **self._sees)
         if "settings" not in answer:
             self.stopping = "kill"
             return
@@ -144,7 +136,6 @@ class Supervisor:
         self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id, node_key())
         self.folder = folder.own
         self.shipper = Shipper(self.acall, folder.own)
-        self.gpu_locks = GpuLocks(folder.path)
         self.shared_output = await asyncio.to_thread(_seen_output, self.settings)
         self._prepare_cache(folder)
         self._prepare_monitor(folder)
@@ -359,6 +350,11 @@ class Supervisor:
         variables = {**inherited(os.environ), **fixed, **self.settings.environment, "PYTHONUNBUFFERED": "1"}
         return variables if gpus is None else gpu_variables(gpus, variables, self.settings.surplus_gpu_processes)
 
+    @property
+    def gpu_locks(self) -> GpuLocks:
+        """Who holds the node's GPUs."""
+        return GpuLocks(self.folder.parent)
+
     def _output_folder(self, process: int) -> str:
         return self.shared_output or str(self.folder / f"process{process:03d}" / "output")
 
@@ -399,7 +395,7 @@ class Supervisor:
                 self.stop(orderly=answer["stop"] == "orderly")
             elif not answer.get("known", True) and not self.stopping:
                 # Our work was handed out again: what the lanes report is void. Start anew.
-                await self.acall("hello", **self._hello)
+                await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads, **self._sees)
 
     def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
         """Write what went wrong outside of mini-batches into the user's error log."""
