@@ -247,9 +247,10 @@ _ROWS: tuple[Setting, ...] = (
         "environment",
         checks.optional(checks.environment),
         None,
-        "None, a mapping of packages and versions, or the path of a YAML file of pip requirements",
+        "None, a mapping of packages to versions, a list of pip requirements, or the path of a file of them",
         '{"pandas": ">=2"}',
-        "pip requirements that every worker is checked against at its start.",
+        "pip requirements that every worker is checked against before its first process starts: a mapping, a list, or "
+        "the path of a requirements file, a YAML file or a conda file, whose pip part counts.",
         metavar="FILE",
     ),
     Setting(

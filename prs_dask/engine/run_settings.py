@@ -96,6 +96,8 @@ class WorkerSettings:
         Seconds between two samples of what nodes use; 0: none.
     profiling_module
         See `prs_dask.worker_process.frames.ProcessSetup`.
+    requirements
+        What has to be installed, see `prs_dask.engine.installed`.
     """
 
     run_id: str
@@ -117,3 +119,4 @@ class WorkerSettings:
     input_names: tuple[str, ...] = ()
     input_paths: tuple[tuple[str, str], ...] = ()
     logging_format: str = "text"
+    requirements: tuple[str, ...] = ()

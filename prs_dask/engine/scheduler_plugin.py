@@ -2,7 +2,7 @@
 
 Workers and driver reach it by one permanent op, ``prs``, with a run id and the name of a call:
 
-    workers   hello, source, alive, may_start, process, lane, last_file, logs, stopped, unusable, fault
+    workers   hello, prepared, unfit, source, alive, may_start, process, lane, last_file, logs, stopped, unusable, fault
     driver    sync, driver_alive, stop, remove
 
 Every call answers something. An unknown step run answers ``{"closed": True}``; a fault of our
@@ -25,6 +25,8 @@ from distributed.comm.addressing import get_address_host
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from prs_dask import __version__
+from prs_dask.attempts.fitting import Fitting
 from prs_dask.attempts.init_rules import InitRules
 from prs_dask.attempts.judge import Accepted, Grant, Judge, LaneKey
 from prs_dask.attempts.losses import Loss
@@ -131,6 +133,7 @@ class RunPlugin(SchedulerPlugin):
             settings.limits, places, rules, now, time.time() - now, settings.already, settings.partly_done
         )
         self._judge.header = settings.header
+        self._fitting = Fitting(scheduler.workers, settings.node_count)
         self._results: deque[tuple[int, Reply, int]] = deque()
         self._last_result = 0
         self._result_bytes = 0
@@ -180,6 +183,7 @@ class RunPlugin(SchedulerPlugin):
         for address in self._judge.silent_workers(now):
             self._lose(address, Loss.SILENT)
         self._judge.tick(now)
+        self._judge_fitting()
         self._news.set()
         silent = now - self._driver_heard
         if silent > self._driver_may_be_silent:
@@ -222,6 +226,7 @@ class RunPlugin(SchedulerPlugin):
     def remove_worker(self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any) -> None:
         try:
             self._live.discard(worker)
+            self._fitting.left(worker)
             if worker in self._judge.places.workers:
                 self._lose(worker, Loss.TAKEN_AWAY if self._was_expected(worker) else Loss.GONE)
             self._news.set()
@@ -271,11 +276,19 @@ class RunPlugin(SchedulerPlugin):
 
     # ---------------------------------------------------------------- calls of workers
 
-    async def on_hello(self, worker: str, node_key: str, threads: int) -> Reply:
-        """A worker's plugin is ready; it learns what to run and its node's number."""
+    async def on_hello(
+        self, worker: str, node_key: str, threads: int, version: str = "", prepares: bool = False
+    ) -> Reply:
+        """A worker's plugin is ready; it learns what to run and its node's number.
+
+        One that ``prepares`` first gets nothing to do before it says that it is ``prepared``.
+        """
         if worker not in self._scheduler.workers or self._stopping:
             return {"closed": True}
-        place = self._judge.places.join(worker, node_key, threads, self._now())
+        if version not in ("", __version__):
+            self._leave_out(worker, node_key.partition("/")[0], [("prs_dask", version, __version__)])
+            return {"closed": True}
+        place = self._judge.places.join(worker, node_key, threads, self._now(), prepared=not prepares)
         if self._settings.processes_per_node is None:
             self._judge.init_rules.processes_per_node = max(1, self._judge.places.most_lanes_of_a_node)
         self._live.add(worker)
@@ -284,9 +297,41 @@ class RunPlugin(SchedulerPlugin):
         silent = self._settings.silent_seconds
         return {"settings": self._worker_settings, "node": place.node, "silent_seconds": silent}
 
+    async def on_prepared(self, worker: str) -> Reply:
+        """A worker has all that it needs: it may get permits."""
+        place = self._judge.places.prepared(worker)
+        if place is not None:
+            self._fitting.fits(worker, place.node)
+            self._judge_fitting()
+        self._news.set()
+        return {}
+
+    async def on_unfit(self, worker: str, lacking: list[tuple[str, str, str]]) -> Reply:
+        """A worker has not what ``environment`` wants."""
+        place = self._judge.places.workers.get(worker)
+        if place is not None:
+            host = get_address_host(worker)
+            self._leave_out(worker, f"{place.node} ({host})", lacking)
+        return {}
+
+    def _leave_out(self, worker: str, node: str, lacking: list[tuple[str, str, str]]) -> None:
+        self._unusable.add(worker)
+        self._fitting.does_not_fit(worker, node, lacking, self._now())
+        if worker in self._judge.places.workers:
+            self._lose(worker, Loss.TAKEN_AWAY, "does not fit: it has not all that is wanted")
+        self._judge_fitting()
+
+    def _judge_fitting(self) -> None:
+        told = self._fitting.decide(self._now())
+        if told is not None and told.ends:
+            self._judge.end("Failed", told.text)
+        elif told is not None:
+            self._note(told.text)
+
     async def on_unusable(self, worker: str, error: str) -> Reply:
         """A worker cannot take part; where none is left that can, or has yet to say so, the step run fails."""
         self._unusable.add(worker)
+        self._fitting.left(worker)
         self._lose(worker, Loss.TAKEN_AWAY, f"cannot be used: {error}")
         if not self._judge.places.workers and not self._scheduler.workers.keys() - self._unusable:
             self._judge.end("Failed", f"no worker can be used; worker {worker}: {error}")

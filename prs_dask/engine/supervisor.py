@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.comm.addressing import get_address_host
 
+from prs_dask import __version__
 from prs_dask.attempts.records import AttemptError
 from prs_dask.engine.fetch_ahead import FetchAhead
+from prs_dask.engine.installed import misfits
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.node_key import node_key
 from prs_dask.engine.outbox import sendable, sendable_text
@@ -46,6 +48,8 @@ SHIP_SECONDS = 1.0
 BUSY_SECONDS = 30.0
 """So long lanes have to come to their end before their processes are ended."""
 CALL_TRIES = 5
+_NAMELESS = ("source", "fault")
+"""Calls that do not tell which worker makes them."""
 WHY_LETTERS = 1000
 """What an event tells at most; the error logs have all of it."""
 
@@ -111,23 +115,40 @@ class Supervisor:
 
     async def begin(self) -> None:
         """Say hello, prepare the node, and start to beat; never raises into Dask."""
-        answer = await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads)
+        answer = await self._hello(prepares=True)
         if "settings" not in answer:
             self.stopping = "kill"
             return
         self.settings = pickle.loads(answer["settings"])  # noqa: S301 - from our own scheduler plugin
         self.node = answer["node"]
         self._silent_seconds = answer["silent_seconds"]
-        await self._prepare()
+        self._node_folder = await asyncio.to_thread(NodeFolder, self.run_id, node_key())
+        self.folder = self._node_folder.own
+        self.shipper = Shipper(self.acall, self.folder)
+        self._beats = [asyncio.create_task(self._beat())]  # what follows may take long
+        lacking = await asyncio.to_thread(self._lacking)
+        if lacking:
+            self.stopping = "kill"
+            await self.acall("unfit", lacking=lacking)
+            return
+        await self._prepare(self._node_folder)
         self.share_memory(self._worker.state.nthreads)
         self._prepared.set()
         if not self.stopping:
-            self._beats = [asyncio.create_task(beat()) for beat in (self._beat, self._ship, self._adopt)]
+            self._beats += [asyncio.create_task(beat()) for beat in (self._ship, self._adopt)]
+            await self.acall("prepared")
 
-    async def _prepare(self) -> None:
-        self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id, node_key())
-        self.folder = folder.own
-        self.shipper = Shipper(self.acall, folder.own)
+    async def _hello(self, *, prepares: bool) -> dict[str, Any]:
+        threads = self._worker.state.nthreads
+        return await self.acall("hello", node_key=node_key(), threads=threads, version=__version__, prepares=prepares)
+
+    def _lacking(self) -> list[tuple[str, str, str]]:
+        """What of the requirements does not hold in the Python that runs the script, and where it looks."""
+        added = self.settings.environment.get("PYTHONPATH", "").split(os.pathsep)
+        found = misfits(self.settings.requirements, [path for path in (*added, *sys.path) if path])
+        return [(name, sendable_text(version), wanted) for name, version, wanted in found]
+
+    async def _prepare(self, folder: NodeFolder) -> None:
         self.shared_output = await asyncio.to_thread(_seen_output, self.settings)
         self._prepare_cache(folder)
         self._prepare_monitor(folder)
@@ -245,7 +266,7 @@ class Supervisor:
 
     async def acall(self, call: str, **arguments: Any) -> dict[str, Any]:
         """A call to the scheduler plugin; repeated where the connection breaks."""
-        if call in ("hello", "alive", "may_start", "process", "lane", "last_file", "logs", "stopped", "unusable"):
+        if call not in _NAMELESS:
             arguments["worker"] = self._worker.address
         for attempt in range(CALL_TRIES):
             try:
@@ -376,7 +397,7 @@ class Supervisor:
                 self.stop(orderly=answer["stop"] == "orderly")
             elif not answer.get("known", True) and not self.stopping:
                 # Our work was handed out again: what the lanes report is void. Start anew.
-                await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads)
+                await self._hello(prepares=not self._prepared.is_set())
 
     def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
         """Write what went wrong outside of mini-batches into the user's error log."""

@@ -8,7 +8,6 @@ from prs_dask.errors import Fault
 __all__ = ["setting_faults"]
 
 _NOT_YET = (
-    "environment",
     "processes_per_gpu",
     "surplus_gpu_processes",
     "speculative_attempts",

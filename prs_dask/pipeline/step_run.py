@@ -482,7 +482,17 @@ class StepRun:
         self._log.cluster(cluster.client)
         return cluster
 
+    def _compare_versions(self, cluster: OpenCluster) -> None:
+        """Of a cluster that was running already; what was started here runs what runs here."""
+        from prs_dask.clusters import check_versions
+
+        if not cluster.owned:
+            note = check_versions(cluster.client, pickles_script=self._preparation.script_object is not None)
+            if note:
+                self._log.note(note, "versions differ")
+
     def _drive(self, cluster: OpenCluster) -> Verdict:
+        self._compare_versions(cluster)
         config, preparation, files, earlier = self._config, self._preparation, self._files, self._earlier
         journal = earlier.journal if earlier is not None else JournalState()
         submission = Submission(self._mini_batches(), files.manifest)
@@ -515,6 +525,7 @@ class StepRun:
             output_mark=files.stored.token,
             monitor_interval=self._step.options.resource_monitor_interval,
             profiling_module=self._step.options.profiling_module,
+            requirements=config.requirements,
             input_names=preparation.input_names,
             input_paths=self._input_paths,
         )

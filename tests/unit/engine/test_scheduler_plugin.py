@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from distributed.core import Status
 
+import prs_dask
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.records import AttemptRecord, Category, pack, unpack
@@ -673,5 +674,44 @@ def test_files_stored_at_the_end_of_a_process_are_missed_until_the_last_has_come
         reply = await b.call("sync", ack=b.ack)
         assert reply["unstored"] == []
         assert [entry["data"] for _, entry in reply["results"] if entry["kind"] == "file"] == [b"one", b"", b""]
+
+    bench(test)
+
+
+def test_a_worker_with_another_prs_dask_is_left_out_where_others_fit(bench):
+    async def test(made):
+        await made.begin()
+        await made.call("prepared", worker=WORKER)
+        made.scheduler.workers["tcp://127.0.0.1:2"] = made.scheduler.workers[WORKER]
+        late = {"worker": "tcp://127.0.0.1:2", "node_key": "late/1", "threads": 1}
+        assert await made.call("hello", **late, version="0.0.1", prepares=True) == {"closed": True}
+        told = [entry["text"] for entry in await made.sync() if entry["kind"] == "note"]
+        assert any("late" in text and "prs_dask" in text and "left out" in text for text in told)
+        assert made.plugin._judge.verdict is None
+
+    bench(test)
+
+
+def test_a_worker_that_prepares_gets_no_permit_before_it_is_prepared(bench):
+    async def test(made):
+        await made.plugin.start(made.scheduler)
+        hello = {"worker": WORKER, "node_key": node_key(), "threads": 1}
+        await made.call("hello", **hello, version=prs_dask.__version__, prepares=True)
+        entries = await made.sync(supply=[(0, 1, b"x")], total=1)
+        assert not [entry for entry in entries if entry["kind"] == "permit"]
+        await made.call("prepared", worker=WORKER)
+        assert [entry for entry in await made.sync() if entry["kind"] == "permit"]
+
+    bench(test)
+
+
+def test_workers_that_do_not_fit_end_it(bench):
+    async def test(made):
+        await made.plugin.start(made.scheduler)
+        await made.call("hello", worker=WORKER, node_key="host/1", threads=1, prepares=True)
+        await made.call("unfit", worker=WORKER, lacking=[["pandas", "1.0", ">=2"]])
+        verdict = made.plugin._judge.verdict
+        assert verdict.state == "Failed"
+        assert "0 (127.0.0.1)  pandas   1.0    >=2" in verdict.cause
 
     bench(test)

@@ -19,7 +19,6 @@ def step(folder: Path, settings: dict[str, Any] | None = None, **more: Any) -> P
 @pytest.mark.parametrize(
     "setting",
     [
-        {"environment": {"pandas": ">=2"}},
         {"processes_per_gpu": 2},
         {"surplus_gpu_processes": "hide"},
         {"speculative_attempts": True},
