@@ -16,15 +16,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import io
 import os
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 from typing import IO
 
 from prs_dask.clusters.abandoned import PREFIX, is_ours, remove_if_abandoned, remove_tree, sweep
+from prs_dask.engine.source_folder import unpack
 
 __all__ = ["NodeFolder", "sweep_abandoned"]
 
@@ -96,12 +95,7 @@ class NodeFolder:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not target.exists():
                 fresh = Path(tempfile.mkdtemp(prefix="unpacking-", dir=self._folder))
-                with zipfile.ZipFile(io.BytesIO(archive)) as packed:
-                    for member in packed.infolist():
-                        path = Path(packed.extract(member, fresh))
-                        mode = member.external_attr >> 16 & 0o777
-                        if mode and not member.is_dir():
-                            path.chmod(mode | 0o600)
+                unpack(archive, fresh)
                 fresh.rename(target)
         return target
 

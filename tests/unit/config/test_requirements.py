@@ -11,7 +11,7 @@ from prs_dask import ParallelRunConfig, SettingsError
 from prs_dask.config.requirements import parse_requirements
 
 FILES = {
-    "requirements.txt": "# of the model\npandas >= 2 # newest\n\n--index-url https://x\nnumpy<3 \\\n  --hash=sha256:00\n",
+    "requirements.txt": "# comment\npandas >= 2 # newest\n\n--index-url https://x\nnumpy<3 \\\n  --hash=sha256:00\n",
     "requirements.yml": "pandas: '>=2'\nnumpy: <3\n",
     "list.yaml": "- pandas>=2\n- numpy<3\n",
     "conda.yml": "name: x\ndependencies:\n  - python=3.12\n  - pip:\n      - pandas>=2\n      - numpy<3\n",

@@ -23,8 +23,15 @@ def site(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "holds",
-    ["some-thing>=2", "other", "other==1.*", "python>=3.11", 'absent; sys_platform == "win32"', 'other; python_version > "3"'],
-)  # fmt: skip
+    [
+        "some-thing>=2",
+        "other",
+        "other==1.*",
+        "python>=3.11",
+        'absent; sys_platform == "win32"',
+        'other; python_version > "3"',
+    ],
+)
 def test_what_holds_is_not_told(site: list[str], holds: str) -> None:
     assert misfits([holds], site) == []
 
