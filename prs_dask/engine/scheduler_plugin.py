@@ -2,8 +2,8 @@
 
 Workers and driver reach it by one permanent op, ``prs``, with a run id and the name of a call:
 
-    workers   hello, prepared, unfit, source, alive, may_start, process, lane, last_file, logs, stopped, unusable, fault
-    driver    sync, driver_alive, stop, remove
+    workers   hello, piece, prepared, unfit, alive, may_start, process, lane, last_file, logs, stopped, unusable, fault
+    driver    sync, parcels, driver_alive, stop, remove
 
 Every call answers something. An unknown step run answers ``{"closed": True}``; a fault of our
 own ends the step run as Failed instead of reaching Dask, which would remove the worker.
@@ -34,6 +34,7 @@ from prs_dask.attempts.places import Places, Worker
 from prs_dask.attempts.records import AttemptError
 from prs_dask.engine import metrics
 from prs_dask.engine.node_key import node_key
+from prs_dask.engine.parcels import Exchange, Key
 from prs_dask.engine.patient_clock import PatientClock
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
 
@@ -110,15 +111,12 @@ class RunPlugin(SchedulerPlugin):
         What the judge needs to know.
     worker_settings
         Pickled `WorkerSettings`, handed to workers that say hello.
-    source
-        The source archive, handed to each node once.
     """
 
-    def __init__(self, settings: RunSettings, worker_settings: bytes, source: bytes = b"") -> None:
+    def __init__(self, settings: RunSettings, worker_settings: bytes) -> None:
         self.name = plugin_name(settings.run_id)
         self._settings = settings
         self._worker_settings = worker_settings
-        self._source = source
 
     # ---------------------------------------------------------------- life
 
@@ -143,6 +141,7 @@ class RunPlugin(SchedulerPlugin):
         self._log_numbers: dict[str, int] = {}
         self._at_work: dict[LaneKey, tuple[int, int]] = {}  # node and number of each lane's process
         self._verdict_told = False
+        self._exchange = Exchange()
         self._file_numbers: dict[tuple[str, int], int] = {}
         self._with_files: set[int] = set()  # grants under which files have come
         self._unstored: set[str] = set()  # processes that are storing files at their end
@@ -163,6 +162,7 @@ class RunPlugin(SchedulerPlugin):
 
     async def close(self) -> None:
         self._closed = True
+        self._exchange.close()
         self._ticker.cancel()
         metrics.show_no_more(self._settings.run_id)
         _runs.get(self._scheduler, {}).pop(self._settings.run_id, None)
@@ -227,6 +227,7 @@ class RunPlugin(SchedulerPlugin):
         try:
             self._live.discard(worker)
             self._fitting.left(worker)
+            self._exchange.left(worker)
             if worker in self._judge.places.workers:
                 self._lose(worker, Loss.TAKEN_AWAY if self._was_expected(worker) else Loss.GONE)
             self._news.set()
@@ -297,10 +298,13 @@ class RunPlugin(SchedulerPlugin):
         silent = self._settings.silent_seconds
         return {"settings": self._worker_settings, "node": place.node, "silent_seconds": silent}
 
-    async def on_prepared(self, worker: str) -> Reply:
-        """A worker has all that it needs: it may get permits."""
+    async def on_prepared(self, worker: str, told: Sequence[str] = ()) -> Reply:
+        """A worker has all that it needs, and tells what of it came to its node: it may get permits."""
         place = self._judge.places.prepared(worker)
+        self._exchange.left(worker)
         if place is not None:
+            for text in told:
+                self._note(f"node {place.node}: {text}")
             self._fitting.fits(worker, place.node)
             self._judge_fitting()
         self._news.set()
@@ -337,9 +341,18 @@ class RunPlugin(SchedulerPlugin):
             self._judge.end("Failed", f"no worker can be used; worker {worker}: {error}")
         return {}
 
-    async def on_source(self) -> Reply:
-        """The source archive."""
-        return {"source": self._source}
+    async def on_piece(self, worker: str, parcel: int, offset: int, listing: bool = False) -> Reply:
+        """A piece of what the driver has; none where the step run is over."""
+        data = await self._exchange.piece(worker, (parcel, listing, offset))
+        return {} if data is None else {"data": data}
+
+    async def on_parcels(self, answers: Sequence[tuple[Key, bytes, str]], wait: float) -> Reply:
+        """Pieces that workers have asked for; the driver is told the next ones."""
+        for error in [error for _, _, error in answers if error]:
+            self._judge.end("Failed", error)
+            self._exchange.close()
+            self._news.set()
+        return {"wanted": await self._exchange.serve(answers, wait)}
 
     async def on_alive(
         self,
@@ -706,6 +719,7 @@ class RunPlugin(SchedulerPlugin):
         self._stopping = "orderly" if orderly else "kill"
         self._room.set()
         self._supplied.set()
+        self._exchange.close()
         for worker in list(self._live):
             self._say(worker, "stop", orderly=orderly)
         self._news.set()

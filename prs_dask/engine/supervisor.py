@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import pickle
 import sys
@@ -28,6 +27,7 @@ from prs_dask.engine.fetch_ahead import FetchAhead
 from prs_dask.engine.installed import misfits
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.node_key import node_key
+from prs_dask.engine.node_preparation import NodePreparation, Over
 from prs_dask.engine.outbox import sendable, sendable_text
 from prs_dask.engine.process_environment import inherited
 from prs_dask.engine.resource_monitor import ResourceMonitor
@@ -48,8 +48,8 @@ SHIP_SECONDS = 1.0
 BUSY_SECONDS = 30.0
 """So long lanes have to come to their end before their processes are ended."""
 CALL_TRIES = 5
-_NAMELESS = ("source", "fault")
-"""Calls that do not tell which worker makes them."""
+_NAMELESS = "fault"
+"""The call that does not tell which worker makes it."""
 WHY_LETTERS = 1000
 """What an event tells at most; the error logs have all of it."""
 
@@ -71,6 +71,8 @@ class Supervisor:
         Number of this node; ``folder``: this supervisor's own; ``source``: the unpacked source.
     shared_output
         The step's output folder where this worker sees it, and may write there.
+    side_inputs
+        (the driver's path, this node's) of side inputs that lie elsewhere here.
     shipper
         Takes what the processes write to the scheduler.
     cache_folder, fetch_ahead
@@ -90,6 +92,8 @@ class Supervisor:
         self.cache_folder: Path | None = None
         self.fetch_ahead: FetchAhead | None = None
         self.shared_output: str | None = None
+        self.side_inputs: tuple[tuple[str, str], ...] = ()
+        self._leaves = False
         self._monitor: ResourceMonitor | None = None
         self._worker = worker
         self._loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop  # type: ignore[attr-defined]
@@ -131,12 +135,19 @@ class Supervisor:
             self.stopping = "kill"
             await self.acall("unfit", lacking=lacking)
             return
-        await self._prepare(self._node_folder)
+        try:
+            told = await self._prepare(self._node_folder)
+        except Over:
+            return
         self.share_memory(self._worker.state.nthreads)
         self._prepared.set()
         if not self.stopping:
             self._beats += [asyncio.create_task(beat()) for beat in (self._ship, self._adopt)]
-            await self.acall("prepared")
+            await self.acall("prepared", told=told)
+
+    def hurry(self) -> None:
+        """The worker goes: do not go on to prepare."""
+        self._leaves = True
 
     async def _hello(self, *, prepares: bool) -> dict[str, Any]:
         threads = self._worker.state.nthreads
@@ -148,21 +159,20 @@ class Supervisor:
         found = misfits(self.settings.requirements, [path for path in (*added, *sys.path) if path])
         return [(name, sendable_text(version), wanted) for name, version, wanted in found]
 
-    async def _prepare(self, folder: NodeFolder) -> None:
+    async def _prepare(self, folder: NodeFolder) -> list[str]:
+        """What came for it to the node, in words."""
         self.shared_output = await asyncio.to_thread(_seen_output, self.settings)
         self._prepare_cache(folder)
         self._prepare_monitor(folder)
-        digest = self.settings.source_digest
-        if digest is None:
-            return
-        self.source = folder.source(digest)
-        if self.source is None:
-            archive = (await self.acall("source")).get("source", b"")
-            if self.stopping:
-                return  # the step run has ended meanwhile
-            if hashlib.sha256(archive).hexdigest() != digest:
-                raise RuntimeError("the source archive did not arrive as it was sent")
-            self.source = await asyncio.to_thread(folder.unpack_source, digest, archive)
+        preparation = NodePreparation(self.acall, folder, lambda: self.stopping or self._leaves)
+        if self.settings.source_digest is not None:
+            self.source = await preparation.source(self.settings.source_digest)
+        places = []
+        for number, side_input in enumerate(self.settings.side_inputs, 1):
+            place = await preparation.side_input(number, side_input)
+            places += [(side_input.data, place)] if place != side_input.data else []
+        self.side_inputs = tuple(sorted(places, key=lambda pair: -len(pair[0])))  # what lies deeper first
+        return preparation.told
 
     def _prepare_cache(self, folder: NodeFolder) -> None:
         settings = self.settings
@@ -266,7 +276,7 @@ class Supervisor:
 
     async def acall(self, call: str, **arguments: Any) -> dict[str, Any]:
         """A call to the scheduler plugin; repeated where the connection breaks."""
-        if call not in _NAMELESS:
+        if call != _NAMELESS:
             arguments["worker"] = self._worker.address
         for attempt in range(CALL_TRIES):
             try:

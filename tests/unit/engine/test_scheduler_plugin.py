@@ -58,7 +58,7 @@ class Bench:
     def __init__(self, **settings: Any) -> None:
         self.scheduler = Scheduler()
         limits = RunLimits(error_threshold=-1)
-        self.plugin = RunPlugin(RunSettings("test", limits, **settings), b"settings", b"source")
+        self.plugin = RunPlugin(RunSettings("test", limits, **settings), b"settings")
         self.scheduler.plugins[self.plugin.name] = self.plugin
         self.numbers = iter(range(1, 1000))
         self.ack = 0
@@ -713,5 +713,29 @@ def test_workers_that_do_not_fit_end_it(bench):
         verdict = made.plugin._judge.verdict
         assert verdict.state == "Failed"
         assert "0 (127.0.0.1)  pandas   1.0    >=2" in verdict.cause
+
+    bench(test)
+
+
+def test_a_side_input_that_cannot_be_sent_ends_it_and_nobody_waits_for_it(bench):
+    async def test(made):
+        await made.plugin.start(made.scheduler)
+        asking = asyncio.create_task(made.call("piece", worker=WORKER, parcel=1, offset=0))
+        (key,) = (await made.call("parcels", answers=[], wait=1.0))["wanted"]
+        assert key == (1, False, 0)
+        assert (await made.call("parcels", answers=[(key, b"", "it was changed")], wait=1.0)) == {"wanted": []}
+        assert await asking == {}
+        assert made.plugin._judge.verdict.cause == "it was changed"
+
+    bench(test)
+
+
+def test_who_asks_for_a_piece_is_answered_when_the_step_run_ends(bench):
+    async def test(made):
+        await made.plugin.start(made.scheduler)
+        asking = asyncio.create_task(made.call("piece", worker=WORKER, parcel=1, offset=0))
+        await asyncio.sleep(0)
+        await made.call("stop", orderly=False, state="Canceled", cause="so")
+        assert await asking == {}
 
     bench(test)
