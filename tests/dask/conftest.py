@@ -22,7 +22,7 @@ from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, StepRun
 
 ROOT = Path(__file__).parents[2]
 UNSHARED = ("unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c")
-PATIENCE = 110.0
+PATIENCE = 30.0
 
 SCRIPT = """
 import os
