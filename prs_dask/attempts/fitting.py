@@ -99,7 +99,7 @@ class Fitting:
 
 def _told(misfits: Collection[_Misfit], *, ends: bool) -> str:
     count = f"{len(misfits)} worker{'s' * (len(misfits) != 1)}"
-    lack = "has not" if len(misfits) == 1 else "have not"
+    lack = "does not have" if len(misfits) == 1 else "do not have"
     rows = sorted({(one.node, *row) for one in misfits for row in one.rows})
     table = text_table(("node", "package", "found", "wanted"), rows)
     advice = "install it there, or change environment=" if ends else f"left out, others do the work: {count}"

@@ -151,7 +151,8 @@ _ROWS: tuple[Setting, ...] = (
         None,
         "an existing folder, or None: only the script itself travels to the workers",
         '"src"',
-        "Folder whose whole content reaches every worker; entry_script is relative to it.",
+        "Folder whose content reaches every worker, but for what its .amlignore, else .gitignore, names; "
+        "entry_script is relative to it.",
         metavar="FOLDER",
     ),
     Setting(

@@ -35,7 +35,7 @@ def test_workers_that_do_not_fit_end_the_step_run_with_one_table_before_any_proc
         made = job(ours.address, 3, environment=WANTED)
         assert made.run.wait_for_completion(timeout_seconds=60, raise_on_error=False) == "Failed"
     lines = made.run.error.splitlines()
-    assert lines[0] == "environment: 2 workers have not what the step wants"
+    assert lines[0] == "environment: 2 workers do not have what the step wants"
     assert [line.split() for line in lines[1:4]] == [
         ["node", "package", "found", "wanted"],
         ["0", "(127.0.0.1)", NAME, "1.0", ">=2"],
@@ -55,7 +55,7 @@ def test_one_that_comes_late_and_does_not_fit_is_left_out(fleet, job, tmp_path):
         rows = made.wait()
     assert {row.where for row in rows} == {"fits"}
     told = notes(made.run)
-    assert told.count("environment: 1 worker has not what the step wants") == 1
+    assert told.count("environment: 1 worker does not have what the step wants") == 1
     assert "left out" in told
 
 

@@ -24,7 +24,7 @@ def test_one_table_tells_of_all_that_were_there_from_the_beginning() -> None:
     assert told is not None
     assert told.ends
     assert told.text.splitlines() == [
-        "environment: 2 workers have not what the step wants",
+        "environment: 2 workers do not have what the step wants",
         "node    package  found          wanted",
         "0 (h1)  pandas   1.5.3          >=2",
         "0 (h1)  torch    not installed  any version",
@@ -53,7 +53,7 @@ def test_who_comes_late_and_does_not_fit_is_left_out() -> None:
     told = fitting.decide(50.0)
     assert told is not None
     assert not told.ends
-    assert "1 worker has not what the step wants" in told.text
+    assert "1 worker does not have what the step wants" in told.text
     assert "left out" in told.text
     fitting.left("a")
     fitting.does_not_fit("later", "1", LACKS, 60.0)
