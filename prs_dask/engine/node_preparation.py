@@ -1,7 +1,7 @@
 """What a worker needs before its first process starts: the source, and side inputs, once a node.
 
-The first supervisor of the node that gets the lock fetches; when it dies, the next one goes on where it was. A worker
-that sees a side input where the driver has it uses it there.
+The first supervisor of the node that gets the lock fetches; when it dies, the next one goes on where it was, and when
+it only hangs, the others fetch for themselves. A worker that sees a side input where the driver has it uses it there.
 
     <node folder>/source-<digest>/
                   parcel-<number>.lock, .list      who fetches; what a side input consists of
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from prs_dask.engine.file_tree import Entry, TreeWriter, is_same_tree, list_tree, unpack_entries
 from prs_dask.engine.node_lock import NodeLock
 from prs_dask.engine.parcels import PIECE_BYTES, SideInput, sight
+from prs_dask.engine.source_folder import unpack
 from prs_dask.quantities import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
@@ -34,8 +35,15 @@ if TYPE_CHECKING:
 __all__ = ["NodePreparation", "Over", "on_node"]
 
 LOCK_SECONDS = 0.05
+STUCK_SECONDS = 30.0
+"""Whoever holds the lock and has got no piece for so long may be stopped, or hang, for ever."""
+
 FREE_BYTES = 64 << 20
 """So much of the node's disk stays free."""
+
+
+class _Stuck(Exception):
+    """Whoever fetches for the node makes no progress."""
 
 
 class Over(Exception):
@@ -74,6 +82,8 @@ class NodePreparation:
         self.told: list[str] = []
         self._call = call
         self._folder = folder
+        self._base = folder.path  # where it is for all of the node
+        self._held: Path | None = None
         self._is_over = is_over
 
     async def source(self, digest: str) -> Path:
@@ -87,14 +97,22 @@ class NodePreparation:
         found = self._folder.source(digest)
         if found is not None:
             return found
-        async with self._lock(0):
-            found = self._folder.source(digest)
-            if found is None:
-                archive = await self._all(0, listing=False)
-                if hashlib.sha256(archive).hexdigest() != digest:
-                    raise RuntimeError("the source archive did not arrive as it was sent")
-                found = await asyncio.to_thread(self._folder.unpack_source, digest, archive)
+        try:
+            async with self._lock(0):
+                found = self._folder.source(digest)
+                if found is None:
+                    archive = await self._archive(digest)
+                    found = await asyncio.to_thread(self._folder.unpack_source, digest, archive)
+        except _Stuck:
+            found = self._folder.own / "source"
+            await asyncio.to_thread(unpack, await self._archive(digest), found)
         return found
+
+    async def _archive(self, digest: str) -> bytes:
+        archive = await self._all(0, listing=False)
+        if hashlib.sha256(archive).hexdigest() != digest:
+            raise RuntimeError("the source archive did not arrive as it was sent")
+        return archive
 
     async def side_input(self, number: int, side_input: SideInput) -> str:
         """Where a side input lies for this worker, with the links that lead to it.
@@ -105,7 +123,11 @@ class NodePreparation:
             The latter: the disk is full, or a link cannot be made; the message tells the side input.
         """
         try:
-            place = await self._place(number, side_input)
+            try:
+                place = await self._place(number, side_input)
+            except _Stuck:
+                self._base = self._folder.own
+                place = await self._place(number, side_input)
             for link in side_input.links:
                 await asyncio.to_thread(self._folder.link, link, place)
         except OSError as error:
@@ -116,7 +138,7 @@ class NodePreparation:
         if await asyncio.to_thread(_is_here, side_input):
             return side_input.data
         name = os.path.basename(side_input.data) or "data"
-        whole = self._folder.path / f"parcel-{number}"
+        whole = self._base / f"parcel-{number}"
         entries = await self._listed(number)
         if await asyncio.to_thread(_is_shared, side_input, entries):
             return side_input.data
@@ -127,7 +149,7 @@ class NodePreparation:
         return str(whole / name)
 
     async def _listed(self, number: int) -> list[Entry]:
-        path = self._folder.path / f"parcel-{number}.list"
+        path = self._base / f"parcel-{number}.list"
         if not path.exists():
             async with self._lock(number):
                 if not path.exists():
@@ -137,7 +159,7 @@ class NodePreparation:
         return unpack_entries(await asyncio.to_thread(path.read_bytes))
 
     async def _fetch(self, number: int, name: str, entries: list[Entry], whose: str) -> None:
-        coming = self._folder.path / f"parcel-{number}.coming"
+        coming = self._base / f"parcel-{number}.coming"
         coming.mkdir(mode=0o700, exist_ok=True)
         begun = time.monotonic()
         writer = await asyncio.to_thread(TreeWriter, coming / name, entries)
@@ -158,7 +180,7 @@ class NodePreparation:
             await asyncio.to_thread(writer.finish)
         finally:
             writer.close()
-        coming.rename(self._folder.path / f"parcel-{number}")
+        coming.rename(self._base / f"parcel-{number}")
         files = sum(entry.kind == "f" for entry in entries)
         took = format_seconds(time.monotonic() - begun)
         size = f"{format_count(files)} file{'s' * (files != 1)}, {format_bytes(writer.size)}"
@@ -175,19 +197,30 @@ class NodePreparation:
         if self._is_over() or "data" not in answer:
             raise Over
         data: bytes = answer["data"]
+        if self._held is not None:
+            os.utime(self._held)
         return data
 
     @asynccontextmanager
     async def _lock(self, number: int) -> AsyncIterator[None]:
         """Of this parcel on this node: whoever holds it fetches."""
-        lock = NodeLock(self._folder.path / f"parcel-{number}.lock")
+        if self._base != self._folder.path:
+            yield
+            return
+        path = self._folder.path / f"parcel-{number}.lock"
+        lock = NodeLock(path)
         while not lock.is_ours():
             if self._is_over():
                 raise Over
+            if time.time() - path.stat().st_mtime > STUCK_SECONDS:
+                raise _Stuck
             await asyncio.sleep(LOCK_SECONDS)
+        self._held = path
+        os.utime(path)
         try:
             yield
         finally:
+            self._held = None
             lock.release()
 
 

@@ -148,6 +148,19 @@ def test_whoever_waits_for_another_one_stops_when_all_is_over(node: NodeFolder, 
     asyncio.run(test())
 
 
+def test_nobody_waits_for_one_that_hangs(node: NodeFolder, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_preparation, "STUCK_SECONDS", 0.2)
+    moved = away(data)
+
+    async def test() -> str:
+        async with NodePreparation(Driver(moved), node, lambda: False)._lock(1):
+            return await NodePreparation(Driver(moved), node, lambda: False).side_input(1, elsewhere(data))
+
+    place = asyncio.run(test())
+    assert place == str(node.own / "parcel-1" / "model")
+    assert (Path(place) / "weights").read_bytes() == (moved / "weights").read_bytes()
+
+
 def test_a_disk_that_is_too_small_is_told_before_it_is_full(
     node: NodeFolder, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
