@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from prs_dask.engine.file_tree import TreeReader, list_tree, pack_entries
-from prs_dask.errors import ClusterError
 
 __all__ = ["PIECE_BYTES", "Desk", "Exchange", "Parcel", "SentBytes", "SentTree", "SideInput", "sight"]
 
@@ -33,6 +32,7 @@ MOST_AT_ONCE = 4
 """Pieces that the driver reads for one call."""
 
 WAIT_SECONDS = 2.0
+AGAIN_SECONDS = 0.5
 JOIN_SECONDS = 3.0
 
 Key = tuple[int, bool, int]
@@ -145,10 +145,13 @@ class Desk:
 
     def _serve(self) -> None:
         answers: list[tuple[Key, bytes, str]] = []
-        with contextlib.suppress(ClusterError):  # no scheduler, or the step run is over there: others tell it
-            while not self._over.is_set():
+        while not self._over.is_set():
+            try:
                 reply = self._call("parcels", answers=answers, wait=WAIT_SECONDS)
-                answers = [self._answer(*key) for key in reply["wanted"]]
+            except Exception:  # whatever it is, others tell it and end the step run, or it passes
+                self._over.wait(AGAIN_SECONDS)
+                continue
+            answers = [self._answer(*key) for key in reply["wanted"]]
 
     def _answer(self, number: int, listing: bool, offset: int) -> tuple[Key, bytes, str]:
         key = (number, listing, offset)
@@ -157,8 +160,9 @@ class Desk:
             if listing:
                 return key, parcel.listing()[offset : offset + PIECE_BYTES], ""
             return key, parcel.read(offset, PIECE_BYTES), ""
-        except OSError as error:
-            text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        except Exception as error:
+            name = getattr(error, "filename", None)
+            text = f"{os.fsdecode(name)}: {getattr(error, 'strerror', '')}" if name else str(error) or repr(error)
             return key, b"", f"a side input cannot be sent to workers that do not see it: {text}"
 
     def close(self) -> None:

@@ -358,9 +358,12 @@ class RunPlugin(SchedulerPlugin):
         self,
         worker: str,
         begun: list[tuple[int, int]] = [],  # noqa: B006 - never changed
+        prepared: bool = False,
     ) -> Reply:
         """A worker's heartbeat, with (lane, mini-batch) of what is under way; ``known`` False: its work was
         handed out again, start anew."""
+        if prepared:  # told once more: what it said may have come before it was known again
+            self._judge.places.prepared(worker)
         return {"known": self._judge.heard(worker, self._now(), begun), "stop": self._stopping}
 
     async def on_may_start(self, worker: str, lane: int) -> Reply:

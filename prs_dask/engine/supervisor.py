@@ -398,7 +398,8 @@ class Supervisor:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             begun = [(lane.index, number) for lane in list(self._lanes) if (number := lane.under_way) is not None]
             try:
-                answer = await asyncio.wait_for(self.acall("alive", begun=begun), self._silent_seconds)
+                alive = self.acall("alive", begun=begun, prepared=self._prepared.is_set())
+                answer = await asyncio.wait_for(alive, self._silent_seconds)
             except TimeoutError:
                 for lane in list(self._lanes):
                     lane.retreat()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +67,24 @@ class TestExchange:
 
 
 class Plugin:
-    """Asks a desk for pieces, one after the other, and is gone then."""
+    """Asks a desk for pieces, one after the other; it cannot be reached before the first."""
 
     def __init__(self, *wanted: tuple[int, bool, int]) -> None:
         self.wanted = list(wanted)
         self.answers: list[Any] = []
+        self.reached = False
+        self.done = threading.Event()
 
     def __call__(self, call: str, answers: list[Any], wait: float) -> dict[str, Any]:
         assert call == "parcels"
         self.answers += answers
+        if not self.reached:
+            self.reached = True
+            raise SchedulerGone("for a moment")
         if not self.wanted:
-            raise SchedulerGone("the step run is over")
+            self.done.set()
+            time.sleep(0.01)
+            return {"wanted": []}
         return {"wanted": [self.wanted.pop(0)]}
 
     def hurry(self, seconds: float) -> None: ...
@@ -84,8 +93,9 @@ class Plugin:
 def answered(sent: list[Any], *wanted: tuple[int, bool, int]) -> list[Any]:
     plugin = Plugin(*wanted)
     desk = Desk(plugin, sent)
-    desk._thread.join(10)
+    assert plugin.done.wait(10)
     desk.close()
+    assert not desk._thread.is_alive()
     return plugin.answers
 
 

@@ -739,3 +739,15 @@ def test_who_asks_for_a_piece_is_answered_when_the_step_run_ends(bench):
         assert await asking == {}
 
     bench(test)
+
+
+def test_a_worker_that_was_lost_while_it_said_that_it_is_prepared_is_so_with_its_next_heartbeat(bench):
+    async def test(made):
+        await made.plugin.start(made.scheduler)
+        await made.call("prepared", worker=WORKER)
+        await made.call("hello", worker=WORKER, node_key=node_key(), threads=1, prepares=True)
+        assert not made.plugin._judge.places.workers[WORKER].prepared
+        await made.call("alive", worker=WORKER, prepared=True)
+        assert made.plugin._judge.places.workers[WORKER].prepared
+
+    bench(test)
