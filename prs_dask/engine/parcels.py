@@ -151,6 +151,8 @@ class Desk:
             except Exception:  # whatever it is, others tell it and end the step run, or it passes
                 self._over.wait(AGAIN_SECONDS)
                 continue
+            if reply["wanted"] is None:
+                return
             answers = [self._answer(*key) for key in reply["wanted"]]
 
     def _answer(self, number: int, listing: bool, offset: int) -> tuple[Key, bytes, str]:
@@ -202,8 +204,8 @@ class Exchange:
             waiting.discard(worker)
         self._news.set()
 
-    async def serve(self, answers: Sequence[tuple[Key, bytes, str]], wait: float) -> list[Key]:
-        """The driver's pieces; what it is to read next, as soon as there is something."""
+    async def serve(self, answers: Sequence[tuple[Key, bytes, str]], wait: float) -> list[Key] | None:
+        """The driver's pieces; what it is to read next, as soon as there is something, and None where all is over."""
         for (number, listing, offset), data, _ in answers:
             future = self._waiting.pop((number, listing, offset), None)
             if future is not None and not future.done():
@@ -214,7 +216,7 @@ class Exchange:
             self._news.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._news.wait(), left)
-        return wanted
+        return None if self._closed else wanted
 
     def _next(self) -> list[Key]:
         room = (MOST_BYTES - sum(self._on_its_way.values())) // PIECE_BYTES

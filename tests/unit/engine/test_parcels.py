@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ class TestExchange:
             exchange.close()
             assert await asyncio.gather(*asking[3:], more) == [None] * 4
             assert await exchange.piece("late", KEY) is None
+            assert await exchange.serve([], 1.0) is None
 
         asyncio.run(test())
 
@@ -83,8 +83,7 @@ class Plugin:
             raise SchedulerGone("for a moment")
         if not self.wanted:
             self.done.set()
-            time.sleep(0.01)
-            return {"wanted": []}
+            return {"wanted": None}
         return {"wanted": [self.wanted.pop(0)]}
 
     def hurry(self, seconds: float) -> None: ...
