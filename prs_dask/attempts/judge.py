@@ -305,6 +305,8 @@ class Judge:
             return "waiting for workers"
         if self._only_waits_for_gpus:
             return _WAITS_FOR_GPUS
+        if not any(worker.prepared for worker in self.places.workers.values()):
+            return "waiting for workers to get the source and side inputs"
         if self._starting or self.init_rules.failures_since_success or self.init_rules.kills_since_success:
             return "starting processes"
         return "waiting for free threads of the workers" if self.claimable else ""

@@ -41,13 +41,15 @@ class Permit:
 
 @dataclass(slots=True)
 class Worker:
-    """A Dask worker as far as this step run uses it; ``heard`` is when it last spoke."""
+    """A Dask worker as far as this step run uses it; ``heard`` is when it last spoke, ``prepared`` whether it has what
+    its processes need: before that it gets no permits."""
 
     address: str
     node: int
     threads: int
     lanes: int
     heard: float
+    prepared: bool = True
     permits: dict[int, Permit] = field(default_factory=dict)
 
     @property
@@ -137,6 +139,7 @@ class Places:
         gpus: Sequence[str] = (),
         *,
         first_gpu_only: bool = False,
+        prepared: bool = True,
     ) -> Worker:
         """A worker has come, and sees these GPUs; the value is shared and changes as others come and go."""
         known = self.workers.get(address)
@@ -147,10 +150,17 @@ class Places:
         if node is None:
             number = len(self._nodes)
             node = self._nodes[node_key] = _Node(number, next_process=self._first_process.get(number, 0))
-        worker = node.workers[address] = Worker(address, node.number, threads, 0, now)
+        worker = node.workers[address] = Worker(address, node.number, threads, 0, now, prepared)
         self.workers[address] = worker
         self.gpus.join(address, node.number, gpus, first_only=first_gpu_only)
         self._allot()
+        return worker
+
+    def prepared(self, address: str) -> Worker | None:
+        """A worker has what its processes need; None where it is gone."""
+        worker = self.workers.get(address)
+        if worker is not None:
+            worker.prepared = True
         return worker
 
     def leave(self, address: str) -> list[int]:
@@ -273,7 +283,7 @@ class Places:
                 most = min(most, ready.get(worker.address, 0))
             elif spare:
                 most = worker.most_permits
-            rooms[worker.address] = most - held if worker.lanes else 0
+            rooms[worker.address] = most - held if worker.lanes and worker.prepared else 0
             idle[worker.address] = min(ready.get(worker.address, 0), worker.lanes) - (held - begins)
 
         def share(worker: Worker) -> tuple[bool, float]:

@@ -17,11 +17,22 @@ from prs_dask.lazy_names import loaded_on_first_use
 if TYPE_CHECKING:
     from prs_dask.clusters.cluster_outline import ClusterOutline, outline
     from prs_dask.clusters.targets import OpenCluster, check_target, open_cluster
+    from prs_dask.clusters.versions import check_versions
 
-__all__ = ["ClusterOutline", "OpenCluster", "check_target", "cool_down", "open_cluster", "outline", "warm_up"]
+__all__ = [
+    "ClusterOutline",
+    "OpenCluster",
+    "check_target",
+    "check_versions",
+    "cool_down",
+    "open_cluster",
+    "outline",
+    "warm_up",
+]
 
 _HOMES = {
     **dict.fromkeys(("OpenCluster", "check_target", "open_cluster"), "targets"),
     **dict.fromkeys(("ClusterOutline", "outline"), "cluster_outline"),
+    "check_versions": "versions",
 }
 __getattr__ = loaded_on_first_use(__name__, _HOMES)

@@ -6,6 +6,10 @@ abandoned. They lie in two places:
     <temporary folder>/prs-dask-<random>/                  a local cluster's, the fork server's
     <temporary folder>/prs-dask-<user>/<run id>-<node>/    a node's share of a step run
 
+A link that was made elsewhere for the time that such a folder is there is noted in it, and is removed with it:
+
+    <folder>/links/<number>/place -> where the link lies,  target -> where it leads
+
 Whoever makes one sweeps away abandoned ones first. So that a driver that is killed leaves none though nobody comes
 after it, this module is a program too, the *caretaker*: run by path in a bare interpreter (nothing of prs_dask is
 imported), it waits for the end of its standard input, on which it is told where to look. An empty line before the end
@@ -25,7 +29,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["PREFIX", "is_ours", "remove_if_abandoned", "remove_tree", "sweep"]
+__all__ = ["PREFIX", "is_ours", "note_link", "remove_if_abandoned", "remove_tree", "sweep"]
 
 PREFIX = "prs-dask-"
 _REMOVED = f"{PREFIX}removed-"
@@ -55,6 +59,7 @@ def is_ours(folder: Path) -> bool:
 def remove_if_abandoned(folder: Path) -> None:
     """Remove it where nobody holds its lock."""
     if folder.name.startswith(_REMOVED):  # whoever had begun it was killed, or is at it
+        _remove_links(folder)
         remove_tree(folder)
         return
     with suppress(OSError), (folder / "lock").open("r+b") as lock:  # held, another user's, or gone
@@ -64,7 +69,26 @@ def remove_if_abandoned(folder: Path) -> None:
         # Away under another name first: who comes now makes a folder of his own, and finds nothing half removed.
         away = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=folder.parent))
         folder.rename(away)
+        _remove_links(away)
         remove_tree(away)
+
+
+def note_link(folder: Path, place: str, target: str) -> None:
+    """Before a link is made: what is to be removed with the folder."""
+    noted = folder / "links"
+    noted.mkdir(mode=0o700, exist_ok=True)
+    note = Path(tempfile.mkdtemp(dir=noted))
+    (note / "target").symlink_to(target)
+    (note / "place").symlink_to(place)
+
+
+def _remove_links(folder: Path) -> None:
+    """Those that lead where they did; what somebody else has put there meanwhile stays."""
+    for note in folder.glob("links/*"):
+        with suppress(OSError):
+            link = os.readlink(note / "place")
+            if os.readlink(link) == os.readlink(note / "target"):
+                os.unlink(link)
 
 
 def remove_tree(folder: Path) -> None:

@@ -241,8 +241,8 @@ def environment_variables(value: object) -> dict[str, str]:
     return kept
 
 
-def environment(value: object) -> dict[str, str] | str:
-    """pip requirements as ``{package: versions}``, or the path of a YAML file of them."""
+def environment(value: object) -> tuple[str, ...] | str:
+    """pip requirements, or the path of a file of them."""
     if isinstance(value, (str, os.PathLike)):
         return os.path.abspath(_path(value))
     return parse_requirements(value)

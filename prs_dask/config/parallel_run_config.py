@@ -17,7 +17,7 @@ from prs_dask.config import yaml_files
 from prs_dask.config.checks import is_address
 from prs_dask.config.entry_script_source import entry_script_fault
 from prs_dask.config.pipeline_parameter import PipelineParameter
-from prs_dask.config.requirements import parse_requirements
+from prs_dask.config.requirements import parse_requirements, requirement_lines
 from prs_dask.config.settings import REQUIRED, SETTINGS, check_values
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.quantities import parse_mini_batch_size
@@ -60,7 +60,7 @@ class ParallelRunConfig:
     compute_target: Any
     node_count: int
     process_count_per_node: int | None
-    environment: dict[str, str] | str | None
+    environment: tuple[str, ...] | str | None
     environment_variables: dict[str, str]
     logging_level: str
     logging_format: str
@@ -96,7 +96,7 @@ class ParallelRunConfig:
             compute_target: object = None,
             node_count: int | PipelineParameter = 1,
             process_count_per_node: int | PipelineParameter | None = None,
-            environment: Mapping[str, str] | str | os.PathLike[str] | None = None,
+            environment: Mapping[str, str | None] | Sequence[str] | str | os.PathLike[str] | None = None,
             environment_variables: Mapping[str, str] = ...,
             logging_level: str | PipelineParameter = "INFO",
             logging_format: str = "text",
@@ -166,6 +166,22 @@ class ParallelRunConfig:
     def bytes_per_mini_batch(self) -> int:
         """How many stored bytes of a TabularDataset a mini-batch holds."""
         return DEFAULT_BYTES if self.mini_batch_size is None else parse_mini_batch_size(self.mini_batch_size).number
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """What ``environment`` wants of each worker, read from its file where it is one.
+
+        Raises
+        ------
+        SettingsError
+            The file cannot be read, or a line of it is no requirement.
+        """
+        if isinstance(self.environment, str):
+            try:
+                return _requirements_in(self.environment)
+            except ValueError as error:
+                raise SettingsError([SETTINGS["environment"].fault(self.environment, str(error))]) from None
+        return self.environment or ()
 
     @property
     def pipeline_parameters(self) -> dict[str, PipelineParameter]:
@@ -279,6 +295,15 @@ def _script_path(values: Mapping[str, Any]) -> Path | None:
     return Path(source or "", script) if isinstance(script, str) else None
 
 
+def _requirements_in(path: str) -> tuple[str, ...]:
+    if not path.endswith(".txt"):
+        return parse_requirements(yaml_files.read_yaml(path))
+    try:
+        return parse_requirements(requirement_lines(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SettingsError([Fault(path, error.strerror or str(error), "a file that can be read")]) from None
+
+
 def _file_faults(values: Mapping[str, Any]) -> list[Fault]:
     faults = []
     source = values.get("source_directory")
@@ -297,7 +322,7 @@ def _file_faults(values: Mapping[str, Any]) -> list[Fault]:
         faults.append(SETTINGS["compute_target"].fault(target, "which is no scheduler's address and no existing file"))
     if isinstance(requirements := values.get("environment"), str):
         try:
-            parse_requirements(yaml_files.read_yaml(requirements))
+            _requirements_in(requirements)
         except SettingsError as error:
             faults += [Fault("environment", fault.found, fault.allowed) for fault in error.faults]
         except ValueError as error:

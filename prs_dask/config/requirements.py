@@ -1,7 +1,9 @@
 """The ``environment`` setting: pip requirements that every worker is checked against.
 
-Three forms are understood: a mapping ``{"pandas": ">=2,<4"}``, a list ``["pandas>=2,<4"]``, and
-a conda file (``dependencies:`` with a ``pip:`` list), of which the pip part counts.
+Four forms are understood: a mapping ``{"pandas": ">=2,<4"}``, a list ``["pandas>=2,<4"]``, the lines of a
+requirements file, and a conda file (``dependencies:`` with a ``pip:`` list), of which the pip part counts. ``python``
+stands for the interpreter. Markers (``; sys_platform == "linux"``) are looked at on the worker. Extras are not
+checked; of ``package @ URL`` the URL is dropped, it may hold a secret.
 """
 
 from __future__ import annotations
@@ -11,15 +13,14 @@ from collections.abc import Mapping, Sequence
 
 from prs_dask.config.refused import Refused
 
-__all__ = ["parse_requirements"]
+__all__ = ["parse_requirements", "requirement_lines"]
 
-_VERSIONS = r"(?:(?:===|==|!=|~=|<=|>=|<|>)\s*[\w.*+!\-]+\s*,?\s*)*"
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._\-]*[A-Za-z0-9])?"
-_REQUIREMENT = re.compile(rf"({_NAME})\s*(?:\[[^\]]*\])?\s*({_VERSIONS})", re.ASCII)
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+_OTHER_FILES = ("-r", "--requirement", "-c", "--constraint", "-e", "--editable")
 
 
-def parse_requirements(value: object) -> dict[str, str]:
-    """Packages and the versions wanted of them (``""``: any).
+def parse_requirements(value: object) -> tuple[str, ...]:
+    """The requirements, each as ``packaging`` reads and writes it.
 
     Raises
     ------
@@ -28,18 +29,26 @@ def parse_requirements(value: object) -> dict[str, str]:
 
     Examples
     --------
-    >>> parse_requirements(["pandas>=2,<4", "numpy"])
-    {'pandas': '>=2,<4', 'numpy': ''}
+    >>> parse_requirements(["pandas>=2,<4", "numpy # any"])
+    ('pandas<4,>=2', 'numpy')
+    >>> parse_requirements({"python": ">=3.11"})
+    ('python>=3.11',)
     """
     if isinstance(value, Mapping) and "dependencies" in value:
         value = _pip_part(value["dependencies"])
     if isinstance(value, Mapping):
-        lines = [f"{name} {'' if versions is None else versions}".strip() for name, versions in value.items()]
+        lines = [f"{name} {'' if versions is None else versions}" for name, versions in value.items()]
     elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        lines = [str(one).strip() for one in value]
+        lines = [str(one) for one in value]
     else:
         raise ValueError
-    return dict(_requirement(line) for line in lines)
+    found = (_requirement(_COMMENT.sub("", line).strip()) for line in lines)
+    return tuple(dict.fromkeys(one for one in found if one))
+
+
+def requirement_lines(text: str) -> list[str]:
+    """The lines of a requirements file, put together where they end with a backslash."""
+    return text.replace("\\\n", " ").splitlines()
 
 
 def _pip_part(dependencies: object) -> list[object]:
@@ -50,8 +59,19 @@ def _pip_part(dependencies: object) -> list[object]:
     raise Refused("whose dependencies have no pip list")
 
 
-def _requirement(line: str) -> tuple[str, str]:
-    match = _REQUIREMENT.fullmatch(line)
-    if match is None:
-        raise Refused(f"where {line!r} is no requirement")
-    return match[1], match[2].replace(" ", "")
+def _requirement(line: str) -> str:
+    """Empty for what names no package: blank lines, and options such as ``--index-url``."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    if line.startswith("-"):
+        if line.split("=")[0].split()[0].startswith(_OTHER_FILES):
+            raise Refused(f"where {line!r} names other files or folders, which are not read: write their lines here")
+        return ""
+    if not line:
+        return ""
+    try:
+        one = Requirement(line.partition(" --")[0])  # such as --hash
+    except InvalidRequirement:
+        raise Refused(f"where {line!r} is no requirement") from None
+    one.extras, one.url = set(), None
+    return str(one)

@@ -151,7 +151,8 @@ _ROWS: tuple[Setting, ...] = (
         None,
         "an existing folder, or None: only the script itself travels to the workers",
         '"src"',
-        "Folder whose whole content reaches every worker; entry_script is relative to it.",
+        "Folder whose content reaches every worker, but for what its .amlignore, else .gitignore, names; "
+        "entry_script is relative to it.",
         metavar="FOLDER",
     ),
     Setting(
@@ -248,9 +249,10 @@ _ROWS: tuple[Setting, ...] = (
         "environment",
         checks.optional(checks.environment),
         None,
-        "None, a mapping of packages and versions, or the path of a YAML file of pip requirements",
+        "None, a mapping of packages to versions, a list of pip requirements, or the path of a file of them",
         '{"pandas": ">=2"}',
-        "pip requirements that every worker is checked against at its start.",
+        "pip requirements that every worker is checked against before its first process starts: a mapping, a list, or "
+        "the path of a requirements file, a YAML file or a conda file, whose pip part counts.",
         metavar="FILE",
     ),
     Setting(

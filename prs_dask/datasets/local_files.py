@@ -11,7 +11,7 @@ from stat import S_ISREG
 
 from prs_dask.datasets.read_spec import ReadError
 
-__all__ = ["check_local_files", "local_version", "version_told_by"]
+__all__ = ["check_local_files", "gone", "local_version", "version_told_by"]
 
 
 def local_version(path: str) -> str:
@@ -25,6 +25,14 @@ def local_version(path: str) -> str:
 def version_told_by(found: os.stat_result) -> str:
     """``size-mtime_ns``; empty for what is no file."""
     return f"{found.st_size}-{found.st_mtime_ns}" if S_ISREG(found.st_mode) else ""
+
+
+def gone(path: str) -> ReadError:
+    """The error for a file that was listed and is not there."""
+    return ReadError(
+        f"{path}: the file is gone: it was removed since it was listed, or this node ({os.uname().nodename}) does not"
+        " see the driver's folder: inputs lie in a folder that all nodes share, or in a store"
+    )
 
 
 def check_local_files(paths: Sequence[str], versions: Sequence[str]) -> None:
@@ -50,7 +58,7 @@ def check_local_files(paths: Sequence[str], versions: Sequence[str]) -> None:
                 now = version_told_by(os.stat(path))
             except FileNotFoundError:
                 if version:
-                    raise ReadError(f"{path}: the file is gone: it was removed since it was listed") from None
+                    raise gone(path) from None
                 raise
             if version and now != version:
                 from prs_dask.stores.store import changed

@@ -5,13 +5,14 @@ Light to import: pandas and pyarrow are loaded with the first table.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from typing import IO, TYPE_CHECKING
 
-from prs_dask.datasets.local_files import check_local_files
+from prs_dask.datasets.local_files import check_local_files, gone
 from prs_dask.datasets.read_spec import ReadError, ReadSpec
 from prs_dask.mini_batches import (
     BisectedMiniBatch,
@@ -142,9 +143,11 @@ def _read_part(part: RowGroupMiniBatch | TextMiniBatch, spec: ReadSpec, key_type
             )
         else:
             frame = _read_text(part, spec)
-    except Exception:
+    except Exception as error:
         if changed_since := told_as_changed(part.path, part.version, spec.storage):
             raise changed_since from None
+        if isinstance(error, FileNotFoundError) and os.path.isabs(part.path) and not os.path.lexists(part.path):
+            raise gone(part.path) from None
         raise
     check_unchanged(part.path, part.version, spec.storage)
     if spec.path_format is not None:

@@ -18,6 +18,7 @@ from prs_dask.attempts.gpus import GpuShare
 from prs_dask.attempts.records import AttemptError, Category
 from prs_dask.clusters.abandoned import remove_tree
 from prs_dask.engine.log_folder import LogFolder
+from prs_dask.engine.node_preparation import on_node
 from prs_dask.engine.shipper import profile_files, spool_files
 from prs_dask.worker_process.family import Ended, ProcessFamily, describe_status
 from prs_dask.worker_process.frames import (
@@ -174,7 +175,10 @@ class LaneProcess:
             script=os.path.join(source, settings.script) if source and settings.script else None,
             script_object=settings.script_object,
             source_folder=source,
-            arguments=tuple(output if text == settings.output_folder else text for text in settings.arguments),
+            arguments=tuple(
+                output if text == settings.output_folder else on_node(text, supervisor.side_inputs)
+                for text in settings.arguments
+            ),
             readers=settings.readers,
             row_format=settings.row_format,
             working_folder=str(folders["work"]),
@@ -187,7 +191,7 @@ class LaneProcess:
             logging_format=settings.logging_format,
             import_paths=tuple(path for path in sys.path if path),
             input_names=settings.input_names,
-            input_paths=settings.input_paths,
+            input_paths=tuple((name, on_node(path, supervisor.side_inputs)) for name, path in settings.input_paths),
             cache_folder=None if supervisor.cache_folder is None else str(supervisor.cache_folder),
             cache_bound=settings.input_cache_size,
             profiling_module=settings.profiling_module,

@@ -9,6 +9,7 @@ from typing import Any
 from prs_dask.attempts.bisecting import PartlyDone
 from prs_dask.attempts.judge import Counts
 from prs_dask.attempts.limits import RunLimits
+from prs_dask.engine.parcels import SideInput
 
 __all__ = ["OP", "RunSettings", "WorkerSettings", "plugin_name"]
 
@@ -84,7 +85,9 @@ class WorkerSettings:
     script_object
         cloudpickle of that object.
     source_digest
-        Names the source archive; None without one.
+        Names the source archive, which is the parcel 0; None without one.
+    side_inputs
+        Those that the driver has, the parcels from 1 on.
     arguments, readers, row_format, logging_level, logging_format, input_names, input_paths
         See `prs_dask.worker_process.frames.ProcessSetup`.
     environment
@@ -102,6 +105,8 @@ class WorkerSettings:
         See `prs_dask.worker_process.frames.ProcessSetup`.
     surplus_gpu_processes
         What processes beyond the GPUs find: ``"unset"`` or ``"hide"``.
+    requirements
+        What has to be installed, see `prs_dask.engine.installed`.
     """
 
     run_id: str
@@ -124,3 +129,5 @@ class WorkerSettings:
     input_paths: tuple[tuple[str, str], ...] = ()
     logging_format: str = "text"
     surplus_gpu_processes: str = "unset"
+    requirements: tuple[str, ...] = ()
+    side_inputs: tuple[SideInput, ...] = ()

@@ -2,8 +2,8 @@
 
 Workers and driver reach it by one permanent op, ``prs``, with a run id and the name of a call:
 
-    workers   hello, source, alive, may_start, process, lane, last_file, logs, stopped, unusable, fault
-    driver    sync, driver_alive, stop, remove
+    workers   hello, piece, prepared, unfit, alive, may_start, process, lane, last_file, logs, stopped, unusable, fault
+    driver    sync, parcels, driver_alive, stop, remove
 
 Every call answers something. An unknown step run answers ``{"closed": True}``; a fault of our
 own ends the step run as Failed instead of reaching Dask, which would remove the worker.
@@ -25,6 +25,8 @@ from distributed.comm.addressing import get_address_host
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from prs_dask import __version__
+from prs_dask.attempts.fitting import Fitting
 from prs_dask.attempts.gpus import Gpus, Slot
 from prs_dask.attempts.init_rules import InitRules
 from prs_dask.attempts.judge import Accepted, Grant, Judge, LaneKey
@@ -33,6 +35,7 @@ from prs_dask.attempts.places import Places, Worker
 from prs_dask.attempts.records import AttemptError
 from prs_dask.engine import adaptation, metrics
 from prs_dask.engine.node_key import node_key
+from prs_dask.engine.parcels import Exchange, Key
 from prs_dask.engine.patient_clock import PatientClock
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
 
@@ -112,15 +115,12 @@ class RunPlugin(SchedulerPlugin):
         What the judge needs to know.
     worker_settings
         Pickled `WorkerSettings`, handed to workers that say hello.
-    source
-        The source archive, handed to each node once.
     """
 
-    def __init__(self, settings: RunSettings, worker_settings: bytes, source: bytes = b"") -> None:
+    def __init__(self, settings: RunSettings, worker_settings: bytes) -> None:
         self.name = plugin_name(settings.run_id)
         self._settings = settings
         self._worker_settings = worker_settings
-        self._source = source
 
     # ---------------------------------------------------------------- life
 
@@ -138,6 +138,7 @@ class RunPlugin(SchedulerPlugin):
             settings.limits, places, rules, now, time.time() - now, settings.already, settings.partly_done
         )
         self._judge.header = settings.header
+        self._fitting = Fitting(scheduler.workers, settings.node_count)
         self._results: deque[tuple[int, Reply, int]] = deque()
         self._last_result = 0
         self._result_bytes = 0
@@ -147,6 +148,7 @@ class RunPlugin(SchedulerPlugin):
         self._log_numbers: dict[str, int] = {}
         self._at_work: dict[LaneKey, tuple[int, int]] = {}  # node and number of each lane's process
         self._verdict_told = False
+        self._exchange = Exchange()
         self._file_numbers: dict[tuple[str, int], int] = {}
         self._with_files: set[int] = set()  # grants under which files have come
         self._unstored: set[str] = set()  # processes that are storing files at their end
@@ -169,6 +171,7 @@ class RunPlugin(SchedulerPlugin):
 
     async def close(self) -> None:
         self._closed = True
+        self._exchange.close()
         self._ticker.cancel()
         metrics.show_no_more(self._settings.run_id)
         adaptation.leave(self._scheduler, self._settings.run_id)
@@ -190,6 +193,7 @@ class RunPlugin(SchedulerPlugin):
         for address in self._judge.silent_workers(now):
             self._lose(address, Loss.SILENT)
         self._judge.tick(now)
+        self._judge_fitting()
         self._news.set()
         silent = now - self._driver_heard
         if silent > self._driver_may_be_silent:
@@ -232,6 +236,8 @@ class RunPlugin(SchedulerPlugin):
     def remove_worker(self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any) -> None:
         try:
             self._live.discard(worker)
+            self._fitting.left(worker)
+            self._exchange.left(worker)
             if worker in self._judge.places.workers:
                 self._lose(worker, Loss.TAKEN_AWAY if self._was_expected(worker) else Loss.GONE)
             self._news.set()
@@ -295,15 +301,22 @@ class RunPlugin(SchedulerPlugin):
         worker: str,
         node_key: str,
         threads: int,
+        version: str = "",
+        prepares: bool = False,
         gpus: tuple[str, ...] = (),
         first_gpu_only: bool = False,
         missed_gpus: str = "",
     ) -> Reply:
         """A worker's plugin is ready and tells what it sees (`prs_dask.attempts.gpus`); it learns what to run and its
-        node's number."""
+        node's number. One that ``prepares`` first gets nothing to do before it says that it is ``prepared``."""
         if worker not in self._scheduler.workers or self._stopping:
             return {"closed": True}
-        place = self._judge.places.join(worker, node_key, threads, self._now(), gpus, first_gpu_only=first_gpu_only)
+        if version not in ("", __version__):
+            self._leave_out(worker, node_key.partition("/")[0], [("prs_dask", version, __version__)])
+            return {"closed": True}
+        place = self._judge.places.join(
+            worker, node_key, threads, self._now(), gpus, first_gpu_only=first_gpu_only, prepared=not prepares
+        )
         if self._settings.processes_per_node is None:
             self._judge.init_rules.processes_per_node = max(1, self._judge.places.most_lanes_of_a_node)
         self._live.add(worker)
@@ -315,25 +328,72 @@ class RunPlugin(SchedulerPlugin):
         silent = self._settings.silent_seconds
         return {"settings": self._worker_settings, "node": place.node, "silent_seconds": silent}
 
+    async def on_prepared(self, worker: str, told: Sequence[str] = ()) -> Reply:
+        """A worker has all that it needs, and tells what of it came to its node: it may get permits."""
+        place = self._judge.places.prepared(worker)
+        self._exchange.left(worker)
+        if place is not None:
+            for text in told:
+                self._note(f"node {place.node}: {text}")
+            self._fitting.fits(worker, place.node)
+            self._judge_fitting()
+        self._news.set()
+        return {}
+
+    async def on_unfit(self, worker: str, lacking: list[tuple[str, str, str]]) -> Reply:
+        """A worker has not what ``environment`` wants."""
+        place = self._judge.places.workers.get(worker)
+        if place is not None:
+            host = get_address_host(worker)
+            self._leave_out(worker, f"{place.node} ({host})", lacking)
+        return {}
+
+    def _leave_out(self, worker: str, node: str, lacking: list[tuple[str, str, str]]) -> None:
+        self._unusable.add(worker)
+        self._fitting.does_not_fit(worker, node, lacking, self._now())
+        if worker in self._judge.places.workers:
+            self._lose(worker, Loss.TAKEN_AWAY, "does not fit: it has not all that is wanted")
+        self._judge_fitting()
+
+    def _judge_fitting(self) -> None:
+        told = self._fitting.decide(self._now())
+        if told is not None and told.ends:
+            self._judge.end("Failed", told.text)
+        elif told is not None:
+            self._note(told.text)
+
     async def on_unusable(self, worker: str, error: str) -> Reply:
         """A worker cannot take part; where none is left that can, or has yet to say so, the step run fails."""
         self._unusable.add(worker)
+        self._fitting.left(worker)
         self._lose(worker, Loss.TAKEN_AWAY, f"cannot be used: {error}")
         if not self._judge.places.workers and not self._scheduler.workers.keys() - self._unusable:
             self._judge.end("Failed", f"no worker can be used; worker {worker}: {error}")
         return {}
 
-    async def on_source(self) -> Reply:
-        """The source archive."""
-        return {"source": self._source}
+    async def on_piece(self, worker: str, parcel: int, offset: int, listing: bool = False) -> Reply:
+        """A piece of what the driver has; none where the step run is over."""
+        data = await self._exchange.piece(worker, (parcel, listing, offset))
+        return {} if data is None else {"data": data}
+
+    async def on_parcels(self, answers: Sequence[tuple[Key, bytes, str]], wait: float) -> Reply:
+        """Pieces that workers have asked for; the driver is told the next ones."""
+        for error in [error for _, _, error in answers if error]:
+            self._judge.end("Failed", error)
+            self._exchange.close()
+            self._news.set()
+        return {"wanted": await self._exchange.serve(answers, wait)}
 
     async def on_alive(
         self,
         worker: str,
         begun: list[tuple[int, int]] = [],  # noqa: B006 - never changed
+        prepared: bool = False,
     ) -> Reply:
         """A worker's heartbeat, with (lane, mini-batch) of what is under way; ``known`` False: its work was
         handed out again, start anew."""
+        if prepared:  # told once more: what it said may have come before it was known again
+            self._judge.places.prepared(worker)
         return {"known": self._judge.heard(worker, self._now(), begun), "stop": self._stopping}
 
     async def on_may_start(
@@ -710,6 +770,7 @@ class RunPlugin(SchedulerPlugin):
         self._stopping = "orderly" if orderly else "kill"
         self._room.set()
         self._supplied.set()
+        self._exchange.close()
         for worker in list(self._live):
             self._say(worker, "stop", orderly=orderly)
         self._news.set()

@@ -5,6 +5,8 @@
         source-<digest>/      the source, unpacked once a node
         cache/                files of stores, see `prs_dask.stores.cache`
         fetcher.*             see `prs_dask.engine.fetch_ahead`
+        parcel-<number>/      side inputs, see `prs_dask.engine.node_preparation`
+        links/                places elsewhere that lead to side inputs, see `prs_dask.clusters.abandoned`
         worker-<pid>-<x>/     one supervisor: a folder a process, spool files of its output; it holds ``lock`` in it
 
 A folder whose lock nobody holds is abandoned: the next supervisor, or the driver at the end of
@@ -16,15 +18,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import io
 import os
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 from typing import IO
 
-from prs_dask.clusters.abandoned import PREFIX, is_ours, remove_if_abandoned, remove_tree, sweep
+from prs_dask.clusters.abandoned import PREFIX, is_ours, note_link, remove_if_abandoned, remove_tree, sweep
+from prs_dask.engine.source_folder import unpack
 
 __all__ = ["NodeFolder", "sweep_abandoned"]
 
@@ -96,12 +97,7 @@ class NodeFolder:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not target.exists():
                 fresh = Path(tempfile.mkdtemp(prefix="unpacking-", dir=self._folder))
-                with zipfile.ZipFile(io.BytesIO(archive)) as packed:
-                    for member in packed.infolist():
-                        path = Path(packed.extract(member, fresh))
-                        mode = member.external_attr >> 16 & 0o777
-                        if mode and not member.is_dir():
-                            path.chmod(mode | 0o600)
+                unpack(archive, fresh)
                 fresh.rename(target)
         return target
 
@@ -109,6 +105,24 @@ class NodeFolder:
         """The unpacked source, where another supervisor has been faster."""
         target = self._folder / f"source-{digest[:16]}"
         return target if target.exists() else None
+
+    def link(self, place: str, target: str) -> None:
+        """Make a link outside of this folder, which goes with it; nothing, where it leads there already.
+
+        Raises
+        ------
+        OSError
+            Something else lies there, or it cannot be made.
+        """
+        with (self._folder / "links.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.lexists(place):
+                if not (os.path.exists(place) and os.path.samefile(place, target)):
+                    raise OSError(f"as_mount({place!r}): something else lies there; allowed: a path that is free")
+                return
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            note_link(self._folder, place, target)
+            os.symlink(target, place)
 
     def orphans(self, *, at_once: bool = False) -> list[Path]:
         """Folders of supervisors of this node that were killed, for whoever asks first.

@@ -19,7 +19,7 @@ import concurrent.futures
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from distributed.protocol.pickle import dumps
 from prs_dask import __version__
 from prs_dask.attempts.judge import Counts, Verdict
 from prs_dask.engine.end_wait import EndWait
+from prs_dask.engine.parcels import Desk, Parcel
 from prs_dask.engine.results import Results
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
 from prs_dask.engine.scheduler_calls import SchedulerCalls, SchedulerGone
@@ -45,7 +46,7 @@ SYNC_SECONDS = 0.2
 ALIVE_SECONDS = 5.0
 FUTURES_SECONDS = 0.25
 REGISTER_SECONDS = 60.0
-"""For handing the scheduler what it needs, the source among it."""
+"""For handing the scheduler what it needs."""
 
 END_SECONDS = 30.0
 """So long nothing may come at the end, beyond the time that ``shutdown()`` may take."""
@@ -95,8 +96,10 @@ class StepRunDriver:
     ----------
     client
         Of the cluster.
-    settings, worker_settings, source
+    settings, worker_settings
         For the plugins, see `RunPlugin`.
+    parcels
+        What workers fetch: the source, and side inputs.
     submission
         The mini-batches.
     results
@@ -117,7 +120,7 @@ class StepRunDriver:
         client: Client,
         settings: RunSettings,
         worker_settings: bytes,
-        source: bytes,
+        parcels: Sequence[Parcel],
         submission: Submission,
         results: Results,
         first_task_seconds: float = 600.0,
@@ -127,7 +130,9 @@ class StepRunDriver:
         self.missing_logs = ""
         self._client = client
         self._settings = settings = replace(settings, client=client.id)
-        self._plugin = RunPlugin(settings, worker_settings, source)
+        self._plugin = RunPlugin(settings, worker_settings)
+        self._parcels = parcels
+        self._desk: Desk | None = None
         self._call = SchedulerCalls(client, settings.run_id)
         self._submission = submission
         self._results = results
@@ -177,6 +182,8 @@ class StepRunDriver:
                 self._alive.cancel()
             if not scheduler_gone:
                 self._clear_away()
+            if self._desk is not None:
+                self._desk.close()
 
     def _without_scheduler(self, cause: str) -> Verdict:
         """Who was told to stop has stopped; else it is the lost scheduler that ends the step run."""
@@ -352,6 +359,7 @@ class StepRunDriver:
                 f"the scheduler could not be given the step run: {str(error) or type(error).__name__}"
             ) from error
         self._alive = asyncio.run_coroutine_threadsafe(self._say_alive(), client.loop.asyncio_loop)
+        self._desk = Desk(SchedulerCalls(client, self._settings.run_id), self._parcels)
 
     async def _say_alive(self) -> None:
         """Apart from the loop, so that a slow disk does not look like a dead driver."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import pickle
 import sys
@@ -23,13 +22,16 @@ from typing import TYPE_CHECKING, Any
 from distributed.comm.addressing import get_address_host
 from distributed.core import Status
 
+from prs_dask import __version__
 from prs_dask.attempts.gpus import GpuShare, gpu_variables
 from prs_dask.attempts.records import AttemptError
 from prs_dask.clusters.visible_gpus import seen_gpus
 from prs_dask.engine.fetch_ahead import FetchAhead
 from prs_dask.engine.gpu_locks import GpuLocks
+from prs_dask.engine.installed import misfits
 from prs_dask.engine.lane import Lane
 from prs_dask.engine.node_key import node_key
+from prs_dask.engine.node_preparation import NodePreparation, Over
 from prs_dask.engine.outbox import sendable, sendable_text
 from prs_dask.engine.process_environment import inherited
 from prs_dask.engine.resource_monitor import ResourceMonitor
@@ -50,6 +52,8 @@ SHIP_SECONDS = 1.0
 BUSY_SECONDS = 30.0
 """So long lanes have to come to their end before their processes are ended."""
 CALL_TRIES = 5
+_NAMELESS = "fault"
+"""The call that does not tell which worker makes it."""
 WHY_LETTERS = 1000
 """What an event tells at most; the error logs have all of it."""
 
@@ -71,6 +75,8 @@ class Supervisor:
         Number of this node; ``folder``: this supervisor's own; ``source``: the unpacked source.
     shared_output
         The step's output folder where this worker sees it, and may write there.
+    side_inputs
+        (the driver's path, this node's) of side inputs that lie elsewhere here.
     shipper
         Takes what the processes write to the scheduler.
     cache_folder, fetch_ahead
@@ -91,6 +97,8 @@ class Supervisor:
         self.fetch_ahead: FetchAhead | None = None
         self.shared_output: str | None = None
         self._sees: dict[str, Any] = {}
+        self.side_inputs: tuple[tuple[str, str], ...] = ()
+        self._leaves = False
         self._monitor: ResourceMonitor | None = None
         self._worker = worker
         self._loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop  # type: ignore[attr-defined]
@@ -119,37 +127,60 @@ class Supervisor:
         gpus = await asyncio.to_thread(seen_gpus)
         own = _has_own_gpu(self._worker)
         self._sees = {"gpus": gpus.gpus, "first_gpu_only": own, "missed_gpus": gpus.missed}
-        answer = await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads, **self._sees)
+        answer = await self._hello(prepares=True)
         if "settings" not in answer:
             self.stopping = "kill"
             return
         self.settings = pickle.loads(answer["settings"])  # noqa: S301 - from our own scheduler plugin
         self.node = answer["node"]
         self._silent_seconds = answer["silent_seconds"]
-        await self._prepare()
+        self._node_folder = await asyncio.to_thread(NodeFolder, self.run_id, node_key())
+        self.folder = self._node_folder.own
+        self.shipper = Shipper(self.acall, self.folder)
+        self._beats = [asyncio.create_task(self._beat())]  # what follows may take long
+        lacking = await asyncio.to_thread(self._lacking)
+        if lacking:
+            self.stopping = "kill"
+            await self.acall("unfit", lacking=lacking)
+            return
+        try:
+            told = await self._prepare(self._node_folder)
+        except Over:
+            return
         self.share_memory(self._worker.state.nthreads)
         self._prepared.set()
         if not self.stopping:
-            self._beats = [asyncio.create_task(beat()) for beat in (self._beat, self._ship, self._adopt)]
+            self._beats += [asyncio.create_task(beat()) for beat in (self._ship, self._adopt)]
+            await self.acall("prepared", told=told)
 
-    async def _prepare(self) -> None:
-        self._node_folder = folder = await asyncio.to_thread(NodeFolder, self.run_id, node_key())
-        self.folder = folder.own
-        self.shipper = Shipper(self.acall, folder.own)
+    def hurry(self) -> None:
+        """The worker goes: do not go on to prepare."""
+        self._leaves = True
+
+    async def _hello(self, *, prepares: bool) -> dict[str, Any]:
+        more = {"version": __version__, "prepares": prepares, **self._sees}
+        return await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads, **more)
+
+    def _lacking(self) -> list[tuple[str, str, str]]:
+        """What of the requirements does not hold in the Python that runs the script, and where it looks."""
+        added = self.settings.environment.get("PYTHONPATH", "").split(os.pathsep)
+        found = misfits(self.settings.requirements, [path for path in (*added, *sys.path) if path])
+        return [(name, sendable_text(version), wanted) for name, version, wanted in found]
+
+    async def _prepare(self, folder: NodeFolder) -> list[str]:
+        """What came for it to the node, in words."""
         self.shared_output = await asyncio.to_thread(_seen_output, self.settings)
         self._prepare_cache(folder)
         self._prepare_monitor(folder)
-        digest = self.settings.source_digest
-        if digest is None:
-            return
-        self.source = folder.source(digest)
-        if self.source is None:
-            archive = (await self.acall("source")).get("source", b"")
-            if self.stopping:
-                return  # the step run has ended meanwhile
-            if hashlib.sha256(archive).hexdigest() != digest:
-                raise RuntimeError("the source archive did not arrive as it was sent")
-            self.source = await asyncio.to_thread(folder.unpack_source, digest, archive)
+        preparation = NodePreparation(self.acall, folder, lambda: self.stopping or self._leaves)
+        if self.settings.source_digest is not None:
+            self.source = await preparation.source(self.settings.source_digest)
+        places = []
+        for number, side_input in enumerate(self.settings.side_inputs, 1):
+            place = await preparation.side_input(number, side_input)
+            places += [(side_input.data, place)] if place != side_input.data else []
+        self.side_inputs = tuple(sorted(places, key=lambda pair: -len(pair[0])))  # what lies deeper first
+        return preparation.told
 
     def _prepare_cache(self, folder: NodeFolder) -> None:
         settings = self.settings
@@ -253,7 +284,7 @@ class Supervisor:
 
     async def acall(self, call: str, **arguments: Any) -> dict[str, Any]:
         """A call to the scheduler plugin; repeated where the connection breaks."""
-        if call in ("hello", "alive", "may_start", "process", "lane", "last_file", "logs", "stopped", "unusable"):
+        if call != _NAMELESS:
             arguments["worker"] = self._worker.address
         for attempt in range(CALL_TRIES):
             try:
@@ -386,7 +417,8 @@ class Supervisor:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             begun = [(lane.index, number) for lane in list(self._lanes) if (number := lane.under_way) is not None]
             try:
-                answer = await asyncio.wait_for(self.acall("alive", begun=begun), self._silent_seconds)
+                alive = self.acall("alive", begun=begun, prepared=self._prepared.is_set())
+                answer = await asyncio.wait_for(alive, self._silent_seconds)
             except TimeoutError:
                 for lane in list(self._lanes):
                     lane.retreat()
@@ -395,7 +427,7 @@ class Supervisor:
                 self.stop(orderly=answer["stop"] == "orderly")
             elif not answer.get("known", True) and not self.stopping:
                 # Our work was handed out again: what the lanes report is void. Start anew.
-                await self.acall("hello", node_key=node_key(), threads=self._worker.state.nthreads, **self._sees)
+                await self._hello(prepares=not self._prepared.is_set())
 
     def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
         """Write what went wrong outside of mini-batches into the user's error log."""

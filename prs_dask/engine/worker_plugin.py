@@ -42,6 +42,7 @@ class RunWorkerPlugin(WorkerPlugin):
     async def teardown(self, worker: Worker) -> None:
         supervisor = _supervisors.get(worker, {}).pop(self.run_id, None)
         if supervisor is not None:
+            supervisor.hurry()
             try:
                 await asyncio.wait([self._begun], timeout=BEGIN_SECONDS)  # or what it makes would be left behind
             finally:

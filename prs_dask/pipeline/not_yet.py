@@ -7,10 +7,7 @@ from prs_dask.errors import Fault
 
 __all__ = ["setting_faults"]
 
-_NOT_YET = (
-    "environment",
-    "speculative_attempts",
-)
+_NOT_YET = ("speculative_attempts",)
 
 
 def setting_faults(config: ParallelRunConfig) -> list[Fault]:

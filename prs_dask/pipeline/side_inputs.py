@@ -1,7 +1,8 @@
 """Side inputs, and datasets among the arguments: where they lie on the node.
 
 A side input is a path, or a dataset of one file or one folder. Its place is the absolute path of that; what lies in
-a store is brought below the run folder before workers start. Where ``as_mount(path)`` or
+a store is brought below the run folder before workers start. Workers that do not see it there get a copy a node, see
+`prs_dask.engine.node_preparation`. Where ``as_mount(path)`` or
 ``as_download(path)`` asked for a place, a link of that name leads to the data while the step run is under way. The
 entry script is told by its arguments, in which a dataset stands for its place, and by
 ``Run.get_context().input_datasets`` where it has a name.
@@ -16,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from prs_dask.datasets import Dataset
+from prs_dask.engine.parcels import SideInput, sight
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.stores import FileInfo, Store, is_url, store_of
 
@@ -76,7 +78,8 @@ class Places:
 
     def __init__(self, side_inputs: Iterable[object], folder: Path) -> None:
         self._made: dict[str, str] = {}
-        self._datasets = [one for one in side_inputs if isinstance(one, Dataset)]
+        self._all = tuple(side_inputs)
+        self._datasets = [one for one in self._all if isinstance(one, Dataset)]
         self._brought: dict[str, Path] = {}
         for one in self._datasets:
             url = one.paths[0]
@@ -101,6 +104,27 @@ class Places:
         """
         local = [one for one in inputs if not any(map(is_url, one.paths)) and not list(dataset_faults("", one))]
         return tuple({one.name: self.of(one) for one in (*local, *self._datasets) if one.name}.items())
+
+    def sent(self, inputs: Iterable[Dataset]) -> tuple[SideInput, ...]:
+        """All of them, as workers are told; none twice, and no input of the step, which may be all there is.
+
+        Raises
+        ------
+        OSError
+            One is gone.
+        """
+        links: dict[str, tuple[str, ...]] = {}
+        left_out = list(inputs)
+        for one in self._all:
+            if isinstance(one, Dataset):
+                if one in left_out:
+                    continue
+                path = self._data(one)
+                linked = (self.of(one),) if one.path_on_compute is not None else ()
+            else:
+                path, linked = self.of(one), ()
+            links[path] = tuple(dict.fromkeys((*links.get(path, ()), *linked)))
+        return tuple(SideInput(path, places, sight(path)) for path, places in links.items())
 
     def link(self) -> None:
         """Make the links that were asked for.

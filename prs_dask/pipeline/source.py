@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from prs_dask.engine.source_folder import unpack
 from prs_dask.errors import Fault, SettingsError
+from prs_dask.pipeline.source_files import SourceFile, source_files
 
 __all__ = ["SourceArchive", "changed_files", "pack_source", "unpack_source"]
-
-LEFT_OUT = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", ".ipynb_checkpoints", "prs_runs"})
-"""Folders of these names never travel."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 SETTINGS_FILE = "parallel_run_step.settings.json"
@@ -37,30 +36,37 @@ def pack_source(script: Path, source_directory: Path | None) -> SourceArchive:
     Raises
     ------
     SettingsError
-        The script does not lie in the source directory, or a file cannot be read.
+        The script does not lie in the source directory, a file cannot be read, or see `source_files`.
     """
-    if source_directory is None:
-        root, files = script.parent, [script]
-        settings = script.parent / SETTINGS_FILE
-        files += [settings] if settings.is_file() else []
-    else:
-        root, files = source_directory, _files(source_directory)
+    root = script.parent if source_directory is None else source_directory
     inside = _inside(script, root)
     if inside is None:
         fault = Fault("entry_script", str(script), f"a file within source_directory={source_directory}")
         raise SettingsError([fault])
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for path in files:
-            entry = zipfile.ZipInfo(path.relative_to(root).as_posix(), _EPOCH)
-            try:
-                entry.external_attr = (stat.S_IFREG | stat.S_IMODE(path.stat().st_mode)) << 16
-                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
-            except OSError as error:
-                fault = Fault("source_directory", f"{path}: {error.strerror}", "files that can be read")
-                raise SettingsError([fault]) from error
+        try:
+            for one in _alone(script) if source_directory is None else source_files(root, inside):
+                _pack(archive, root, one)
+        except OSError as error:
+            fault = Fault("source_directory", f"{error.filename}: {error.strerror}", "files that can be read")
+            raise SettingsError([fault]) from error
     data = buffer.getvalue()
     return SourceArchive(data, hashlib.sha256(data).hexdigest(), inside)
+
+
+def _alone(script: Path) -> Iterator[SourceFile]:
+    for path in (script, script.parent / SETTINGS_FILE):
+        if path.is_file():
+            yield SourceFile(path.name, path.stat().st_mode)
+
+
+def _pack(archive: zipfile.ZipFile, root: Path, one: SourceFile) -> None:
+    is_folder = stat.S_ISDIR(one.mode)
+    entry = zipfile.ZipInfo(one.name + "/" * is_folder, _EPOCH)
+    entry.external_attr = (stat.S_IFMT(one.mode) | stat.S_IMODE(one.mode)) << 16
+    content = one.link.encode() if one.link or is_folder else (root / one.name).read_bytes()
+    archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
 
 
 def changed_files(before: bytes, now: bytes) -> list[tuple[str, str]]:
@@ -85,11 +91,12 @@ def _contents(data: bytes) -> dict[str, tuple[bytes, bool]]:
                 bool(entry.external_attr >> 16 & stat.S_IXUSR),
             )
             for entry in archive.infolist()
+            if not entry.is_dir()
         }
 
 
 def unpack_source(data: bytes, folder: Path) -> None:
-    """Write an archive's files below a folder, with their modes.
+    """Write what an archive holds below a folder.
 
     Raises
     ------
@@ -99,10 +106,7 @@ def unpack_source(data: bytes, folder: Path) -> None:
         The folder cannot be written.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for entry in archive.infolist():
-                path = archive.extract(entry, folder)
-                os.chmod(path, stat.S_IMODE(entry.external_attr >> 16) | stat.S_IRUSR)
+        unpack(data, folder)
     except (zipfile.BadZipFile, zlib.error) as error:
         raise SettingsError([Fault("source.zip", str(error), "the source as it was sent")]) from None
 
@@ -113,13 +117,3 @@ def _inside(script: Path, root: Path) -> str | None:
         if path.is_relative_to(folder) and ".." not in path.parts:
             return path.relative_to(folder).as_posix()
     return None
-
-
-def _files(root: Path) -> list[Path]:
-    """All files below ``root`` in a fixed order; links to places outside of it are followed to
-    files only."""
-    found: list[Path] = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
-        found += [path for path in (Path(folder) / name for name in sorted(names)) if path.is_file()]
-    return found

@@ -27,6 +27,7 @@ from prs_dask.attempts.gpus import wished_gpus
 from prs_dask.attempts.judge import Verdict
 from prs_dask.attempts.progress import ProgressMeter
 from prs_dask.datasets import Dataset
+from prs_dask.engine.parcels import SentBytes, SentTree, SideInput
 from prs_dask.engine.results import Results
 from prs_dask.engine.run_settings import RunSettings, WorkerSettings
 from prs_dask.engine.spool import sweep_abandoned
@@ -489,7 +490,23 @@ class StepRun:
         self._log.cluster(cluster.client)
         return cluster
 
+    def _compare_versions(self, cluster: OpenCluster) -> None:
+        """Of a cluster that was running already; what was started here runs what runs here."""
+        from prs_dask.clusters import check_versions
+
+        if not cluster.owned:
+            note = check_versions(cluster.client, pickles_script=self._preparation.script_object is not None)
+            if note:
+                self._log.note(note, "versions differ")
+
+    def _sent_side_inputs(self) -> tuple[SideInput, ...]:
+        try:
+            return self._places.sent(self._step.inputs)
+        except OSError as error:
+            raise PrsError(f"a side input is not there any more: {error}") from error
+
     def _drive(self, cluster: OpenCluster) -> Verdict:
+        self._compare_versions(cluster)
         config, preparation, files, earlier = self._config, self._preparation, self._files, self._earlier
         journal = earlier.journal if earlier is not None else JournalState()
         submission = Submission(self._mini_batches(), files.manifest)
@@ -504,6 +521,7 @@ class StepRun:
             files.stored,
         )
         source = preparation.source
+        side_inputs = self._sent_side_inputs()
         worker_settings = WorkerSettings(
             run_id=self.id,
             script=source.script if source is not None else None,
@@ -522,6 +540,8 @@ class StepRun:
             output_mark=files.stored.token,
             monitor_interval=self._step.options.resource_monitor_interval,
             profiling_module=self._step.options.profiling_module,
+            requirements=config.requirements,
+            side_inputs=side_inputs,
             input_names=preparation.input_names,
             input_paths=self._input_paths,
             surplus_gpu_processes=config.surplus_gpu_processes,
@@ -542,7 +562,7 @@ class StepRun:
             cluster.client,
             settings,
             pickle.dumps(worker_settings, 5),
-            source.data if source is not None else b"",
+            [SentBytes(source.data if source is not None else b""), *(SentTree(one.data) for one in side_inputs)],
             submission,
             results,
             first_task_seconds=self._step.options.first_task_creation_timeout,

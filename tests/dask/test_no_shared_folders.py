@@ -13,13 +13,10 @@ import os
 import pstats
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -29,7 +26,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 ITEMS = 40
 EVERY_SECOND = ("--resource_monitor_interval", "1")
-UNSHARED = ("unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c")
 
 SCRIPT = """
 import os, sys, time
@@ -78,50 +74,6 @@ def run(mini_batch, context):
 def shutdown():
     (OUTPUT / f"{me}.ended").write_bytes(os.urandom(3 << 20))
 """
-
-
-class Apart:
-    """Fleets of workers that see nothing of these folders of the driver's."""
-
-    def __init__(self, fleet: Callable[..., Any], folder: Path) -> None:
-        self._fleet = fleet
-        self._driver, self._temporary = folder / "driver", folder / "tmp"
-        for made in (self._driver, self._temporary):
-            made.mkdir()
-
-    def __call__(self, workers: int, *, nodes: int = 1) -> Any:
-        ours = self._fleet()
-        for number in range(workers):
-            self.add(ours, f"worker{number}", host=f"node{number % nodes}" if nodes > 1 else None)
-        return ours
-
-    def add(self, ours: Any, name: str, host: str | None = None) -> None:
-        """One more worker, of the host that has this name, or of this one."""
-        temporary = str(self._temporary)
-        apart = [f"mount -t tmpfs none '{self._driver}'", f"mkdir '{self._driver}/out'"]  # of the same name, another
-        apart += [f"hostname {host}" if host else f"mount -t tmpfs none '{temporary}'"]
-        options = ["--no-nanny", "--nthreads", "1", "--name", name, "--local-directory", f"{temporary}/dask"]
-        worker = [sys.executable, "-m", "distributed.cli.dask_worker", ours.address, *options]
-        with open(ours.folder / "apart.log", "ab") as log:
-            ours.workers[name] = subprocess.Popen(
-                [*UNSHARED, f'{" && ".join(apart)} && exec "$@"', "sh", *worker],
-                cwd=ours.folder,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": temporary},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-
-@pytest.fixture
-def apart(fleet: Callable[..., Any], tmp_path: Path, leave_out: Callable[[str], NoReturn]) -> Apart:
-    """Start one: ``apart(2)`` has two workers on one node, ``apart(2, nodes=2)`` one on each of two."""
-    (tmp_path / "tried").mkdir()
-    try_it = f"hostname tried && mount -t tmpfs none '{tmp_path}/tried'"
-    tried = subprocess.run([*UNSHARED, try_it], capture_output=True, text=True)
-    if tried.returncode:
-        leave_out(f"mount namespaces and file systems can be made by root only: {tried.stderr.strip()}")
-    return Apart(fleet, tmp_path)
 
 
 def submitted(

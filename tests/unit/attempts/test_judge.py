@@ -1131,6 +1131,9 @@ class TestWhatIsWaitedFor:
         b.supply(0)
         assert b.judge.waits_for == "waiting for workers"
         b.join("a", ready=False)
+        b.judge.places.workers["a"].prepared = False
+        assert b.judge.waits_for == "waiting for workers to get the source and side inputs"
+        b.judge.places.prepared("a")
         assert b.judge.waits_for == "waiting for free threads of the workers"
         b.judge.may_start_process(("a", 0), b.now)
         assert b.judge.waits_for == "starting processes"

@@ -363,3 +363,12 @@ def test_a_node_is_there_if_somebody_of_it_has_spoken_lately(home, neighbour_hea
         places.join("neighbour", "m", 1, 100.0 - neighbour_heard)
     assert places.node_answers("lost", 100.0) is answers
     assert not places.node_answers("nobody", 100.0)
+
+
+def test_a_worker_gets_permits_when_it_is_prepared() -> None:
+    places = Places()
+    places.join("a", "host", 1, 0.0, prepared=False)
+    assert not places.issue(5)
+    assert places.prepared("a") is places.workers["a"]
+    assert places.issue(5)
+    assert places.prepared("nobody") is None

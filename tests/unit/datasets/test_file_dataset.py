@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from prs_dask.datasets import FileDataset
+from prs_dask.datasets import FileDataset, TabularDataset
 from prs_dask.datasets.cutting import listed_again
 from prs_dask.datasets.reading import read
 from prs_dask.errors import InputError, ReadError, SettingsError
@@ -70,7 +70,7 @@ def became_a_folder(path):
 CHANGES = pytest.mark.parametrize(
     ("change", "told"),
     [
-        (gone, "the file is gone: it was removed since it was listed"),
+        (gone, "the file is gone: it was removed since it was listed, or this node .*"),
         (grown, r"the file was changed since it was listed \(0 bytes then, 4 now\)"),
         (touched, r"the file was changed since it was listed \(written anew\)"),
         (became_a_folder, "the file was changed since it was listed"),
@@ -202,3 +202,14 @@ def test_reading_is_light_to_import():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", ["files", "table"])
+def test_where_a_file_is_not_seen_it_is_told_what_to_do(tmp_path, kind):
+    path = tmp_path / "one.csv"
+    path.write_text("a\n1\n")
+    dataset = FileDataset.from_files(path) if kind == "files" else TabularDataset.from_delimited_files(path)
+    (batch,), spec = list(dataset.mini_batches(1000)), dataset.reader()
+    gone(path)
+    with pytest.raises(ReadError, match=r"this node \(.+\) does not see .* in a folder that all nodes share, or in a"):
+        read(decode(encode(batch)), spec)

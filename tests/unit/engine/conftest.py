@@ -83,6 +83,7 @@ class FakeSupervisor:
         self.cache_folder: Path | None = None
         self.fetch_ahead: Any = None
         self.shared_output: str | None = None
+        self.side_inputs: tuple[tuple[str, str], ...] = ()
         self.told: list[tuple[str, int, str]] = []
         self.how: list[dict[str, bool]] = []
         self.events: list[dict[str, Any]] = []

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from distributed.core import Status
 
+import prs_dask
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.records import AttemptRecord, Category, pack, unpack
@@ -61,7 +62,7 @@ class Bench:
     def __init__(self, **settings: Any) -> None:
         self.scheduler = Scheduler()
         limits = RunLimits(error_threshold=-1)
-        self.plugin = RunPlugin(RunSettings("test", limits, **settings), b"settings", b"source")
+        self.plugin = RunPlugin(RunSettings("test", limits, **settings), b"settings")
         self.scheduler.plugins[self.plugin.name] = self.plugin
         self.numbers = iter(range(1, 1000))
         self.ack = 0
@@ -760,6 +761,20 @@ def test_a_cluster_that_adapts_is_told_what_step_runs_want_and_may_have_idle_wor
     bench(test)
 
 
+def test_a_worker_with_another_prs_dask_is_left_out_where_others_fit(bench):
+    async def test(made):
+        await made.begin()
+        await made.call("prepared", worker=WORKER)
+        made.scheduler.workers["tcp://127.0.0.1:2"] = made.scheduler.workers[WORKER]
+        late = {"worker": "tcp://127.0.0.1:2", "node_key": "late/1", "threads": 1}
+        assert await made.call("hello", **late, version="0.0.1", prepares=True) == {"closed": True}
+        told = [entry["text"] for entry in await made.sync() if entry["kind"] == "note"]
+        assert any("late" in text and "prs_dask" in text and "left out" in text for text in told)
+        assert made.plugin._judge.verdict is None
+
+    bench(test)
+
+
 def test_the_last_of_two_step_runs_puts_the_reckoning_of_dask_back(bench):
     async def test(b: Bench) -> None:
         await b.plugin.start(b.scheduler)
@@ -775,5 +790,66 @@ def test_the_last_of_two_step_runs_puts_the_reckoning_of_dask_back(bench):
         await b.plugin.close()
         assert b.scheduler.adaptive_target is theirs, "what somebody has put there meanwhile stays"
         await b.plugin.start(b.scheduler)
+
+    bench(test)
+
+
+def test_a_worker_that_prepares_gets_no_permit_before_it_is_prepared(bench):
+    async def test(made):
+        await made.plugin.start(made.scheduler)
+        hello = {"worker": WORKER, "node_key": node_key(), "threads": 1}
+        await made.call("hello", **hello, version=prs_dask.__version__, prepares=True)
+        entries = await made.sync(supply=[(0, 1, b"x")], total=1)
+        assert not [entry for entry in entries if entry["kind"] == "permit"]
+        await made.call("prepared", worker=WORKER)
+        assert [entry for entry in await made.sync() if entry["kind"] == "permit"]
+
+    bench(test)
+
+
+def test_workers_that_do_not_fit_end_it(bench):
+    async def test(made):
+        await made.plugin.start(made.scheduler)
+        await made.call("hello", worker=WORKER, node_key="host/1", threads=1, prepares=True)
+        await made.call("unfit", worker=WORKER, lacking=[["pandas", "1.0", ">=2"]])
+        verdict = made.plugin._judge.verdict
+        assert verdict.state == "Failed"
+        assert "0 (127.0.0.1)  pandas   1.0    >=2" in verdict.cause
+
+    bench(test)
+
+
+def test_a_side_input_that_cannot_be_sent_ends_it_and_nobody_waits_for_it(bench):
+    async def test(made):
+        await made.plugin.start(made.scheduler)
+        asking = asyncio.create_task(made.call("piece", worker=WORKER, parcel=1, offset=0))
+        (key,) = (await made.call("parcels", answers=[], wait=1.0))["wanted"]
+        assert key == (1, False, 0)
+        assert (await made.call("parcels", answers=[(key, b"", "it was changed")], wait=1.0)) == {"wanted": None}
+        assert await asking == {}
+        assert made.plugin._judge.verdict.cause == "it was changed"
+
+    bench(test)
+
+
+def test_who_asks_for_a_piece_is_answered_when_the_step_run_ends(bench):
+    async def test(made):
+        await made.plugin.start(made.scheduler)
+        asking = asyncio.create_task(made.call("piece", worker=WORKER, parcel=1, offset=0))
+        await asyncio.sleep(0)
+        await made.call("stop", orderly=False, state="Canceled", cause="so")
+        assert await asking == {}
+
+    bench(test)
+
+
+def test_a_worker_that_was_lost_while_it_said_that_it_is_prepared_is_so_with_its_next_heartbeat(bench):
+    async def test(made):
+        await made.plugin.start(made.scheduler)
+        await made.call("prepared", worker=WORKER)
+        await made.call("hello", worker=WORKER, node_key=node_key(), threads=1, prepares=True)
+        assert not made.plugin._judge.places.workers[WORKER].prepared
+        await made.call("alive", worker=WORKER, prepared=True)
+        assert made.plugin._judge.places.workers[WORKER].prepared
 
     bench(test)

@@ -73,7 +73,7 @@ def driver(monkeypatch: pytest.MonkeyPatch, rounds: Callable[[int], dict[str, An
     )
     results: Any = SimpleNamespace(rows=0, write=lambda *_: None)
     settings = RunSettings("test", RunLimits(shutdown_seconds=5.0))
-    made = StepRunDriver(client, settings, b"", b"", listing, results)
+    made = StepRunDriver(client, settings, b"", (), listing, results)
     made._call = scheduler  # type: ignore[assignment]
     monkeypatch.setattr(step_run, "time", scheduler)
     return scheduler, made

@@ -19,7 +19,6 @@ def step(folder: Path, settings: dict[str, Any] | None = None, **more: Any) -> P
 @pytest.mark.parametrize(
     "setting",
     [
-        {"environment": {"pandas": ">=2"}},
         {"speculative_attempts": True},
     ],
     ids=lambda setting: next(iter(setting)),

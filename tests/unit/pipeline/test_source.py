@@ -8,7 +8,8 @@ import zipfile
 import pytest
 
 from prs_dask import SettingsError
-from prs_dask.pipeline.source import SETTINGS_FILE, pack_source
+from prs_dask.pipeline import source_files
+from prs_dask.pipeline.source import SETTINGS_FILE, changed_files, pack_source, unpack_source
 
 
 def members(archive):
@@ -76,10 +77,145 @@ def test_a_source_directory_may_be_reached_by_a_link(script, tmp_path):
     assert pack_source(tmp_path / "link" / "score.py", folder).script == "score.py"
 
 
-def test_links_that_lead_nowhere_or_around_in_a_circle_are_left_out(script, tmp_path):
-    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
-    (tmp_path / "circle").symlink_to(tmp_path)
-    assert set(members(pack_source(script, tmp_path))) == {"score.py"}
+def test_links_within_the_folder_still_work_where_it_is_unpacked(script, tmp_path):
+    source = tmp_path / "source"
+    (source / "package").mkdir(parents=True)
+    (source / "package" / "module.py").write_text("x = 1")
+    script.rename(source / "score.py")
+    for link, target in {
+        "relative": "package/module.py",
+        "absolute": source / "package" / "module.py",
+        "folder": "package",
+        "package/up": "../score.py",
+        "circle": source,
+        "nowhere": "missing",
+        ".#lock": "user@host.1234",
+    }.items():
+        (source / link).symlink_to(target)
+    (source / "left out").symlink_to("/nowhere/at/all")
+    archive = pack_source(source / "score.py", source)
+    target = tmp_path / "unpacked"
+    unpack_source(archive.data, target)
+    links = {path.relative_to(target).as_posix(): os.readlink(path) for path in target.rglob("*") if path.is_symlink()}
+    assert links == {
+        "relative": "package/module.py",
+        "absolute": "package/module.py",
+        "folder": "package",
+        "package/up": "../score.py",
+        "circle": ".",
+        "nowhere": "missing",
+        ".#lock": "user@host.1234",
+    }
+    assert (target / "folder" / "module.py").read_text() == (target / "absolute").read_text() == "x = 1"
+    assert (target / "circle" / "package" / "up").read_text() == (source / "score.py").read_text()
+
+
+@pytest.mark.parametrize("through", ["", "another"])
+def test_a_link_that_leads_out_is_refused_with_its_name(script, tmp_path, through):
+    source = tmp_path / "source"
+    source.mkdir()
+    script.rename(source / "score.py")
+    (tmp_path / "common.py").write_text("x")
+    (source / (through or "common.py")).symlink_to(tmp_path / "common.py")
+    if through:
+        (source / "z.py").symlink_to(through)
+    with pytest.raises(SettingsError, match=f"links that lead out of it: {through or 'common.py'} -> ") as caught:
+        pack_source(source / "score.py", source)
+    assert ">> " + str(source / ".amlignore") in str(caught.value)
+    (source / ".amlignore").write_text("common.py\nanother\nz.py\n")
+    assert set(members(pack_source(source / "score.py", source))) == {"score.py", ".amlignore"}
+
+
+@pytest.mark.parametrize("name", [".amlignore", ".gitignore"])
+def test_what_the_ignore_file_names_stays_at_home(script, tmp_path, name):
+    for path in ("data/big.bin", "data/keep.txt", "a.log", "deep/a.log", "deep/data/x", "keep.log", "build/x"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    (tmp_path / name).write_text("# comment\n/data/*\n!/data/keep.txt\n*.log\n!keep.log\nbuild/\n")
+    assert set(members(pack_source(script, tmp_path))) == {
+        "score.py", name, "data/keep.txt", "deep/data/x", "keep.log",
+    }  # fmt: skip
+
+
+def test_an_amlignore_counts_alone(script, tmp_path):
+    (tmp_path / ".amlignore").write_text("a.txt\n")
+    (tmp_path / ".gitignore").write_text("b.txt\n")
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).touch()
+    assert set(members(pack_source(script, tmp_path))) == {"score.py", ".amlignore", ".gitignore", "b.txt"}
+
+
+def test_a_script_that_the_ignore_file_names_is_told(script, tmp_path):
+    (tmp_path / ".gitignore").write_text("*.py\n")
+    with pytest.raises(SettingsError, match="entry_script: found score.py, which is left out by .gitignore"):
+        pack_source(script, tmp_path)
+
+
+def test_a_folder_with_a_dataset_in_it_is_refused_before_it_is_read(script, tmp_path):
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        with open(tmp_path / "data" / f"{number}.bin", "wb") as file:
+            file.truncate(200 << 20)
+    with pytest.raises(SettingsError) as caught:
+        pack_source(script, tmp_path)
+    told = str(caught.value)
+    assert "the largest: data/ 600.0 MB (3 files), score.py" in told
+    assert f"echo '/data/' >> {tmp_path}/.amlignore" in told
+    (tmp_path / ".amlignore").write_text("/data/\n")
+    assert len(pack_source(script, tmp_path).data) < 1000
+
+
+def test_too_many_files_are_refused(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(source_files, "MOST_FILES", 2)
+    monkeypatch.setattr(source_files, "MOST_LOOKED_AT", 3)
+    (tmp_path / "many").mkdir()
+    for number in range(5):
+        (tmp_path / "many" / str(number)).touch()
+    (tmp_path / ".gitignore").touch()
+    with pytest.raises(SettingsError, match=r"\(3 files\) and more .*the largest: many/.* >> .*/\.gitignore"):
+        pack_source(script, tmp_path)
+
+
+def test_names_that_are_no_utf8_are_refused(script, tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9")).touch()
+    with pytest.raises(SettingsError, match="no UTF-8"):
+        pack_source(script, tmp_path)
+
+
+def test_empty_folders_and_modes_arrive(script, tmp_path):
+    (tmp_path / "empty").mkdir()
+    script.chmod(0o754)
+    archive = pack_source(script, tmp_path)
+    target = tmp_path / "unpacked"
+    unpack_source(archive.data, target)
+    assert (target / "empty").is_dir()
+    assert stat.S_IMODE((target / "score.py").stat().st_mode) == 0o754
+
+
+def test_a_link_that_leads_out_of_the_archive_is_not_made(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        entry = zipfile.ZipInfo("a/link")
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(entry, "../../elsewhere")
+    with pytest.raises(SettingsError, match="leads out of the source"):
+        unpack_source(buffer.getvalue(), tmp_path / "unpacked")
+    assert not list((tmp_path / "unpacked").rglob("*"))
+
+
+def test_changed_links_and_files_are_told(script, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    script.rename(source / "score.py")
+    (source / "link").symlink_to("score.py")
+    before = pack_source(source / "score.py", source).data
+    (source / "empty").mkdir()
+    assert changed_files(before, pack_source(source / "score.py", source).data) == []
+    (source / "link").unlink()
+    (source / "link").symlink_to("other")
+    (source / "new").touch()
+    now = pack_source(source / "score.py", source).data
+    assert changed_files(before, now) == [("link", "changed"), ("new", "added")]
 
 
 def test_modes_are_kept(script, tmp_path):

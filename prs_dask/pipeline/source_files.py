@@ -1,0 +1,199 @@
+"""What of a source directory travels: looked at before a byte of it is read.
+
+``.amlignore`` in the source directory, else its ``.gitignore``, names by git's rules what is left out. Links to places
+within the folder stay links; one that leads out of it is refused, but for the entry script itself, which is sent as
+the file it leads to. A folder that is too large to be code is refused with its largest entries.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from prs_dask.engine.source_folder import leads_out
+from prs_dask.errors import Fault, SettingsError
+from prs_dask.quantities import format_bytes, format_count
+
+__all__ = ["LEFT_OUT", "SourceFile", "source_files"]
+
+LEFT_OUT = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", ".ipynb_checkpoints", "prs_runs"})
+"""Folders of these names never travel."""
+
+IGNORE_FILES = (".amlignore", ".gitignore")
+MOST_BYTES = 300 << 20
+MOST_FILES = 50_000
+MOST_LOOKED_AT = 4 * MOST_FILES
+"""Where it is clear that there are too many, the rest is not counted."""
+
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """What travels: a file, a link, or a folder that has nothing in it.
+
+    Parameters
+    ----------
+    name
+        Relative to the source directory, with ``/``.
+    mode
+        As `os.stat` tells it: also which of the three it is.
+    link
+        Where a link leads, relative to its own folder.
+    size
+        Bytes of a file.
+    """
+
+    name: str
+    mode: int
+    link: str = ""
+    size: int = 0
+
+
+def source_files(root: Path, script: str) -> list[SourceFile]:
+    """All that travels, in a fixed order.
+
+    Parameters
+    ----------
+    script
+        The entry script, relative to ``root``.
+
+    Raises
+    ------
+    SettingsError
+        It is too large, the script is left out, or a link or name cannot travel.
+    """
+    ignored = _ignored(root)
+    found: list[SourceFile] = []
+    outside: list[str] = []
+    for name, status in _walk(root, "", ignored):
+        if stat.S_ISLNK(status.st_mode) and name != script:
+            link = _link_within(root, name)
+            if link is not None:
+                found.append(SourceFile(name, status.st_mode, link))
+            elif (root / name).exists():
+                outside.append(name)
+        elif name == script or stat.S_ISREG(status.st_mode):
+            status = (root / name).stat()
+            found.append(SourceFile(name, status.st_mode, size=status.st_size))
+        elif stat.S_ISDIR(status.st_mode):
+            found.append(SourceFile(name, status.st_mode))
+        if len(found) >= MOST_LOOKED_AT:
+            break
+    ignore_file = root / (ignored[0] if ignored is not None else IGNORE_FILES[0])
+    faults = [*_size_faults(ignore_file, found), *_link_faults(ignore_file, outside), *_name_faults(found)]
+    if not faults and not any(one.name == script for one in found):
+        where = ignored[0] if ignored else "the names of folders that never travel"
+        faults.append(Fault("entry_script", f"{script}, which is left out by {where}", "a script that travels"))
+    if faults:
+        raise SettingsError(faults)
+    return found
+
+
+_Ignored = tuple[str, GitIgnoreSpec]
+
+
+def _ignored(root: Path) -> _Ignored | None:
+    for name in IGNORE_FILES:
+        path = root / name
+        try:
+            return name, GitIgnoreSpec.from_lines(path.read_text(encoding="utf-8").splitlines())
+        except (FileNotFoundError, IsADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise SettingsError([Fault("source_directory", f"{path}: {why}", "patterns as git knows them")]) from None
+    return None
+
+
+def _walk(root: Path, folder: str, ignored: _Ignored | None) -> Iterator[tuple[str, os.stat_result]]:
+    """Files and links, and folders that are empty; what is left out is not looked into."""
+    try:
+        with os.scandir(root / folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+        for entry in entries:
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if entry.name in LEFT_OUT and entry.is_dir():
+                continue
+            if ignored is not None and ignored[1].match_file(f"{name}/" if is_folder else name):
+                continue
+            if not is_folder:
+                yield name, entry.stat(follow_symlinks=False)
+                continue
+            empty = True
+            for below in _walk(root, name, ignored):
+                empty = False
+                yield below
+            if empty and not any(os.scandir(entry.path)):
+                yield name, entry.stat()
+    except OSError as error:
+        fault = Fault("source_directory", f"{error.filename}: {error.strerror}", "files that can be read")
+        raise SettingsError([fault]) from error
+
+
+def _link_within(root: Path, name: str) -> str | None:
+    """Where a link leads, relative to its own folder; None where that is not within the source directory."""
+    path = root / name
+    target = os.readlink(path)
+    if os.path.isabs(target):
+        inside = os.path.normpath(target)
+        for base in (os.path.abspath(root), os.path.realpath(root)):
+            if inside == base or inside.startswith(f"{base}{os.sep}"):
+                target = os.path.relpath(inside, os.path.join(base, os.path.dirname(name)))
+                break
+    if leads_out(name, target):
+        return None
+    led = os.path.realpath(path)  # other links on the way may lead out
+    base = os.path.realpath(root)
+    return target if led == base or led.startswith(f"{base}{os.sep}") else None
+
+
+def _size_faults(ignore_file: Path, found: list[SourceFile]) -> Iterator[Fault]:
+    size = sum(one.size for one in found)
+    if size <= MOST_BYTES and len(found) <= MOST_FILES:
+        return
+    sizes, counts = Counter[str](), Counter[str]()
+    for one in found:
+        top, slash, _ = one.name.partition("/")
+        sizes[top + slash] += one.size
+        counts[top + slash] += 1
+    order = sizes if size > MOST_BYTES else counts
+    more = " and more" if len(found) >= MOST_LOOKED_AT else ""
+    largest = ", ".join(
+        f"{name} {format_bytes(sizes[name])}{_of_files(counts[name]) if name.endswith('/') else ''}"
+        for name, _ in order.most_common(MOST_NAMED)
+    )
+    yield Fault(
+        "source_directory",
+        f"{format_bytes(size)}{_of_files(len(found))}{more} in {ignore_file.parent}; the largest: {largest}",
+        f"code: at most {format_bytes(MOST_BYTES)}, {format_count(MOST_FILES)} files; data are inputs or side_inputs",
+        f"echo '/{order.most_common(1)[0][0]}' >> {ignore_file}",
+    )
+
+
+def _of_files(count: int) -> str:
+    return f" ({format_count(count)} file{'s' * (count != 1)})"
+
+
+def _link_faults(ignore_file: Path, outside: list[str]) -> Iterator[Fault]:
+    if outside:
+        root = ignore_file.parent
+        named = ", ".join(f"{name} -> {os.readlink(root / name)}" for name in outside[:MOST_NAMED])
+        more = f" and {len(outside) - MOST_NAMED:,} more" if len(outside) > MOST_NAMED else ""
+        allowed = "links within it: what lies elsewhere does not travel; a copy, or a side input"
+        example = f"echo '/{outside[0]}' >> {ignore_file}"
+        yield Fault("source_directory", f"links that lead out of it: {named}{more}", allowed, example)
+
+
+def _name_faults(found: list[SourceFile]) -> Iterator[Fault]:
+    for one in found:
+        if any("\udc80" <= letter <= "\udcff" for letter in one.name + one.link):
+            allowed = "names in UTF-8, or an ignore file that leaves it out"
+            yield Fault("source_directory", f"{os.fsencode(one.name)!r}, a name that is no UTF-8", allowed)
