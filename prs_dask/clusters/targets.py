@@ -4,6 +4,7 @@
 None                             the current Client if there is one, else ``"local"``
 ``"local"``                      a LocalCluster of our own (``local.py``)
 ``"cuda"``                       a LocalCUDACluster of our own (needs dask-cuda)
+an SSHTarget                     a scheduler and workers of our own on its hosts (``ssh.py``; needs asyncssh)
 ``"tcp://host:8786"``, …         the scheduler at that address
 path of a scheduler file         the scheduler that wrote it
 a Dask cluster, a Client         that one
@@ -23,7 +24,7 @@ import distributed
 
 from prs_dask.clusters.local import LocalWorkers
 from prs_dask.clusters.reachable import CONNECT_SECONDS, check_scheduler
-from prs_dask.config import SETTINGS
+from prs_dask.config import SETTINGS, SSHTarget
 from prs_dask.config.checks import is_address
 from prs_dask.errors import ClusterError, Fault, SettingsError
 
@@ -81,7 +82,7 @@ def check_target(compute_target: Any) -> None:
     SettingsError
         It can be none, or is one that was closed.
     """
-    if compute_target is None or compute_target in ("local", "cuda"):
+    if compute_target is None or compute_target in ("local", "cuda") or isinstance(compute_target, SSHTarget):
         return
     if isinstance(compute_target, (str, os.PathLike)):
         _address(os.fspath(compute_target))
@@ -104,16 +105,17 @@ def open_cluster(compute_target: Any = None, processes: int | None = None, node_
     compute_target
         See this module's table.
     processes
-        Workers of a local cluster; None: one for each CPU core. Clusters that run already keep theirs.
+        Workers of a local cluster, threads of a host's worker; None: one for each CPU core. Clusters that run already
+        keep theirs.
     node_count
-        Nodes asked for; a local cluster has one and says so in ``notes``.
+        Nodes asked for; where a target has fewer or more it is said in ``notes``.
 
     Raises
     ------
     SettingsError
         Where the target can be no cluster, or is one that was closed.
     ClusterError
-        Where no scheduler answers, or a local cluster cannot be started.
+        Where no scheduler answers, or a cluster cannot be started.
     """
     if compute_target is None:
         compute_target = _current_client() or "local"
@@ -122,6 +124,8 @@ def open_cluster(compute_target: Any = None, processes: int | None = None, node_
         return _open_local(processes, node_count)
     if compute_target == "cuda":
         return _open_cuda(processes, node_count)
+    if isinstance(compute_target, SSHTarget):
+        return _open_ssh(compute_target, processes, node_count)
     if isinstance(compute_target, distributed.Client):
         return OpenCluster(compute_target, owned=False, close=lambda: None)
     if isinstance(compute_target, (str, os.PathLike)):
@@ -169,10 +173,36 @@ def _open_cuda(processes: int | None, node_count: int) -> OpenCluster:
     return _owned(cluster, lambda: cluster.close(timeout=10), _one_node(node_count))
 
 
-def _owned(cluster: Any, close_cluster: Callable[[], None], notes: tuple[str, ...]) -> OpenCluster:
+def _open_ssh(target: SSHTarget, processes: int | None, node_count: int) -> OpenCluster:
+    try:
+        from prs_dask.clusters.ssh import SSHWorkers
+    except ImportError as error:
+        raise ClusterError(
+            f'hosts over SSH need asyncssh, which cannot be imported here ({error}); try: pip install "prs-dask[ssh]"'
+        ) from error
+    workers = SSHWorkers(target, processes, node_count)
+    return _owned(workers.address, workers.close, _hosts_used(target, node_count), security=workers.security)
+
+
+def _hosts_used(target: SSHTarget, node_count: int) -> tuple[str, ...]:
+    names = [host.name for host in target.ssh_hosts]
+    if node_count > len(names):
+        return (f"node_count is {node_count}, but the SSHTarget has {len(names)}: the step runs on {', '.join(names)}",)
+    if rest := names[node_count:]:
+        every = f"node_count={len(names)} uses them all"
+        return (f"node_count is {node_count}, so that these hosts are not used: {', '.join(rest)}; {every}",)
+    return ()
+
+
+def _owned(
+    cluster: Any, close_cluster: Callable[[], None], notes: tuple[str, ...], **settings: Any
+) -> OpenCluster:
     with contextlib.ExitStack() as stack:
         stack.callback(close_cluster)
-        client = distributed.Client(cluster, set_as_default=False)
+        try:
+            client = distributed.Client(cluster, set_as_default=False, **settings)
+        except OSError as error:
+            raise ClusterError(f"the scheduler at {cluster} cannot be reached from this machine ({error})") from error
         stack.callback(_close_client, client)
         return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=notes)
 
