@@ -50,4 +50,6 @@ def as_table(lines: Sequence[Difference]) -> str:
     """
     rows = [Difference._fields, *lines]
     widths = [max(len(row[column]) for row in rows) for column in range(len(Difference._fields))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

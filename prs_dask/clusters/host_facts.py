@@ -17,9 +17,9 @@ PACKAGES = ("prs-dask", "dask", "distributed", "cloudpickle", "msgpack", "numpy"
 
 
 def facts():
-    # type: () -> dict
+    # type: () -> dict[str, str | None]
     """What this Python is, and the versions of packages in it; None for one that is not there."""
-    found = {"Python": platform.python_version(), "platform": platform.system()}
+    found = {"Python": platform.python_version(), "platform": platform.system()}  # type: dict[str, str | None]
     try:
         from importlib.metadata import PackageNotFoundError, version
     except ImportError:

@@ -1,9 +1,9 @@
 """What runs on a host of an SSHTarget: ``python -P -m prs_dask.clusters.remote``, a scheduler or a worker.
 
-What it shall start stands in the first line of its standard input, certificates included: nothing of it is in an argument, a
-variable or a file. It tells its address, or why it has none, in a line on its standard output. After that a
-line must come every few seconds. When none comes, or the input ends, its driver is gone or cut off, and it ends
-with all that it has started, so that nothing waits on a host for a driver that does not come back.
+What it shall start stands in the first line of its standard input, certificates included: nothing of it is in an
+argument, a variable or a file. It tells its address, or why it has none, in a line on its standard output. After that
+a line must come every few seconds. When none comes, or the input ends, its driver is gone or cut off, and it ends with
+all that it has started, so that nothing waits on a host for a driver that does not come back.
 """
 
 from __future__ import annotations
@@ -17,20 +17,25 @@ import os
 import select
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import dask
 import psutil
 from distributed import Nanny, Scheduler, Security
-from distributed.comm import get_address_host_port
+from distributed.comm.addressing import get_address_host_port
 
 from prs_dask.clusters.host_facts import MARK
 from prs_dask.clusters.silent_servers import SilentScheduler, SilentWorker
 from prs_dask.clusters.temporary_folder import TemporaryFolder
 
-__all__ = ["SETTINGS", "SILENCE_SECONDS", "main"]
+__all__ = ["SETTINGS", "SILENCE_SECONDS", "TLS_VERSIONS", "main"]
+
+TLS_VERSIONS = ("tls_min_version", "tls_max_version")
+"""Of a Security; they travel as numbers."""
 
 SILENCE_SECONDS = 60.0
 """Without a sign of life of the driver: as long as a scheduler goes on without hearing of one."""
@@ -60,7 +65,7 @@ class Lifeline(threading.Thread):
         Seconds that are too long.
     """
 
-    def __init__(self, descriptor: int, cut: Callable[[], None], silence: float = SILENCE_SECONDS) -> None:
+    def __init__(self, descriptor: int, cut: Callable[[], object], silence: float = SILENCE_SECONDS) -> None:
         super().__init__(name="lifeline", daemon=True)
         self._descriptor, self._cut, self._silence = descriptor, cut, silence
 
@@ -92,25 +97,25 @@ def _command(process: psutil.Process) -> list[str]:
 async def serve(spec: dict[str, Any], tell: Callable[[dict[str, Any]], None], lifeline: int) -> None:
     """Start what the spec says, tell its address, and end it when the lifeline is cut."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
-    Lifeline(lifeline, lambda: loop.call_soon_threadsafe(over.set)).start()
+    Lifeline(lifeline, partial(loop.call_soon_threadsafe, over.set)).start()
+    # Its caretaker removes it when this process has ended, in whatever way, with what step runs have left on this host.
     folder = TemporaryFolder()
-    try:
-        with dask.config.set({**SETTINGS, "temporary-directory": folder.path}):
-            server = await _made(spec, folder.path)
-            await server
-            tell({"address": _address(server)})
-            ends = [asyncio.ensure_future(one) for one in (over.wait(), server.finished())]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for end in ends:
-                end.cancel()
-            with contextlib.suppress(TimeoutError, OSError):
-                await asyncio.wait_for(server.close(timeout=3), END_SECONDS / 2)
-    finally:
-        folder.remove()
+    with dask.config.set({**SETTINGS, "temporary-directory": folder.path}):
+        server = await _made(spec, folder.path)
+        await server
+        tell({"address": _address(server)})
+        ends = [asyncio.ensure_future(one) for one in (over.wait(), server.finished())]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        with contextlib.suppress(TimeoutError, OSError):
+            await asyncio.wait_for(server.close(timeout=3), END_SECONDS / 2)
 
 
 async def _made(spec: dict[str, Any], folder: str) -> Any:
-    security = Security(**spec["security"])
+    given = spec["security"]
+    versions = {name: ssl.TLSVersion(given[name]) for name in TLS_VERSIONS if given[name] is not None}
+    security = Security(**{**given, **versions})
     if spec["role"] == "scheduler":
         return _scheduler(spec, security)
     host = await asyncio.to_thread(_own_address, spec["scheduler"])
@@ -118,7 +123,11 @@ async def _made(spec: dict[str, Any], folder: str) -> Any:
     if spec["worker_class"] is None:
         # The nanny ends with its worker where the scheduler has gone for good.
         return Nanny(
-            spec["scheduler"], nthreads=spec["threads"], worker_class=SilentWorker, death_timeout=REACH_SECONDS * 3, **options
+            spec["scheduler"],
+            nthreads=spec["threads"],
+            worker_class=SilentWorker,
+            death_timeout=REACH_SECONDS * 3,
+            **options,
         )
     module, _, name = spec["worker_class"].rpartition(".")
     made = getattr(importlib.import_module(module), name)
@@ -133,7 +142,7 @@ async def _made(spec: dict[str, Any], folder: str) -> Any:
 def _scheduler(spec: dict[str, Any], security: Security) -> Scheduler:
     # Of this host's addresses the one by which SSH reached it.
     host = spec["host"] or os.environ.get("SSH_CONNECTION", "").split(" ")[2:3] or None
-    options = {"host": host[0] if isinstance(host, list) else host, "port": 0, "security": security}
+    options: dict[str, Any] = {"host": host[0] if isinstance(host, list) else host, "port": 0, "security": security}
     if spec["dashboard"]:
         return Scheduler(dashboard=True, dashboard_address="127.0.0.1:8787", **options)
     return SilentScheduler(dashboard=False, **options)

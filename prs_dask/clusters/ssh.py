@@ -1,7 +1,7 @@
 """The ``ssh`` target: a scheduler and workers of our own on hosts that are reached over SSH.
 
-Dask's SSHCluster writes its whole configuration, and with TLS its keys, into the hosts' command lines. Here programs of ours
-(``remote.py``) read them from their standard input. Whatever becomes of this process, or of the network, ends
+Dask's SSHCluster writes its whole configuration, and with TLS its keys, into the hosts' command lines. Here programs
+of ours (``remote.py``) read them from their standard input. Whatever becomes of this process, or of the network, ends
 them, because that input ends. A host whose worker has ended is started again, with pauses that grow.
 """
 
@@ -13,13 +13,14 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from distributed import Security
 
 from prs_dask.clusters.host_differences import as_table, differences
 from prs_dask.clusters.host_facts import facts
+from prs_dask.clusters.remote import TLS_VERSIONS
 from prs_dask.clusters.ssh_host import Host, HostProblem, Program
 from prs_dask.config import SSHTarget
 from prs_dask.errors import ClusterError
@@ -87,9 +88,9 @@ class SSHWorkers:
             self._task.cancel()
 
     def _serve(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            with contextlib.suppress(asyncio.CancelledError):
-                runner.run(self._live())
+        runner = asyncio.Runner(loop_factory=lambda: self._loop)
+        with runner, contextlib.suppress(asyncio.CancelledError):
+            runner.run(self._live())
 
     async def _live(self) -> None:
         self._task = asyncio.current_task()
@@ -104,7 +105,7 @@ class SSHWorkers:
             self.address = scheduler[0].address
             starts = [(host, host.start(self._worker_spec(host))) for host in self._hosts]
             workers = await _of_all(starts)
-            keepers += [asyncio.ensure_future(self._keep(*pair)) for pair in zip(self._hosts, workers)]
+            keepers += [asyncio.ensure_future(self._keep(*pair)) for pair in zip(self._hosts, workers, strict=True)]
             self._ready.set_result(self.address)
             await asyncio.Event().wait()
         except Exception as error:
@@ -128,7 +129,7 @@ class SSHWorkers:
         told = await asyncio.gather(*map(ask, self._hosts), return_exceptions=True)
         problems: list[tuple[Host, BaseException]] = []
         differ = []
-        for host, found in zip(self._hosts, told):
+        for host, found in zip(self._hosts, told, strict=True):
             if isinstance(found, BaseException):
                 problems.append((host, found))
             else:
@@ -179,14 +180,14 @@ class SSHWorkers:
                 await program.end()
 
 
-async def _of_all(starts: Iterable[tuple[Host, Awaitable[Program]]]) -> list[Program]:
+async def _of_all(starts: Sequence[tuple[Host, Awaitable[Program]]]) -> list[Program]:
     """All of them, or an error that tells of each that did not start; those that did are ended then."""
-    hosts, waits = zip(*starts)
-    tasks = [asyncio.ensure_future(one) for one in waits]
+    hosts = [host for host, _ in starts]
+    tasks = [asyncio.ensure_future(start) for _, start in starts]
     started: Sequence[Program | BaseException] = ()
     try:
         started = await asyncio.gather(*tasks, return_exceptions=True)
-        problems = [(host, one) for host, one in zip(hosts, started) if isinstance(one, BaseException)]
+        problems = [(host, one) for host, one in zip(hosts, started, strict=True) if isinstance(one, BaseException)]
         if problems:
             raise ClusterError("\n".join(_words(problems, len(hosts))))
     except BaseException:
@@ -211,7 +212,7 @@ def _words(problems: Sequence[tuple[Host, BaseException]], hosts: int) -> list[s
 def _differ(lines: Sequence[Any]) -> list[str]:
     if not lines:
         return []
-    head = "what hosts have installed differs from what this machine has; install the wanted versions there, or set python:"
+    head = "what hosts have installed differs from this machine; install the wanted versions there, or set python:"
     return [head, *(f"  {line}" for line in as_table(lines).splitlines())]
 
 
@@ -219,7 +220,7 @@ def _sent(security: Security, role: str) -> dict[str, Any]:
     """What a host needs of it for a role, the content of files in place of their paths."""
     fields = ("tls_ca_file", f"tls_{role}_cert", f"tls_{role}_key")
     sent: dict[str, Any] = {name: _content(getattr(security, name)) for name in fields}
-    return {**sent, "tls_ciphers": security.tls_ciphers, "require_encryption": security.require_encryption}
+    return sent | {name: getattr(security, name) for name in ("tls_ciphers", "require_encryption", *TLS_VERSIONS)}
 
 
 def _content(given: str | None) -> str | None:

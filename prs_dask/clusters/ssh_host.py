@@ -70,7 +70,7 @@ class Host:
         given = {
             "port": self._host.port,
             "username": self._host.user,
-            "client_keys": None if target.keys is None else list(target.keys),
+            "client_keys": target.key_files,
             "known_hosts": target.known_hosts,
         }
         try:
@@ -91,11 +91,13 @@ class Host:
         port = self._host.port or 22
         if isinstance(error, TimeoutError):
             seconds = self._target.connect_timeout
-            return f"no SSH server has answered within {seconds:g} s: check the name, its network, and port {port} in its firewall"
+            return (
+                f"no SSH server has answered in {seconds:g} s: check name and network, and port {port} in its firewall"
+            )
         if isinstance(error, asyncssh.HostKeyNotVerifiable):
             return self._unknown(port)
         if isinstance(error, asyncssh.PermissionDenied):
-            keys = ", ".join(map(str, self._target.keys or ())) or "those of the SSH agent and of ~/.ssh"
+            keys = ", ".join(self._target.key_files or ()) or "those of the SSH agent and of ~/.ssh"
             user = self._host.user or "the user of ~/.ssh/config or of this machine"
             return (
                 f"it lets {user} not in with these keys: {keys}; add the public key to ~/.ssh/authorized_keys there "
@@ -114,13 +116,13 @@ class Host:
         alias = self.name if port == 22 else f"[{self.name}]:{port}"
         if self._is_known(os.path.expanduser(os.fspath(file)), port):
             return (
-                f"its key is another one than {file} has: either it was installed anew, or something stands between; where the "
-                f"first is sure: ssh-keygen -R {shlex.quote(alias)} -f {file}"
+                f"its key is another one than {file} has: either it was installed anew, or something stands between; "
+                f"where the first is sure: ssh-keygen -R {shlex.quote(alias)} -f {file}"
             )
         at = "" if port == 22 else f"-p {port} "
         return (
-            f"its key is not in {file}, so that nobody knows whether it is the right host; compare with what it says of itself: "
-            f"ssh-keyscan {at}{self.name} >> {file}"
+            f"its key is not in {file}, so that nobody knows whether it is the right host; once it is compared "
+            f"with what the host says of itself: ssh-keyscan {at}{self.name} >> {file}"
         )
 
     def _is_known(self, file: str, port: int) -> bool:
@@ -148,7 +150,9 @@ class Host:
             async with asyncio.timeout(self._target.start_timeout):
                 done = await connection.run(command, input=inspect.getsource(host_facts), errors="replace")
         except TimeoutError:
-            raise HostProblem(f"{python} there has not told its version within {self._target.start_timeout:g} s") from None
+            raise HostProblem(
+                f"{python} there has not told its version within {self._target.start_timeout:g} s"
+            ) from None
         except asyncssh.Error as error:
             raise HostProblem(f"it runs no command ({error})") from error
         for line in str(done.stdout).splitlines():

@@ -194,9 +194,7 @@ def _hosts_used(target: SSHTarget, node_count: int) -> tuple[str, ...]:
     return ()
 
 
-def _owned(
-    cluster: Any, close_cluster: Callable[[], None], notes: tuple[str, ...], **settings: Any
-) -> OpenCluster:
+def _owned(cluster: Any, close_cluster: Callable[[], None], notes: tuple[str, ...], **settings: Any) -> OpenCluster:
     with contextlib.ExitStack() as stack:
         stack.callback(close_cluster)
         try:

@@ -219,11 +219,11 @@ _ROWS: tuple[Setting, ...] = (
         "compute_target",
         checks.optional(compute_target),
         None,
-        'None, "local", "cuda", an SSHTarget or ssh://host1,host2, a scheduler\'s address, the path of a scheduler file, '
-        "a Dask cluster or a Client",
+        'None, "local", "cuda", an SSHTarget or "ssh://host1,host2", a scheduler\'s address, the path of a scheduler '
+        "file, a Dask cluster or a Client",
         '"local"',
-        "Where it runs: this machine, ssh://[user@]host1,host2[/path/of/python], or a running Dask cluster. Default: the "
-        "current Dask Client if there is one, else this machine.",
+        "Where it runs: this machine, ssh://[user@]host1,host2[/path/of/python], or a running Dask cluster. "
+        "Default: the current Dask Client if there is one, else this machine.",
         metavar="TARGET",
     ),
     Setting(

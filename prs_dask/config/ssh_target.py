@@ -130,8 +130,8 @@ _FIELDS: Mapping[str, tuple[Callable[[object], Any], str, str]] = {
 class SSHTarget:
     """Hosts on which a step run starts a scheduler and workers over SSH, and ends them with it.
 
-    Needs the extra ``ssh``. On each host Python, dask, distributed and prs_dask must be installed, of the versions that are
-    used here. The scheduler runs on the first host, workers on the first ``node_count`` ones, with
+    Needs the extra ``ssh``. On each host Python, dask, distributed and prs_dask must be installed, of the versions
+    that are used here. The scheduler runs on the first host, workers on the first ``node_count`` ones, with
     ``process_count_per_node`` worker processes each.
 
     Parameters
@@ -147,7 +147,8 @@ class SSHTarget:
     python
         Python on the hosts. Default: the path of the one that runs here.
     worker_class
-        What is started in place of a Dask worker with a nanny, by its full name: ``"dask_cuda.CUDAWorker"`` on hosts with GPUs.
+        What is started in place of a Dask worker with a nanny, by its full name: ``"dask_cuda.CUDAWorker"`` on hosts
+        with GPUs.
     security
         A ``distributed.Security`` with certificates of your own. Default: TLS with a certificate made for this step
         run alone, which is never written to a host's disk but while OpenSSL reads it.
@@ -210,6 +211,11 @@ class SSHTarget:
         parts = [_parts(host) for host in self.hosts]
         return tuple(SSHHost(one.name, one.user or self.user, one.port or self.port) for one in parts)
 
+    @property
+    def key_files(self) -> list[str] | None:
+        """Absolute paths of the private keys."""
+        return None if self.keys is None else [str(key) for key in self.keys]  # type: ignore[union-attr]
+
     def as_mapping(self) -> dict[str, Any] | None:
         """As a YAML file holds it; None where it cannot, because of a ``security`` of its own."""
         if self.security is not None:
@@ -229,11 +235,16 @@ class SSHTarget:
         """
         if not isinstance(content, Mapping) or "hosts" not in content:
             found = f"{_shown(content)}, without hosts" if isinstance(content, Mapping) else _shown(content)
-            raise SettingsError([Fault("compute_target: ssh", found, "a mapping with hosts", "{hosts: [node1, node2]}")])
+            raise SettingsError(
+                [Fault("compute_target: ssh", found, "a mapping with hosts", "{hosts: [node1, node2]}")]
+            )
         known = [name for name in _FIELDS if name != "security"]
         if unknown := [str(name) for name in content if name not in known]:
             raise SettingsError(
-                [Fault(f"compute_target: ssh: {name}", "a name that does not exist", ", ".join(known)) for name in unknown]
+                [
+                    Fault(f"compute_target: ssh: {name}", "a name that does not exist", ", ".join(known))
+                    for name in unknown
+                ]
             )
         return cls(**content)
 

@@ -27,7 +27,10 @@ def main() -> int:
         print(f"no hosts can be made here; root can: {why_not}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="hosts-") as folder, Hosts(Path(folder), given.hosts) as hosts:
-        print(f"{', '.join(hosts.names)} are up; log in with ssh from here, cut one off with Python's Host.cut", file=sys.stderr)
+        print(
+            f"{', '.join(hosts.names)} are up; log in with ssh from here, cut one off with Python's Host.cut",
+            file=sys.stderr,
+        )
         print(f"their SSH servers' log: {folder}/sshd.log", file=sys.stderr)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the command's
         return hosts.on_driver(*(given.command or ["bash", "-i"])).wait()

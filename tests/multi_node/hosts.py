@@ -216,7 +216,7 @@ class Hosts:
         self._write_keys(names)
         self._yard = Yard()
         try:
-            self._log = open(self.folder / "sshd.log", "wb")  # noqa: SIM115
+            self._log = open(self.folder / "sshd.log", "wb")
             self._start_driver()
             self._by_name = {name: Host(self._yard, number + 1, name) for number, name in enumerate(names)}
             for host in self:
@@ -250,7 +250,9 @@ class Hosts:
         installed = [sys.prefix, sys.base_prefix, str(REPOSITORY)]
         system = ("/usr", "/bin", "/lib", "/etc", "/sbin")
         shown = sorted({os.path.realpath(path) for path in installed} | set(installed))
-        shown = [path for path in shown if not path.startswith(tuple(f"{top}/" for top in system)) and path not in system]
+        shown = [
+            path for path in shown if not path.startswith(tuple(f"{top}/" for top in system)) and path not in system
+        ]
         script = str(Path(__file__).parent / "host.sh")
         arguments = [host.name, host.address, str(root), str(self.folder / "keys"), self._sshd, *shown]
         variables = {"PYTHONPATH": str(REPOSITORY), **self._environment}
@@ -285,11 +287,12 @@ class Hosts:
         (keys / "ssh_config").write_text(f"UserKnownHostsFile {ssh}/known_hosts\nIdentityFile {ssh}/id_ed25519\n")
 
     def _start_driver(self) -> None:
+        setup = ["sh", "-c", DRIVER_SETUP, "sh", str(self.folder / "keys")]
         self._driver = subprocess.Popen(
-            [*self._yard.enter, "unshare", "--net", "--uts", "--mount", "--pid", "--fork", "sh", "-c", DRIVER_SETUP, "sh",
-             str(self.folder / "keys")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            [*self._yard.enter, "unshare", "--net", "--uts", "--mount", "--pid", "--fork", *setup],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         self._driver_pid = _first_process(self._driver, depth=3)
         self._yard.plug("driver", self._driver_pid)
         assert self._driver.stdin is not None

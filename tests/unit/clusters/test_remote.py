@@ -1,0 +1,106 @@
+"""The program on a host: what it starts, tells and takes away again. Here it runs on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+from distributed import Client, Security
+
+from prs_dask.clusters.remote import Lifeline
+from prs_dask.clusters.ssh import _sent
+
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def security():
+    return Security.temporary()
+
+
+@pytest.fixture
+def program(no_leaks):
+    """Start one: ``program(spec)``; its process, and what it has told."""
+    started = []
+
+    def start(spec):
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "prs_dask.clusters.remote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "SSH_CONNECTION": "127.0.0.1 1 127.0.0.1 22"},
+        )
+        started.append(process)
+        process.stdin.write(json.dumps(spec).encode() + b"\n")
+        process.stdin.flush()
+        return process, json.loads(process.stdout.readline())["prs-dask"]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(PATIENCE)
+        process.stdin.close()
+        process.stdout.close()
+
+
+def scheduler_spec(security):
+    return {"role": "scheduler", "host": None, "dashboard": False, "security": _sent(security, "scheduler")}
+
+
+def worker_spec(security, scheduler, **more):
+    spec = {"role": "worker", "scheduler": scheduler, "name": "here", "threads": 2, "worker_class": None}
+    return {**spec, "security": _sent(security, "worker"), **more}
+
+
+def test_a_scheduler_and_a_worker_work_for_who_has_the_certificate_and_end_with_their_input(program, security):
+    scheduler, told = program(scheduler_spec(security))
+    address = told["address"]
+    assert address.startswith("tls://127.0.0.1:")
+    worker, _ = program(worker_spec(security, address))
+    with Client(address, security=security, set_as_default=False) as client:
+        assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3
+        (found,) = client.scheduler_info(n_workers=-1)["workers"].values()
+        assert (found["name"], found["nthreads"], found["services"]) == ("here", 2, {})
+    for process in (worker, scheduler):
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+        assert not psutil.wait_procs(below, timeout=PATIENCE)[1]
+
+
+def test_what_cannot_be_started_is_told(program, security):
+    process, told = program(worker_spec(security, "tls://127.0.0.1:1"))
+    assert told == {
+        "error": "ConnectionError: the scheduler at tls://127.0.0.1:1 cannot be reached from here (Connection refused)"
+    }
+    assert process.wait(PATIENCE) == 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_lifeline_is_cut_when_it_ends_and_when_nothing_comes(monkeypatch, ends):
+    monkeypatch.setattr("prs_dask.clusters.remote.END_SECONDS", 0)
+    monkeypatch.setattr("prs_dask.clusters.remote.end_at_once", lambda: None)
+    reader, writer = os.pipe()
+    cut = threading.Event()
+    lifeline = Lifeline(reader, cut.set, silence=0.3)
+    begun = time.monotonic()
+    lifeline.start()
+    for _ in range(5):
+        time.sleep(0.1)
+        os.write(writer, b"\n")
+    assert not cut.is_set(), "signs of life keep it"
+    if ends:
+        os.close(writer)
+    assert cut.wait(PATIENCE)
+    assert time.monotonic() - begun > 0.5
+    lifeline.join()
+    os.close(reader)
+    if not ends:
+        os.close(writer)
