@@ -79,7 +79,7 @@ class Host:
 
     def __init__(self, yard: Yard, number: int, name: str) -> None:
         self.name, self.address = name, f"{NETWORK}.{number}"
-        self._yard, self._link = yard, f"wire{number}"
+        self._yard, self._link, self._number = yard, f"wire{number}", number
         self._process: subprocess.Popen[bytes] | None = None
         self.pid = 0
 
@@ -94,7 +94,7 @@ class Host:
             env=environment,
         )
         self.pid = _first_process(self._process, depth=3)
-        self._yard.plug(self._link, self.pid)
+        self._yard.plug(self._link, self.pid, self._number)
         assert self._process.stdin is not None
         self._process.stdin.write(b"the wire is there\n")
         self._process.stdin.flush()
@@ -168,10 +168,11 @@ class Yard:
         command = (shell, *command[1:]) if shell else command
         return subprocess.run(["nsenter", f"--target={self._pid}", "--net", *command], capture_output=True, check=False)
 
-    def plug(self, link: str, pid: int) -> None:
-        """A cable from the bridge to a process's network."""
+    def plug(self, link: str, pid: int, number: int) -> None:
+        """A cable from the bridge to a process's network; a host that is started anew has the card that it had."""
+        card = f"02:00:00:00:00:{number:02x}"
         for command in (
-            f"ip link add name {link} type veth peer name eth0 netns {pid}",
+            f"ip link add name {link} type veth peer name eth0 address {card} netns {pid}",
             f"ip link set {link} master bridge",
             f"ip link set {link} up",
         ):
@@ -294,7 +295,7 @@ class Hosts:
             stdout=subprocess.PIPE,
         )
         self._driver_pid = _first_process(self._driver, depth=3)
-        self._yard.plug("driver", self._driver_pid)
+        self._yard.plug("driver", self._driver_pid, 250)
         assert self._driver.stdin is not None
         assert self._driver.stdout is not None
         self._driver.stdin.write(b"the wire is there\n")

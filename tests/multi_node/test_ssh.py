@@ -201,9 +201,10 @@ def test_what_a_host_had_that_is_cut_off_is_done_by_the_others_in_30_seconds_and
 
 def test_a_driver_that_is_killed_leaves_nothing_on_the_hosts(job, hosts, files):
     names, folder = files(30)
-    ours = job(ALL, names, folder, held=names[-1])
+    ours = job(ALL, names, folder, held=names[-1], node_count=2)
     ours.until_rows(5)
-    assert all(map(left_on, hosts))
+    assert left_on(hosts["node1"])
+    assert left_on(hosts["node2"])
     ours.kill()
     until_nothing_is_left(hosts)
 
@@ -256,7 +257,7 @@ def test_a_cluster_of_dask_ssh_is_used_by_its_address(job, hosts, files, tmp_pat
         assert hosts["node1"].processes("dask_scheduler"), "it is left as it was found"
     finally:
         for process in psutil.Process(dask_ssh.pid).children(recursive=True):
-            process.send_signal(signal.SIGINT)
+            process.kill()
         dask_ssh.wait(PATIENCE)
         for host in hosts:
             for process in host.processes("distributed"):

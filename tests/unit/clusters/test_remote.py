@@ -64,15 +64,20 @@ def test_a_scheduler_and_a_worker_work_for_who_has_the_certificate_and_end_with_
     address = told["address"]
     assert address.startswith("tls://127.0.0.1:")
     worker, _ = program(worker_spec(security, address))
+    other, _ = program(worker_spec(security, address, name="other", worker_class="distributed.Worker"))
     with Client(address, security=security, set_as_default=False) as client:
         assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3
-        (found,) = client.scheduler_info(n_workers=-1)["workers"].values()
-        assert (found["name"], found["nthreads"], found["services"]) == ("here", 2, {})
-    for process in (worker, scheduler):
-        below = psutil.Process(process.pid).children(recursive=True)
+        found = {worker["name"]: worker for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
+        assert {name: worker["nthreads"] for name, worker in found.items()} == {"here": 2, "other": 2}
+        assert found["here"]["services"] == {}
+        assert found["here"]["nanny"]
+        assert not found["other"]["nanny"], "it is of the class that was asked for"
+    all_of_them = (worker, other, scheduler)
+    below = [child for process in all_of_them for child in psutil.Process(process.pid).children(recursive=True)]
+    for process in all_of_them:
         process.stdin.close()
         assert process.wait(PATIENCE) == 0
-        assert not psutil.wait_procs(below, timeout=PATIENCE)[1]
+    assert not psutil.wait_procs(below, timeout=PATIENCE)[1]
 
 
 def test_what_cannot_be_started_is_told(program, security):
