@@ -222,7 +222,7 @@ _ROWS: tuple[Setting, ...] = (
         'None, "local", "cuda", an SSHTarget or "ssh://host1,host2", a scheduler\'s address, the path of a scheduler '
         "file, a Dask cluster or a Client",
         '"local"',
-        "Where it runs: this machine, ssh://[user@]host1,host2[/path/of/python], or a running Dask cluster. "
+        "Where it runs: this machine, hosts (ssh://ann@node1,node2/path/of/python), or a running Dask cluster. "
         "Default: the current Dask Client if there is one, else this machine.",
         metavar="TARGET",
     ),
