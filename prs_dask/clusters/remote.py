@@ -119,24 +119,26 @@ async def _made(spec: dict[str, Any], folder: str) -> Any:
     if spec["role"] == "scheduler":
         return _scheduler(spec, security)
     host = await asyncio.to_thread(_own_address, spec["scheduler"])
-    options = {"name": spec["name"], "host": host, "security": security, "local_directory": folder}
-    if spec["worker_class"] is None:
-        # The nanny ends with its worker where the scheduler has gone for good.
-        return Nanny(
-            spec["scheduler"],
-            nthreads=spec["threads"],
-            worker_class=SilentWorker,
-            death_timeout=REACH_SECONDS * 3,
-            **options,
-        )
-    module, _, name = spec["worker_class"].rpartition(".")
-    made = getattr(importlib.import_module(module), name)
-    if module.split(".")[0] == "dask_cuda":  # it starts a worker for each GPU
-        from dask_cuda.utils import get_n_gpus
+    return _worker(spec, {"name": spec["name"], "host": host, "security": security, "local_directory": folder})
 
-        threads = -(-(spec["threads"] or 1) // max(1, get_n_gpus()))
-        return made(spec["scheduler"], nthreads=threads, dashboard=False, dashboard_address="127.0.0.1:0", **options)
-    return made(spec["scheduler"], nthreads=spec["threads"], **options)
+
+def _worker(spec: dict[str, Any], options: dict[str, Any]) -> Any:
+    scheduler, threads = spec["scheduler"], spec["threads"]
+    if spec["worker_class"] is None:
+        quick: dict[str, Any] = {"worker_class": SilentWorker, "death_timeout": REACH_SECONDS * 3}
+        return Nanny(scheduler, nthreads=threads, **quick, **options)
+    module, _, name = spec["worker_class"].rpartition(".")
+    worker_class = getattr(importlib.import_module(module), name)
+    if module.split(".")[0] != "dask_cuda":
+        return worker_class(scheduler, nthreads=threads, **options)
+    from dask_cuda.utils import get_n_gpus
+
+    # It starts a worker for each GPU. They leave their GPUs' memory to the worker processes: no CUDA context.
+    quiet = {"worker_class": SilentWorker, "dashboard": False}
+    server = worker_class(scheduler, nthreads=-(-(threads or 1) // get_n_gpus()), **quiet, **options)
+    for nanny in server.nannies:
+        nanny.preload_argv = [word for word in nanny.preload_argv if word != "--create-cuda-context"]
+    return server
 
 
 def _scheduler(spec: dict[str, Any], security: Security) -> Scheduler:
@@ -160,7 +162,8 @@ def _own_address(scheduler: str) -> str:
 
 
 def _address(server: Any) -> str:
-    return str(getattr(server, "worker_address", None) or server.address)
+    first = getattr(server, "nannies", [server])[0]  # of dask-cuda's worker, which is several
+    return str(getattr(first, "worker_address", None) or first.address)
 
 
 def _what(error: BaseException) -> str:
