@@ -102,7 +102,7 @@ class Host:
     def until_it_listens(self) -> None:
         """Wait for its SSH server."""
         end = time.monotonic() + PATIENCE
-        while self._yard.run("sh", "-c", f"exec 3<>/dev/tcp/{self.address}/22", shell="bash").returncode:
+        while self._yard.run("bash", "-c", f"exec 3<>/dev/tcp/{self.address}/22").returncode:
             assert time.monotonic() < end, f"{self.name} does not listen"
             time.sleep(0.05)
 
@@ -163,9 +163,8 @@ class Yard:
         self._pid = _first_process(self._process, depth=2)
         self.enter = ["nsenter", f"--target={self._pid}", "--net", "--pid", "--mount"]
 
-    def run(self, *command: str, shell: str | None = None) -> subprocess.CompletedProcess[bytes]:
+    def run(self, *command: str) -> subprocess.CompletedProcess[bytes]:
         """A command on the bridge."""
-        command = (shell, *command[1:]) if shell else command
         return subprocess.run(["nsenter", f"--target={self._pid}", "--net", *command], capture_output=True, check=False)
 
     def plug(self, link: str, pid: int, number: int) -> None:

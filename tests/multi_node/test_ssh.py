@@ -9,11 +9,14 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.multi_node.hosts import REPOSITORY
 
 pytestmark = [pytest.mark.multi_node, pytest.mark.timeout(180)]
 
@@ -47,8 +50,9 @@ def left_on(host):
     processes = [*host.processes("prs_dask"), *host.processes("distributed")]
     places = [host.path(place) for place in ("/tmp", "/var/tmp", "/dev/shm", "/root")]
     files = [path for place in places for path in place.iterdir()]
-    begins = ("prs", "dask", "tmp", "pymp", "sem")
-    return [str(process) for process in processes] + [str(path) for path in files if path.name.startswith(begins)]
+    begins, seen_here = ("prs", "dask", "tmp", "pymp", "sem"), {*Path(tempfile.gettempdir()).parts, *REPOSITORY.parts}
+    left = [path for path in files if path.name.startswith(begins) and path.name not in seen_here]
+    return [str(one) for one in (*processes, *left)]
 
 
 def until_nothing_is_left(hosts, seconds=30.0):
@@ -203,6 +207,8 @@ def test_a_driver_that_is_killed_leaves_nothing_on_the_hosts(job, hosts, files):
     names, folder = files(30)
     ours = job(ALL, names, folder, held=names[-1], node_count=2)
     ours.until_rows(5)
+    note = "node_count is 2, so that these hosts are not used: node3; node_count=3 uses them all"
+    assert note in (ours.folder / "run/logs/driver_log.txt").read_text()
     assert left_on(hosts["node1"])
     assert left_on(hosts["node2"])
     ours.kill()
