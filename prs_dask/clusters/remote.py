@@ -27,6 +27,7 @@ import dask
 import psutil
 from distributed import Nanny, Scheduler, Security
 from distributed.comm.addressing import get_address_host_port
+from distributed.system import MEMORY_LIMIT
 
 from prs_dask.clusters.host_facts import MARK
 from prs_dask.clusters.silent_servers import SilentScheduler, SilentWorker
@@ -125,8 +126,9 @@ async def _made(spec: dict[str, Any], folder: str) -> Any:
 def _worker(spec: dict[str, Any], options: dict[str, Any]) -> Any:
     scheduler, threads = spec["scheduler"], spec["threads"]
     if spec["worker_class"] is None:
-        quick: dict[str, Any] = {"worker_class": SilentWorker, "death_timeout": REACH_SECONDS * 3}
-        return Nanny(scheduler, nthreads=threads, **quick, **options)
+        own: dict[str, Any] = {"worker_class": SilentWorker, "death_timeout": REACH_SECONDS * 3}
+        # The host's whole memory: Dask would take the share of its threads among the cores.
+        return Nanny(scheduler, nthreads=threads, memory_limit=MEMORY_LIMIT, **own, **options)
     module, _, name = spec["worker_class"].rpartition(".")
     worker_class = getattr(importlib.import_module(module), name)
     if module.split(".")[0] != "dask_cuda":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 import psutil
 import pytest
 from distributed import Client, Security
+from distributed.system import MEMORY_LIMIT
 
 from prs_dask.clusters.remote import Lifeline
 from prs_dask.clusters.ssh import _sent
@@ -63,13 +65,14 @@ def test_a_scheduler_and_a_worker_work_for_who_has_the_certificate_and_end_with_
     scheduler, told = program(scheduler_spec(security))
     address = told["address"]
     assert address.startswith("tls://127.0.0.1:")
-    worker, _ = program(worker_spec(security, address))
+    worker, _ = program(worker_spec(security, address, threads=1))
     other, _ = program(worker_spec(security, address, name="other", worker_class="distributed.Worker"))
     with Client(address, security=security, set_as_default=False) as client:
         assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3
         found = {worker["name"]: worker for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
-        assert {name: worker["nthreads"] for name, worker in found.items()} == {"here": 2, "other": 2}
+        assert {name: worker["nthreads"] for name, worker in found.items()} == {"here": 1, "other": 2}
         assert found["here"]["services"] == {}
+        assert found["here"]["memory_limit"] == MEMORY_LIMIT
         assert found["here"]["nanny"]
         assert not found["other"]["nanny"], "it is of the class that was asked for"
     all_of_them = (worker, other, scheduler)
@@ -78,6 +81,23 @@ def test_a_scheduler_and_a_worker_work_for_who_has_the_certificate_and_end_with_
         process.stdin.close()
         assert process.wait(PATIENCE) == 0
     assert not psutil.wait_procs(below, timeout=PATIENCE)[1]
+
+
+def test_of_own_certificates_a_host_gets_the_content_of_those_of_its_role(tmp_path, security):
+    names = (
+        "tls_ca_file",
+        *(f"tls_{role}_{what}" for role in ("client", "scheduler", "worker") for what in ("cert", "key")),
+    )
+    for name in names:
+        (tmp_path / name).write_text(f"{name}\n{getattr(security, name)}")
+    paths = {name: str(tmp_path / name) for name in names}
+    own = Security(**paths, require_encryption=True, tls_min_version=ssl.TLSVersion.TLSv1_3)
+    sent = _sent(own, "worker")
+    assert json.loads(json.dumps(sent)) == sent
+    certificates = {name for name in sent if name.startswith("tls_") and sent[name] and "version" not in name}
+    assert certificates == {"tls_ca_file", "tls_worker_cert", "tls_worker_key"}
+    assert all(sent[name] == (tmp_path / name).read_text() for name in certificates)
+    assert (sent["require_encryption"], ssl.TLSVersion(sent["tls_min_version"])) == (True, ssl.TLSVersion.TLSv1_3)
 
 
 def test_what_cannot_be_started_is_told(program, security):
