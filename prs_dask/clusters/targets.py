@@ -105,8 +105,7 @@ def open_cluster(compute_target: Any = None, processes: int | None = None, node_
     compute_target
         See this module's table.
     processes
-        Workers of a local cluster, threads of a host's worker; None: one for each CPU core. Clusters that run already
-        keep theirs.
+        Workers of a local cluster; None: one for each CPU core. Clusters that run already keep theirs.
     node_count
         Nodes asked for; where a target has fewer or more it is said in ``notes``.
 
@@ -124,10 +123,10 @@ def open_cluster(compute_target: Any = None, processes: int | None = None, node_
         return _open_local(processes, node_count)
     if compute_target == "cuda":
         return _open_cuda(processes, node_count)
-    if isinstance(compute_target, SSHTarget):
-        return _open_ssh(compute_target, processes, node_count)
     if isinstance(compute_target, distributed.Client):
         return OpenCluster(compute_target, owned=False, close=lambda: None)
+    if isinstance(compute_target, SSHTarget):
+        return _open_ssh(compute_target, processes, node_count)
     if isinstance(compute_target, (str, os.PathLike)):
         address = _address(os.fspath(compute_target))
         return _attached(address, address)
@@ -173,34 +172,10 @@ def _open_cuda(processes: int | None, node_count: int) -> OpenCluster:
     return _owned(cluster, lambda: cluster.close(timeout=10), _one_node(node_count))
 
 
-def _open_ssh(target: SSHTarget, processes: int | None, node_count: int) -> OpenCluster:
-    try:
-        from prs_dask.clusters.ssh import SSHWorkers
-    except ImportError as error:
-        raise ClusterError(
-            f'hosts over SSH need asyncssh, which cannot be imported here ({error}); try: pip install "prs-dask[ssh]"'
-        ) from error
-    workers = SSHWorkers(target, processes, node_count)
-    return _owned(workers.address, workers.close, _hosts_used(target, node_count), security=workers.security)
-
-
-def _hosts_used(target: SSHTarget, node_count: int) -> tuple[str, ...]:
-    names = [host.name for host in target.ssh_hosts]
-    if node_count > len(names):
-        return (f"node_count is {node_count}, but the SSHTarget has {len(names)}: the step runs on {', '.join(names)}",)
-    if rest := names[node_count:]:
-        every = f"node_count={len(names)} uses them all"
-        return (f"node_count is {node_count}, so that these hosts are not used: {', '.join(rest)}; {every}",)
-    return ()
-
-
-def _owned(cluster: Any, close_cluster: Callable[[], None], notes: tuple[str, ...], **settings: Any) -> OpenCluster:
+def _owned(cluster: Any, close_cluster: Callable[[], None], notes: tuple[str, ...]) -> OpenCluster:
     with contextlib.ExitStack() as stack:
         stack.callback(close_cluster)
-        try:
-            client = distributed.Client(cluster, set_as_default=False, **settings)
-        except OSError as error:
-            raise ClusterError(f"the scheduler at {cluster} cannot be reached from this machine ({error})") from error
+        client = distributed.Client(cluster, set_as_default=False)
         stack.callback(_close_client, client)
         return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=notes)
 
@@ -219,6 +194,35 @@ def _attached(where: Any, address: str, **security: Any) -> OpenCluster:
     settings = {"timeout": CONNECT_SECONDS, "set_as_default": False, **security}
     client = distributed.Client(where, **settings)
     return OpenCluster(client, owned=False, close=lambda: _close_client(client))
+
+
+def _open_ssh(target: SSHTarget, processes: int | None, node_count: int) -> OpenCluster:
+    try:
+        from prs_dask.clusters.ssh import SSHWorkers
+    except ImportError as error:
+        raise ClusterError(
+            f'hosts over SSH need asyncssh, which cannot be imported here ({error}); try: pip install "prs-dask[ssh]"'
+        ) from error
+    with contextlib.ExitStack() as stack:
+        workers = SSHWorkers(target, processes, node_count)
+        stack.callback(workers.close)
+        try:
+            client = distributed.Client(workers.address, security=workers.security, set_as_default=False)
+        except OSError as error:
+            address = workers.address
+            raise ClusterError(f"the scheduler at {address} cannot be reached from this machine ({error})") from error
+        stack.callback(_close_client, client)
+        return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=_hosts_used(target, node_count))
+
+
+def _hosts_used(target: SSHTarget, node_count: int) -> tuple[str, ...]:
+    names = [host.name for host in target.ssh_hosts]
+    if node_count > len(names):
+        return (f"node_count is {node_count}, but the SSHTarget has {len(names)}: the step runs on {', '.join(names)}",)
+    if rest := names[node_count:]:
+        every = f"node_count={len(names)} uses them all"
+        return (f"node_count is {node_count}, so that these hosts are not used: {', '.join(rest)}; {every}",)
+    return ()
 
 
 def _close_client(client: distributed.Client) -> None:
