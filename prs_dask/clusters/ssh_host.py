@@ -48,9 +48,13 @@ class Host:
     """
 
     def __init__(self, host: SSHHost, target: SSHTarget) -> None:
-        self.name = host.name
         self._host, self._target = host, target
         self._connection: asyncssh.SSHClientConnection | None = None
+
+    @property
+    def name(self) -> str:
+        """As the user has written it: no two are the same."""
+        return self._host.text
 
     @property
     def is_connected(self) -> bool:
@@ -76,7 +80,7 @@ class Host:
         try:
             async with asyncio.timeout(target.connect_timeout):
                 self._connection = await asyncssh.connect(
-                    self.name,
+                    self._host.name,
                     **{name: value for name, value in given.items() if value is not None},
                     keepalive_interval=ALIVE_SECONDS,
                     keepalive_count_max=3,
@@ -113,7 +117,7 @@ class Host:
 
     def _unknown(self, port: int) -> str:
         file = self._target.known_hosts or "~/.ssh/known_hosts"
-        alias = self.name if port == 22 else f"[{self.name}]:{port}"
+        alias = self._host.name if port == 22 else f"[{self._host.name}]:{port}"
         if self._is_known(os.path.expanduser(os.fspath(file)), port):
             return (
                 f"its key is another one than {file} has: either it was installed anew, or something stands between; "
@@ -122,18 +126,18 @@ class Host:
         at = "" if port == 22 else f"-p {port} "
         return (
             f"its key is not in {file}, so that nobody knows whether it is the right host; once it is compared "
-            f"with what the host says of itself: ssh-keyscan {at}{self.name} >> {file}"
+            f"with what the host says of itself: ssh-keyscan {at}{self._host.name} >> {file}"
         )
 
     def _is_known(self, file: str, port: int) -> bool:
         try:
-            found = asyncssh.match_known_hosts(file, self.name, "", None if port == 22 else port)
+            found = asyncssh.match_known_hosts(file, self._host.name, "", None if port == 22 else port)
         except (OSError, ValueError):
             return False
         return any(found[:2])
 
     def _login(self) -> str:
-        return f"{self._host.user}@{self.name}" if self._host.user else self.name
+        return f"{self._host.user}@{self._host.name}" if self._host.user else self._host.name
 
     async def facts(self) -> dict[str, str | None]:
         """What it has installed.
@@ -153,7 +157,7 @@ class Host:
             raise HostProblem(
                 f"{python} there has not told its version within {self._target.start_timeout:g} s"
             ) from None
-        except asyncssh.Error as error:
+        except (OSError, asyncssh.Error) as error:
             raise HostProblem(f"it runs no command ({error})") from error
         for line in str(done.stdout).splitlines():
             if (found := _ours(line)) is not None:
@@ -175,25 +179,21 @@ class Host:
             Where it does not come up.
         """
         command = f"exec {shlex.quote(self._python())} -P -m prs_dask.clusters.remote"
+        seconds, role, program = self._target.start_timeout, spec["role"], None
         try:
-            process = await self._standing().create_process(command, errors="replace")
-        except (OSError, asyncssh.Error) as error:
-            raise HostProblem(f"no program can be started on it ({error})") from error
-        program = Program(process)
-        try:
-            async with asyncio.timeout(self._target.start_timeout):
+            async with asyncio.timeout(seconds):
+                program = Program(await self._standing().create_process(command, errors="replace"))
                 program.address = await program.told(spec)
+                return program
         except TimeoutError:
-            await program.end()
-            seconds = self._target.start_timeout
-            said = program.said()
-            raise HostProblem(
-                f"its {spec['role']} was not up within {seconds:g} s (start_timeout); it said: {said}"
-            ) from None
-        except BaseException:
-            await program.end()
-            raise
-        return program
+            said = program.said() if program is not None else "nothing"
+            why = f"its {role} was not up within {seconds:g} s (start_timeout); it said: {said}"
+            raise HostProblem(why) from None
+        except (OSError, asyncssh.Error) as error:
+            raise HostProblem(f"the connection was lost while its {role} was starting ({error})") from error
+        finally:
+            if program is not None and not program.address:
+                await program.end()
 
     def _python(self) -> str:
         return self._target.python or sys.executable

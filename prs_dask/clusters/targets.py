@@ -216,7 +216,7 @@ def _open_ssh(target: SSHTarget, processes: int | None, node_count: int) -> Open
 
 
 def _hosts_used(target: SSHTarget, node_count: int) -> tuple[str, ...]:
-    names = [host.name for host in target.ssh_hosts]
+    names = list(target.hosts)
     if node_count > len(names):
         return (f"node_count is {node_count}, but the SSHTarget has {len(names)}: the step runs on {', '.join(names)}",)
     if rest := names[node_count:]:

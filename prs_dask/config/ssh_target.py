@@ -32,8 +32,9 @@ _CLASS = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 
 
 class SSHHost(NamedTuple):
-    """One of the hosts: what it is called, and what SSH shall use where it says so."""
+    """One of the hosts: as it was written, what it is called, and what SSH shall use where it says so."""
 
+    text: str
     name: str
     user: str | None
     port: int | None
@@ -43,13 +44,13 @@ def _parts(text: object) -> SSHHost:
     if not isinstance(text, str):
         raise ValueError
     if _BARE_V6.fullmatch(text):
-        return SSHHost(text, None, None)
+        return SSHHost(text, text, None, None)
     match = _HOST.fullmatch(text)
     if match is None:
         password = re.fullmatch(r"[^@\s]+:[^@\s]*@.*", text)
         raise Refused("where a password is not taken: SSH keys or an agent are" if password else f"{text!r}")
     port = match["port"] and checks.at_least(1, 65535)(int(match["port"]))
-    return SSHHost(match["name"] or match["v6"], match["user"], port or None)
+    return SSHHost(text, match["name"] or match["v6"], match["user"], port or None)
 
 
 def _hosts(value: object) -> tuple[str, ...]:
@@ -209,7 +210,7 @@ class SSHTarget:
     def ssh_hosts(self) -> tuple[SSHHost, ...]:
         """The hosts in their parts, with ``user`` and ``port`` where they have none of their own."""
         parts = [_parts(host) for host in self.hosts]
-        return tuple(SSHHost(one.name, one.user or self.user, one.port or self.port) for one in parts)
+        return tuple(one._replace(user=one.user or self.user, port=one.port or self.port) for one in parts)
 
     @property
     def key_files(self) -> list[str] | None:

@@ -28,8 +28,10 @@ def test_no_server_a_key_that_is_none_and_a_host_that_is_none_are_told_at_once(n
         target = SSHTarget([f"127.0.0.1:{port}", f"localhost:{port}"], known_hosts=tmp_path / "known_hosts")
         with pytest.raises(ClusterError) as told:
             open_cluster(target, node_count=2)
-        with pytest.raises(ClusterError, match=r"  - 127.0.0.1: a private key cannot be used"):
+        with pytest.raises(ClusterError, match=r"  - 127.0.0.1:\d+: a private key cannot be used"):
             open_cluster(SSHTarget([f"127.0.0.1:{port}"], keys=tmp_path / "key"))
     assert "2 of 2 hosts cannot be used:" in str(told.value)
     for host in ("127.0.0.1", "localhost"):
-        assert f"  - {host}: no SSH server listens there on port {port}: start sshd, or set port" in str(told.value)
+        assert f"  - {host}:{port}: no SSH server listens there on port {port}: start sshd, or set port" in str(
+            told.value
+        )

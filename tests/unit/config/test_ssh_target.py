@@ -38,10 +38,10 @@ def test_a_url_says_hosts_their_user_and_their_python(url, target):
 def test_a_host_has_its_own_user_and_port_before_those_of_all():
     target = SSHTarget(["node1", "bob@node2:2222", "[::1]:22", "::1"], user="ann", port=23)
     assert target.ssh_hosts == (
-        SSHHost("node1", "ann", 23),
-        SSHHost("node2", "bob", 2222),
-        SSHHost("::1", "ann", 22),
-        SSHHost("::1", "ann", 23),
+        SSHHost("node1", "node1", "ann", 23),
+        SSHHost("bob@node2:2222", "node2", "bob", 2222),
+        SSHHost("[::1]:22", "::1", "ann", 22),
+        SSHHost("::1", "::1", "ann", 23),
     )
 
 
