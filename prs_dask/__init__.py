@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from prs_dask.lazy_names import loaded_on_first_use
 
 if TYPE_CHECKING:
-    from prs_dask.config import ParallelRunConfig, PipelineParameter
+    from prs_dask.config import ParallelRunConfig, PipelineParameter, SSHTarget
     from prs_dask.datasets import FileDataset, TabularDataset
     from prs_dask.entry_script import EntryScript
     from prs_dask.errors import (
@@ -49,6 +49,7 @@ __all__ = [
     "PipelineParameter",
     "PrsError",
     "ResumeError",
+    "SSHTarget",
     "SettingsError",
     "StepRun",
     "StepRunFailed",
@@ -72,6 +73,7 @@ _HOMES = {
     "PipelineParameter": "config",
     "PrsError": "errors",
     "ResumeError": "errors",
+    "SSHTarget": "config",
     "SettingsError": "errors",
     "StepRun": "pipeline",
     "StepRunFailed": "errors",

@@ -100,7 +100,7 @@ def _variables(
 
 def _check_target(settings: Mapping[str, Any], faults: list[Fault]) -> None:
     target = settings.get("compute_target")
-    if isinstance(target, Mapping):
+    if isinstance(target, Mapping) and "object" in target:
         found = f"a live object ({target.get('object')}) when the step run began"
         allowed = "the address of a scheduler, or local"
         faults.append(Fault("--compute-target", found, allowed, "--compute-target tcp://host:8786"))

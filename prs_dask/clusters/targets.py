@@ -4,6 +4,7 @@
 None                             the current Client if there is one, else ``"local"``
 ``"local"``                      a LocalCluster of our own (``local.py``)
 ``"cuda"``                       a LocalCUDACluster of our own (needs dask-cuda)
+an SSHTarget                     a scheduler and workers of our own on its hosts (``ssh.py``; needs asyncssh)
 ``"tcp://host:8786"``, …         the scheduler at that address
 path of a scheduler file         the scheduler that wrote it
 a Dask cluster, a Client         that one
@@ -25,7 +26,7 @@ from prs_dask.clusters.cuda import open_cuda_workers
 from prs_dask.clusters.local import LocalWorkers, OwnWorkers
 from prs_dask.clusters.reachable import CONNECT_SECONDS, check_scheduler
 from prs_dask.clusters.visible_gpus import seen_gpus
-from prs_dask.config import SETTINGS
+from prs_dask.config import SETTINGS, SSHTarget
 from prs_dask.config.checks import is_address
 from prs_dask.errors import Fault, SettingsError
 
@@ -83,7 +84,7 @@ def check_target(compute_target: Any) -> None:
     SettingsError
         It can be none, or is one that was closed.
     """
-    if compute_target is None or compute_target in ("local", "cuda"):
+    if compute_target is None or compute_target in ("local", "cuda") or isinstance(compute_target, SSHTarget):
         return
     if isinstance(compute_target, (str, os.PathLike)):
         _address(os.fspath(compute_target))
@@ -116,7 +117,7 @@ def open_cluster(
         Workers of a local cluster; None: as many as can have a GPU, without any one for each CPU core. Clusters that
         run already keep theirs.
     node_count
-        Nodes asked for; a local cluster has one and says so in ``notes``.
+        Nodes asked for; where a target has fewer or more it is said in ``notes``.
     processes_per_gpu
         How many processes may share a GPU.
     wished_gpus
@@ -127,7 +128,7 @@ def open_cluster(
     SettingsError
         Where the target can be no cluster, or is one that was closed.
     ClusterError
-        Where no scheduler answers, or a local cluster cannot be started.
+        Where no scheduler answers, or a cluster cannot be started.
     """
     if compute_target is None:
         compute_target = _current_client() or "local"
@@ -139,6 +140,8 @@ def open_cluster(
         return _own(open_cuda_workers(processes, processes_per_gpu, wished_gpus), node_count)
     if isinstance(compute_target, distributed.Client):
         return OpenCluster(compute_target, owned=False, close=lambda: None)
+    if isinstance(compute_target, SSHTarget):
+        return _open_ssh(compute_target, processes, node_count)
     if isinstance(compute_target, (str, os.PathLike)):
         address = _address(os.fspath(compute_target))
         return _attached(address, address)
@@ -185,6 +188,35 @@ def _attached(where: Any, address: str, **security: Any) -> OpenCluster:
     settings = {"timeout": CONNECT_SECONDS, "set_as_default": False, **security}
     client = distributed.Client(where, **settings)
     return OpenCluster(client, owned=False, close=lambda: _close_client(client))
+
+
+def _open_ssh(target: SSHTarget, processes: int | None, node_count: int) -> OpenCluster:
+    try:
+        from prs_dask.clusters.ssh import SSHWorkers
+    except ImportError as error:
+        raise ClusterError(
+            f'hosts over SSH need asyncssh, which cannot be imported here ({error}); try: pip install "prs-dask[ssh]"'
+        ) from error
+    with contextlib.ExitStack() as stack:
+        workers = SSHWorkers(target, processes, node_count)
+        stack.callback(workers.close)
+        try:
+            client = distributed.Client(workers.address, security=workers.security, set_as_default=False)
+        except OSError as error:
+            address = workers.address
+            raise ClusterError(f"the scheduler at {address} cannot be reached from this machine ({error})") from error
+        stack.callback(_close_client, client)
+        return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=_hosts_used(target, node_count))
+
+
+def _hosts_used(target: SSHTarget, node_count: int) -> tuple[str, ...]:
+    names = list(target.hosts)
+    if node_count > len(names):
+        return (f"node_count is {node_count}, but the SSHTarget has {len(names)}: the step runs on {', '.join(names)}",)
+    if rest := names[node_count:]:
+        every = f"node_count={len(names)} uses them all"
+        return (f"node_count is {node_count}, so that these hosts are not used: {', '.join(rest)}; {every}",)
+    return ()
 
 
 def _close_client(client: distributed.Client) -> None:

@@ -7,6 +7,7 @@ from prs_dask.config.arguments import EngineOptions, longer_interval, split_argu
 from prs_dask.config.parallel_run_config import ParallelRunConfig
 from prs_dask.config.pipeline_parameter import PipelineParameter
 from prs_dask.config.settings import SETTINGS, SHORT_CALL_DEFAULTS, Setting
+from prs_dask.config.ssh_target import SSHTarget
 
 __all__ = [
     "SETTINGS",
@@ -14,6 +15,7 @@ __all__ = [
     "EngineOptions",
     "ParallelRunConfig",
     "PipelineParameter",
+    "SSHTarget",
     "Setting",
     "longer_interval",
     "split_arguments",

@@ -22,7 +22,6 @@ __all__ = [
     "at_least",
     "backoff",
     "boolean",
-    "compute_target",
     "entry_script",
     "environment",
     "environment_variables",
@@ -246,18 +245,3 @@ def environment(value: object) -> tuple[str, ...] | str:
     if isinstance(value, (str, os.PathLike)):
         return os.path.abspath(_path(value))
     return parse_requirements(value)
-
-
-def compute_target(value: object) -> object:
-    """A word, an address, a scheduler file, a cluster or a Client.
-
-    Clusters and Clients are told by what they have, because Dask is not imported here.
-    """
-    if isinstance(value, (str, os.PathLike)):
-        path = _path(value)
-        if path.lower() in ("local", "cuda"):
-            return path.lower()
-        return path if is_address(path) else os.path.abspath(path)
-    if isinstance(value, type) or not (hasattr(value, "scheduler_address") or hasattr(value, "scheduler_info")):
-        raise ValueError
-    return value

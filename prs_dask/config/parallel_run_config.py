@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.config import yaml_files
-from prs_dask.config.checks import is_address
+from prs_dask.config.compute_target import is_path
 from prs_dask.config.entry_script_source import entry_script_fault
 from prs_dask.config.pipeline_parameter import PipelineParameter
 from prs_dask.config.requirements import parse_requirements, requirement_lines
@@ -313,12 +313,7 @@ def _file_faults(values: Mapping[str, Any]) -> list[Fault]:
     elif (script := _script_path(values)) is not None and (why_not := entry_script_fault(script)):
         faults.append(SETTINGS["entry_script"].fault(str(script), why_not))
     target = values.get("compute_target")
-    if (
-        isinstance(target, str)
-        and target not in ("local", "cuda")
-        and not is_address(target)
-        and not os.path.isfile(target)
-    ):
+    if isinstance(target, str) and is_path(target) and not os.path.isfile(target):
         faults.append(SETTINGS["compute_target"].fault(target, "which is no scheduler's address and no existing file"))
     if isinstance(requirements := values.get("environment"), str):
         try:

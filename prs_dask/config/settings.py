@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from prs_dask.config import checks
+from prs_dask.config.compute_target import compute_target
 from prs_dask.config.pipeline_parameter import PipelineParameter
 from prs_dask.config.refused import Refused
 from prs_dask.config.row_format import ROW_FORMAT_ARGUMENTS, parse_row_format
-from prs_dask.errors import Fault
+from prs_dask.errors import Fault, SettingsError
 
 __all__ = ["REQUIRED", "SETTINGS", "SHORT_CALL_DEFAULTS", "Setting", "check_values", "unknown_names"]
 
@@ -217,11 +218,13 @@ _ROWS: tuple[Setting, ...] = (
     ),
     Setting(
         "compute_target",
-        checks.optional(checks.compute_target),
+        checks.optional(compute_target),
         None,
-        'None, "local", "cuda", a scheduler\'s address, the path of a scheduler file, a Dask cluster or a Client',
+        'None, "local", "cuda", an SSHTarget or "ssh://host1,host2", a scheduler\'s address, the path of a scheduler '
+        "file, a Dask cluster or a Client",
         '"local"',
-        "Where it runs. Default: the current Dask Client if there is one, else this machine.",
+        "Where it runs: this machine, hosts (ssh://ann@node1,node2/path/of/python), or a running Dask cluster. "
+        "Default: the current Dask Client if there is one, else this machine.",
         metavar="TARGET",
     ),
     Setting(
@@ -469,21 +472,23 @@ def check_values(given: Mapping[str, object]) -> tuple[dict[str, Any], list[Faul
         elif isinstance(value, PipelineParameter):
             if not setting.may_be_parameter:
                 faults.append(setting.fault(value, "which may not stand for this setting"))
-            elif fault := _refused(setting, value.default_value):
-                faults.append(fault)
+            elif refused := _refused(setting, value.default_value):
+                faults += refused
             values[setting.name] = value
-        elif fault := _refused(setting, value):
-            faults.append(fault)
+        elif refused := _refused(setting, value):
+            faults += refused
         else:
             values[setting.name] = setting.parse(value)
     return values, faults
 
 
-def _refused(setting: Setting, value: object) -> Fault | None:
+def _refused(setting: Setting, value: object) -> list[Fault]:
     try:
         setting.parse(value)
+    except SettingsError as error:  # of a value that has parts
+        return list(error.faults)
     except Refused as error:
-        return setting.fault(value, str(error))
+        return [setting.fault(value, str(error))]
     except ValueError:
-        return setting.fault(value)
-    return None
+        return [setting.fault(value)]
+    return []

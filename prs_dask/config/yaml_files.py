@@ -10,8 +10,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prs_dask.config.checks import is_address
+from prs_dask.config.compute_target import is_path
 from prs_dask.config.pipeline_parameter import PipelineParameter
+from prs_dask.config.ssh_target import SSHTarget
 from prs_dask.errors import Fault, SettingsError
 
 __all__ = ["is_plain", "read_settings", "read_yaml", "with_paths_from", "write_settings"]
@@ -77,16 +78,31 @@ def with_paths_from(folder: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     placed = dict(settings)
     for name in _PATHS:
         value = placed.get(name)
+        if name == "compute_target" and isinstance(value, Mapping) and isinstance(value.get("ssh"), Mapping):
+            placed[name] = {**value, "ssh": _ssh_with_paths_from(folder, value["ssh"])}
         if not isinstance(value, str) or (name == "entry_script" and placed.get("source_directory") is not None):
             continue
-        if name == "compute_target" and (value.lower() in ("local", "cuda") or is_address(value)):
+        if name == "compute_target" and not is_path(value):
             continue
         placed[name] = os.path.join(folder, value) if value else value
     return placed
 
 
+def _ssh_with_paths_from(folder: str, ssh: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys and known hosts; Python's path is one of the hosts."""
+
+    def place(value: object) -> object:
+        if isinstance(value, list):
+            return [place(one) for one in value]
+        return os.path.join(folder, os.path.expanduser(value)) if isinstance(value, str) and value else value
+
+    return {name: place(value) if name in ("keys", "known_hosts") else value for name, value in ssh.items()}
+
+
 def is_plain(value: object) -> bool:
     """Can YAML hold this value and bring the same one back?"""
+    if isinstance(value, SSHTarget):
+        return value.as_mapping() is not None
     if isinstance(value, PipelineParameter):
         return is_plain(value.default_value)
     if isinstance(value, Mapping):
@@ -110,6 +126,8 @@ def write_settings(path: str | os.PathLike[str], settings: Mapping[str, Any]) ->
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, SSHTarget):
+        return value.as_mapping()
     if isinstance(value, PipelineParameter):
         return {_PARAMETER: {"name": value.name, "default_value": _plain(value.default_value)}}
     if isinstance(value, Mapping):

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prs_dask.config import SETTINGS, ParallelRunConfig, longer_interval, split_arguments
+from prs_dask.config import SETTINGS, ParallelRunConfig, SSHTarget, longer_interval, split_arguments
 from prs_dask.datasets import Dataset
 from prs_dask.datasets.description import description_of
 from prs_dask.output.row_format import RowFormat
@@ -126,6 +126,8 @@ def script_arguments(record: Mapping[str, Any]) -> list[Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, SSHTarget) and (mapping := value.as_mapping()) is not None:
+        return mapping
     if value is None or isinstance(value, (str, int, float, bool, dict, list, tuple)):
         return value
     return {"object": f"{type(value).__module__}.{type(value).__qualname__}"}

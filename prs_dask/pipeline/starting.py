@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prs_dask.config import SSHTarget
+from prs_dask.config.compute_target import as_ssh_target
 from prs_dask.logs.run_folder import RunFolder
 from prs_dask.mini_batches import MiniBatch
 from prs_dask.output.journal_lock import JournalLock
@@ -69,8 +71,8 @@ def _step_run(
     on_progress: OnProgress | None,
 ) -> StepRun:
     config = step.config.resolve()
-    target = compute_target if compute_target is not None else config.compute_target
-    if target is not None and target not in ("local", "cuda"):  # Dask is imported for the others only
+    target = config.compute_target if compute_target is None else as_ssh_target(compute_target)
+    if target not in (None, "local", "cuda") and not isinstance(target, SSHTarget):  # those import Dask
         from prs_dask.clusters import check_target
 
         check_target(target)

@@ -15,6 +15,7 @@ from prs_dask import (
     PipelineParameter,
     PrsError,
     SettingsError,
+    SSHTarget,
     StepRun,
     StepRunFailed,
     TabularDataset,
@@ -45,6 +46,8 @@ def inputs() -> tuple[FileDataset, TabularDataset]:
 
 def settings() -> ParallelRunConfig:
     ParallelRunConfig(entry_script=Script(), error_threshold=-1, output_action="summary_only")
+    hosts = SSHTarget(["node1", "ann@node2:2222"], user="ann", keys=Path("id"), worker_class="dask_cuda.CUDAWorker")
+    ParallelRunConfig(entry_script="score.py", error_threshold=0, output_action="append_row", compute_target=hosts)
     return ParallelRunConfig(
         entry_script="score.py",
         source_directory=Path("src"),

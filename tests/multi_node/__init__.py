@@ -1,0 +1,1 @@
+"""Several hosts for real, on one machine: see ``hosts.py``."""

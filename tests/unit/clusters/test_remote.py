@@ -1,0 +1,131 @@
+"""The program on a host: what it starts, tells and takes away again. Here it runs on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+from distributed import Client, Security
+from distributed.system import MEMORY_LIMIT
+
+from prs_dask.clusters.remote import Lifeline
+from prs_dask.clusters.ssh import _sent
+
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def security():
+    return Security.temporary()
+
+
+@pytest.fixture
+def program(no_leaks):
+    """Start one: ``program(spec)``; its process, and what it has told."""
+    started = []
+
+    def start(spec):
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "prs_dask.clusters.remote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "SSH_CONNECTION": "127.0.0.1 1 127.0.0.1 22"},
+        )
+        started.append(process)
+        process.stdin.write(json.dumps(spec).encode() + b"\n")
+        process.stdin.flush()
+        return process, json.loads(process.stdout.readline())["prs-dask"]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(PATIENCE)
+        process.stdin.close()
+        process.stdout.close()
+
+
+def scheduler_spec(security):
+    return {"role": "scheduler", "host": None, "dashboard": False, "security": _sent(security, "scheduler")}
+
+
+def worker_spec(security, scheduler, **more):
+    spec = {"role": "worker", "scheduler": scheduler, "name": "here", "threads": 2, "worker_class": None}
+    return {**spec, "security": _sent(security, "worker"), **more}
+
+
+def test_a_scheduler_and_a_worker_work_for_who_has_the_certificate_and_end_with_their_input(program, security):
+    scheduler, told = program(scheduler_spec(security))
+    address = told["address"]
+    assert address.startswith("tls://127.0.0.1:")
+    worker, _ = program(worker_spec(security, address, threads=1))
+    other, _ = program(worker_spec(security, address, name="other", worker_class="distributed.Worker"))
+    with Client(address, security=security, set_as_default=False) as client:
+        assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3
+        found = {worker["name"]: worker for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
+        assert {name: worker["nthreads"] for name, worker in found.items()} == {"here": 1, "other": 2}
+        assert found["here"]["services"] == {}
+        assert found["here"]["memory_limit"] == MEMORY_LIMIT
+        assert found["here"]["nanny"]
+        assert not found["other"]["nanny"], "it is of the class that was asked for"
+    all_of_them = (worker, other, scheduler)
+    below = [child for process in all_of_them for child in psutil.Process(process.pid).children(recursive=True)]
+    for process in all_of_them:
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+    assert not psutil.wait_procs(below, timeout=PATIENCE)[1]
+
+
+def test_of_own_certificates_a_host_gets_the_content_of_those_of_its_role(tmp_path, security):
+    names = (
+        "tls_ca_file",
+        *(f"tls_{role}_{what}" for role in ("client", "scheduler", "worker") for what in ("cert", "key")),
+    )
+    for name in names:
+        (tmp_path / name).write_text(f"{name}\n{getattr(security, name)}")
+    paths = {name: str(tmp_path / name) for name in names}
+    own = Security(**paths, require_encryption=True, tls_min_version=ssl.TLSVersion.TLSv1_3)
+    sent = _sent(own, "worker")
+    assert json.loads(json.dumps(sent)) == sent
+    certificates = {name for name in sent if name.startswith("tls_") and sent[name] and "version" not in name}
+    assert certificates == {"tls_ca_file", "tls_worker_cert", "tls_worker_key"}
+    assert all(sent[name] == (tmp_path / name).read_text() for name in certificates)
+    assert (sent["require_encryption"], ssl.TLSVersion(sent["tls_min_version"])) == (True, ssl.TLSVersion.TLSv1_3)
+
+
+def test_what_cannot_be_started_is_told(program, security):
+    process, told = program(worker_spec(security, "tls://127.0.0.1:1"))
+    assert told == {
+        "error": "ConnectionError: the scheduler at tls://127.0.0.1:1 cannot be reached from here (Connection refused)"
+    }
+    assert process.wait(PATIENCE) == 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_lifeline_is_cut_when_it_ends_and_when_nothing_comes(monkeypatch, ends):
+    monkeypatch.setattr("prs_dask.clusters.remote.END_SECONDS", 0)
+    monkeypatch.setattr("prs_dask.clusters.remote.end_at_once", lambda: None)
+    reader, writer = os.pipe()
+    cut = threading.Event()
+    lifeline = Lifeline(reader, cut.set, silence=0.3)
+    begun = time.monotonic()
+    lifeline.start()
+    for _ in range(5):
+        time.sleep(0.1)
+        os.write(writer, b"\n")
+    assert not cut.is_set(), "signs of life keep it"
+    if ends:
+        os.close(writer)
+    assert cut.wait(PATIENCE)
+    assert time.monotonic() - begun > 0.5
+    lifeline.join()
+    os.close(reader)
+    if not ends:
+        os.close(writer)
