@@ -11,7 +11,6 @@ _NOT_YET = (
     "environment",
     "processes_per_gpu",
     "surplus_gpu_processes",
-    "speculative_attempts",
 )
 
 

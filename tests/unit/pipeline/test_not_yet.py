@@ -22,7 +22,6 @@ def step(folder: Path, settings: dict[str, Any] | None = None, **more: Any) -> P
         {"environment": {"pandas": ">=2"}},
         {"processes_per_gpu": 2},
         {"surplus_gpu_processes": "hide"},
-        {"speculative_attempts": True},
     ],
     ids=lambda setting: next(iter(setting)),
 )
