@@ -60,7 +60,7 @@ class MasterRole:
         where = f" on {label}" if (label := process_label(node, process)) else ""
         what = "has succeeded elsewhere" if overtaken else "failed for good" if record.final else "failed and goes on"
         category = Category(record.category).label
-        message = one_line(self._lines.redact(f"{error.type}: {error.message}"))
+        message = one_line(self._lines.redact(error.message if overtaken else f"{error.type}: {error.message}"))
         self._write(
             f"mini-batch {name} {what}: attempt {record.attempt}{where}, {category}: {message}",
             record.started + record.elapsed,
