@@ -127,11 +127,10 @@ class RunPlugin(SchedulerPlugin):
         self._scheduler = scheduler
         self._now = PatientClock()
         now = self._now()
+        wall_offset = time.time() - now
         places = Places(settings.processes_per_node, settings.node_count, dict(settings.first_process), node_key())
         rules = InitRules(settings.processes_per_node or 1, settings.node_count or 1, now)
-        self._judge = Judge(
-            settings.limits, places, rules, now, time.time() - now, settings.already, settings.partly_done
-        )
+        self._judge = Judge(settings.limits, places, rules, now, wall_offset, settings.already, settings.partly_done)
         self._judge.header = settings.header
         self._results: deque[tuple[int, Reply, int]] = deque()
         self._last_result = 0
@@ -438,7 +437,9 @@ class RunPlugin(SchedulerPlugin):
         number = loser.record.mini_batch
         self._say(worker, "overtaken", lane=lane, mini_batch=number)
         node, process = self._at_work.get(loser.lane, (-1, -1))
-        told = Accepted(pack([loser.record]), b"", {number: loser.error}, {})
+        # By the wall clock: the judge's leaves out when nobody could read it, and this has to lie within its process' life.
+        record = loser.record._replace(started=time.time() - loser.record.elapsed)
+        told = Accepted(pack([record]), b"", {number: loser.error}, {})
         self._emit(told, node, process, loser.token, get_address_host(worker), self._pids.get(loser.lane, 0))
 
     def _take_pieces(self, node: int, token: int, report: Reply) -> None:
