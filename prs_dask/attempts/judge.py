@@ -763,6 +763,8 @@ class Judge:
         self, mini_batch: OpenMiniBatch, record: AttemptRecord, error: AttemptError, process: str, now: float
     ) -> AttemptRecord:
         """A failed attempt: one more, or the end of the mini-batch; nothing of both while another attempt runs it."""
+        if mini_batch.part is None:
+            mini_batch.items = record.items or mini_batch.items
         if record.category != Category.UNSAFE_CUT and self._leaves_race(mini_batch):
             mini_batch.avoid = process
             return record._replace(final=0)
@@ -774,8 +776,6 @@ class Judge:
             again = worth_another_try(self.limits, mini_batch.attempts, Category(record.category), error)
         if record.category == Category.UNSAFE_CUT:
             again, self._unsafe_cut = False, error.message
-        if mini_batch.part is None:
-            mini_batch.items = record.items or mini_batch.items
         if self.limits.bisect and (not again or mini_batch.part is not None) and self._halve(mini_batch, record):
             return record._replace(final=0)
         if again:

@@ -437,7 +437,7 @@ class RunPlugin(SchedulerPlugin):
         number = loser.record.mini_batch
         self._say(worker, "overtaken", lane=lane, mini_batch=number)
         node, process = self._at_work.get(loser.lane, (-1, -1))
-        # By the wall clock, for it lies within the life of its process; the judge's leaves out when nobody could read it.
+        # By the wall clock: the judge's leaves out when nobody could read it, and its process had to be ready.
         record = loser.record._replace(started=time.time() - loser.record.elapsed)
         told = Accepted(pack([record]), b"", {number: loser.error}, {})
         self._emit(told, node, process, loser.token, get_address_host(worker), self._pids.get(loser.lane, 0))

@@ -812,6 +812,7 @@ class JudgeMachine(RuleBasedStateMachine):
         assert fate.state == "open"
         if self.others_with(fate.number, grant):
             fate.avoid = grant.process
+            fate.items = record.items or fate.items
             fate.excused += 1
             self.races["one fails"] += 1
             return record._replace(final=0)
