@@ -179,7 +179,7 @@ def draw(seed: int, *, mount: bool = True, cluster: str | None = None) -> Plan:
     faults = tuple(fault for fault in _faults(rng, cluster) if mount or fault.name not in OF_DISKS)
     settings = _settings(rng, workload, tries, bisect)
     if settings.action == "append_row" and random.Random(f"speculate {seed}").random() < 0.4:
-        settings = dataclasses.replace(settings, speculate=True)
+        settings = dataclasses.replace(settings, speculate=True, run_seconds=3.0)  # so that there are slow ones
     resume_by, retry_failed = rng.choice(("python", "cli")), rng.random() < 0.75
     inits = _inits(random.Random(f"init {seed}"), cluster, workload, faults)
     return Plan(seed, workload, cluster, 2, settings, faults, resume_by, retry_failed, inits)
