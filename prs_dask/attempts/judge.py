@@ -524,7 +524,6 @@ class Judge:
             return ()
         loser = self._by_lane[race[0] if winner.lane == race[1] else race[1]]
         del loser.open[mini_batch.number]
-        loser.headers.pop(mini_batch.number, None)
         message = f"another attempt of it, in {winner.process}, was faster; this one was ended and is not charged"
         record = AttemptRecord(
             mini_batch.number, mini_batch.attempts + 1, Category.OVERTAKEN, 0, 0, 0, 0,

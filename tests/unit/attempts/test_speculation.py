@@ -202,6 +202,31 @@ def test_there_is_none(near_the_end, change):
     assert wanted(b) == 0
 
 
+def test_there_is_none_once_an_attempt_has_come_with_files(near_the_end):
+    b, _ = near_the_end()
+    b.judge._total += 1
+    b.supply(COUNT)
+    grant = b.grant("b")
+    b.report(grant, [b.success(COUNT, elapsed=QUICK)], filed=[COUNT])
+    assert wanted(b) == 0
+    b.judge._speculation.enabled = True
+    assert wanted(b) == 1
+
+
+def test_what_had_begun_and_went_back_has_not_begun_in_the_next_grant(near_the_end):
+    b, _ = near_the_end()
+    b.judge._total += 2
+    b.supply(COUNT, COUNT + 1)
+    grant = b.grant("b")
+    b.judge.mean.seconds = QUICK
+    [first] = grant.open
+    b.judge.heard("b", b.now, [(0, first)])
+    more = b.judge.claim(grant.permit, ("b", 0), grant.process, b.now, keep=(first,)).grant
+    assert more.begun == {first}
+    b.judge.claim(grant.permit, ("b", 0), grant.process, b.now, keep=tuple(set(more.open) - {first}))
+    assert all(first not in one.begun for one in b.judge._grants.values())
+
+
 def test_off_there_is_none_and_nothing_is_remembered(near_the_end):
     b, _ = near_the_end(speculate=False)
     assert wanted(b) == 0
