@@ -193,7 +193,7 @@ def _inits(rng: random.Random, cluster: str, workload: Workload, faults: Sequenc
         hangs
         and cluster == "local"
         and workload.kind == "files"
-        and not any(fault.name in _OF_LANES for fault in faults)
+        and not any(fault.name in _OF_LANES or (fault.name == "stop_child" and fault.share is None) for fault in faults)
     ):
         inits.append("hang")
     rng.shuffle(inits)
@@ -201,7 +201,7 @@ def _inits(rng: random.Random, cluster: str, workload: Workload, faults: Sequenc
 
 
 _OF_LANES = frozenset({"kill_worker", "term_worker", "stop_worker"})
-"""Faults after which a local cluster has one lane for a while."""
+"""Faults after which a local cluster has one lane for a while; as where a process is stopped that is not ready yet."""
 
 
 def _workload(rng: random.Random, tries: int, bisect: bool) -> Workload:
