@@ -6,37 +6,35 @@ scheduler plugin translates Dask's events and RPCs into these calls and never de
 The judge remembers only what is under way: a mini-batch it has handed to the driver as
 succeeded or failed is forgotten, so memory does not grow with their number.
 
-Exactly once: a mini-batch is open in at most one *grant* (token) at a time. A report is accepted
-for what is open in its grant; whatever else it holds was given to somebody else meanwhile and is
-dropped. So of any number of attempts that return, one counts.
+Exactly once: a mini-batch is open in at most one *grant* (token) at a time, or in two where they race for it
+(`prs_dask.attempts.speculation`). A report is accepted for what is open in its grant; whatever else it holds was
+given to somebody else meanwhile and is dropped. So of any number of attempts that return, one counts: a success takes
+the mini-batch out of the other grant, too.
 """
 
 from __future__ import annotations
 
 import heapq
-import math
 from collections import Counter, deque
 from collections.abc import Collection, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
 
 from prs_dask.attempts.adaptation import workers_wanted
 from prs_dask.attempts.bisecting import FIRST_PART, Bisected, PartlyDone, halves_of
 from prs_dask.attempts.chunks import MeanCost, box_seconds, chunk_size, queue_target, report_seconds
+from prs_dask.attempts.grants import Accepted, Answer, Grant, LaneKey, OpenMiniBatch, Overtaken
 from prs_dask.attempts.init_rules import InitRules, StartPermission
-from prs_dask.attempts.lifecycle import Event, State, after
+from prs_dask.attempts.lifecycle import Event, after
 from prs_dask.attempts.limits import RunLimits, broken_threshold, retry_delay, worth_another_try
 from prs_dask.attempts.losses import Blame, Loss, blame
 from prs_dask.attempts.places import Permit, Places, Worker
 from prs_dask.attempts.records import RECORD_SIZE, AttemptError, AttemptRecord, Category, pack, unpack
+from prs_dask.attempts.speculation import Speculation
 from prs_dask.attempts.waiting import WaitingLine
 from prs_dask.mini_batches import BisectedMiniBatch, Part, decode, encode
 
-__all__ = ["Accepted", "Answer", "Counts", "Grant", "Judge", "LaneKey", "Verdict"]
-
-LaneKey: TypeAlias = tuple[str, int]
-"""(worker address, lane index)."""
+__all__ = ["Counts", "Judge", "Verdict"]
 
 OTHER_PROCESS_SECONDS = 1.0
 """So long a retry waits for another process than the one it failed in; longer while there is other work for that."""
@@ -52,95 +50,6 @@ SILENT_SECONDS = 15.0
 
 
 _WAITS_FOR_GPUS = "waiting for GPUs that processes which were killed still hold"
-
-
-@dataclass(slots=True)
-class _MiniBatch:
-    number: int
-    items: int | None
-    descriptor: bytes
-    state: State = State.QUEUED
-    attempts: int = 0
-    losses: int = 0
-    nodes_lost: int = 0
-    begun: bool = False
-    avoid: str = ""
-    waiting_since: float = 0.0
-    ready_at: float = 0.0
-    part: Part | None = None
-    with_others: bool = False
-    """Is it tried again in a chunk? Not if it ended its process, or is slow to fail, or a part: depth first."""
-
-
-@dataclass(slots=True)
-class Grant:
-    """A chunk: what one lane runs now.
-
-    Parameters
-    ----------
-    token
-        Names the grant; reports carry it.
-    work
-        (mini-batch id, attempt, descriptor) of each, in the order to run them.
-    box
-        Seconds after which what has not been begun is given back.
-    report
-        Seconds between two reports of what has ended.
-    open
-        What has not ended yet, by id.
-    careful
-        Alone on its worker.
-    gives_back, asked
-        May the lane be asked for what it has not begun, when another lane is idle? When it was.
-    permit, since
-        The permit it was claimed with; when the lane claimed it or last told of an attempt.
-    headers
-        By id: header lines that came before the attempt they belong to had ended.
-    """
-
-    token: int
-    lane: LaneKey
-    process: str
-    work: list[tuple[int, int, bytes]]
-    box: float
-    report: float
-    open: dict[int, _MiniBatch] = field(default_factory=dict)
-    careful: bool = False
-    gives_back: bool = False
-    asked: float = -math.inf
-    permit: int = 0
-    since: float = 0.0
-    headers: dict[int, bytes] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a claim gets: a grant, or the advice to ask again soon (``pause``), or to stop.
-
-    ``ask``: a lane that has to be asked for what it has not begun. ``soon``: descriptors of what this node will
-    be given next, where that is known.
-    """
-
-    grant: Grant | None = None
-    pause: bool = False
-    ask: LaneKey | None = None
-    soon: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What of a report counts; ``records`` are packed, ``rows`` those of its successes in order.
-
-    ``parts`` tells which of their numbers are parts of a bisected mini-batch. ``files_refused``: a success that the
-    process has sent files with is none, so it believes to be stored what is not, and must go.
-    """
-
-    records: bytes
-    rows: bytes
-    errors: Mapping[int, AttemptError]
-    pieced: Mapping[int, int]
-    parts: Mapping[int, Part] = field(default_factory=dict)
-    files_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +118,12 @@ class Judge:
         self.first_run: float | None = None
         self.dropped = 0
         self.header: bytes | None = None
-        self._queue: WaitingLine[_MiniBatch] = WaitingLine()
-        self._retries: WaitingLine[_MiniBatch] = WaitingLine()
-        self._delayed: list[tuple[float, int, _MiniBatch]] = []
-        self._careful: deque[_MiniBatch] = deque()
+        self._queue: WaitingLine[OpenMiniBatch] = WaitingLine()
+        self._retries: WaitingLine[OpenMiniBatch] = WaitingLine()
+        self._delayed: list[tuple[float, int, OpenMiniBatch]] = []
+        self._careful: deque[OpenMiniBatch] = deque()
         self._bisected = Bisected()
+        self._speculation = Speculation(enabled=limits.speculate)
         self._partly_done = dict(partly_done)
         self._grants: dict[int, Grant] = {}
         self._by_lane: dict[LaneKey, Grant] = {}
@@ -255,7 +165,7 @@ class Judge:
                     self._supply_rest(number, descriptor)
                 else:
                     self._supplied += 1
-                    self._queue.append(_MiniBatch(number, items, descriptor))
+                    self._queue.append(OpenMiniBatch(number, items, descriptor))
 
     def _supply_rest(self, number: int, descriptor: bytes) -> None:
         """What is left of a mini-batch that was being bisected when the step run was broken off."""
@@ -265,9 +175,9 @@ class Judge:
         for part in self._bisected.parts_left(number, done):
             self._retries.append(self._part(part, encode(BisectedMiniBatch.of(whole, part))))
 
-    def _part(self, part: Part, descriptor: bytes, losses: int = 0, nodes_lost: int = 0) -> _MiniBatch:
+    def _part(self, part: Part, descriptor: bytes, losses: int = 0, nodes_lost: int = 0) -> OpenMiniBatch:
         number = self._bisected.next_number()
-        return _MiniBatch(number, part.items, descriptor, losses=losses, nodes_lost=nodes_lost, part=part)
+        return OpenMiniBatch(number, part.items, descriptor, losses=losses, nodes_lost=nodes_lost, part=part)
 
     def supply_ended(self, total: int) -> None:
         """No more are listed; ``total`` counts those of earlier parts too.
@@ -317,7 +227,7 @@ class Judge:
 
     def counts(self) -> Counts:
         """How far the step run is."""
-        running = sum(len(grant.open) for grant in self._grants.values())
+        running = sum(len(grant.open) for grant in self._grants.values()) - len(self._speculation.races)
         return Counts(
             supplied=self._supplied,
             queued=self.claimable + len(self._delayed),
@@ -450,10 +360,15 @@ class Judge:
             chunks = singles + self._queue.chunks(size)
         else:  # what was claimed ahead is there for a lane that has nothing
             chunks = min(self.places.lanes, sum(len(grant.open) - 1 for grant in self._hoards()))
+        slow = self._slow(now)
+        chunks += len(slow)
         if not chunks:
             return []
         avoided = {mini_batch.avoid for mini_batch in self._retries} if not self._queue else set()
-        last = {lane[0] for lane, process in self._processes.items() if process in avoided} if avoided else ()
+        last = {lane[0] for lane, process in self._processes.items() if process in avoided} if avoided else set()
+        if slow:
+            nodes = {self._node_of(grant.lane) for grant in slow}
+            last |= {worker.address for worker in self.places.workers.values() if worker.node in nodes}
         return self.places.issue(
             chunks,
             last,
@@ -511,10 +426,13 @@ class Judge:
             chosen, careful = self._choose(lane, process, now)
         if hoards and permit.working and not chosen:
             return Answer(soon=self._soon())
-        if not chosen:
-            ask = None if permit.working else self._who_gives_back(lane, now)
-            hoarded = not permit.working and bool(self._hoards())
-            more = self._total is None or bool(self._careful or self._retries or hoarded)
+        if not chosen and permit.working:
+            return Answer(pause=self._total is None or bool(self._careful or self._retries))
+        slow = [] if chosen else self._slow(now)
+        twice = self._choose_second(slow, lane, process, now)
+        if not chosen and twice is None:
+            ask = self._who_gives_back(lane, now)
+            more = self._total is None or bool(self._careful or self._retries or self._hoards() or slow)
             return Answer(pause=more, ask=ask)
         permit.working = True
         if self.first_run is None:
@@ -525,19 +443,24 @@ class Judge:
             self._last_token, lane, process, [], box, report,
             careful=careful, gives_back=hoards, permit=number, since=now,
         )  # fmt: skip
+        second = ""
+        if twice is not None:
+            chosen, second = list(twice.open.values()), self._speculation.why(twice, now)
         for mini_batch in chosen:
-            mini_batch.state = after(mini_batch.state, Event.CLAIM)
-            mini_batch.begun = False
+            mini_batch.state = after(mini_batch.state, Event.JOIN if second else Event.CLAIM)
             grant.open[mini_batch.number] = mini_batch
             grant.work.append((mini_batch.number, mini_batch.attempts + 1, mini_batch.descriptor))
         if last is not None and last.open:
-            grant.open, grant.headers = last.open | grant.open, last.headers
+            grant.begun, grant.headers = last.begun & last.open.keys(), last.headers
+            grant.open = last.open | grant.open
             self._close(last)
+        if twice is not None:
+            self._race(twice, lane)
         self._grants[grant.token] = self._by_lane[lane] = grant
         self._careful_grants += careful
-        return Answer(grant)
+        return Answer(grant, second=second)
 
-    def _choose(self, lane: LaneKey, process: str, now: float) -> tuple[list[_MiniBatch], bool]:
+    def _choose(self, lane: LaneKey, process: str, now: float) -> tuple[list[OpenMiniBatch], bool]:
         """The mini-batches for this lane, and whether it must be alone on its worker."""
         neighbours: list[Grant] = []
         if self._careful or self._careful_grants:  # rare: only then all lanes are looked at
@@ -557,11 +480,11 @@ class Judge:
             return chosen, False
         return self._queue.chunk(chunk_size(self.mean, max(1, self.places.lanes), self._remaining())), False
 
-    def _choose_retries(self, process: str, now: float) -> list[_MiniBatch]:
+    def _choose_retries(self, process: str, now: float) -> list[OpenMiniBatch]:
         """One that may be tried in this process, or several if they may be tried together: this lane's share."""
         alone = len(self._processes) < 2
 
-        def suits(mini_batch: _MiniBatch) -> bool:
+        def suits(mini_batch: OpenMiniBatch) -> bool:
             if alone or mini_batch.avoid != process:
                 return True
             return not self._queue and now - mini_batch.waiting_since > OTHER_PROCESS_SECONDS
@@ -572,7 +495,7 @@ class Judge:
             chosen += self._retries.chunk(share - 1, lambda one: one.with_others and suits(one))
         return chosen
 
-    def _choose_ahead(self) -> list[_MiniBatch]:
+    def _choose_ahead(self) -> list[OpenMiniBatch]:
         """For a lane that has work: only what leaves something for every lane."""
         size = chunk_size(self.mean, max(1, self.places.lanes), self._remaining())
         return self._queue.chunk(min(size, self.claimable - self.places.lanes))
@@ -582,6 +505,56 @@ class Judge:
         if len(self.places.nodes_in_use) > 1:
             return ()
         return tuple(mini_batch.descriptor for mini_batch in islice(self._queue, self.places.lanes))
+
+    # ---------------------------------------------------------------- second attempts
+
+    def _slow(self, now: float) -> list[Grant]:
+        """What may be started a second time now: near the end only, when nothing waits for an idle lane."""
+        if not self._speculation.enabled or self._total is None or self._supplied < self._total:
+            return []
+        if self.claimable or self._delayed or self._hoards():
+            return []
+        return self._speculation.slow(self._grants.values(), now)
+
+    def _choose_second(self, slow: list[Grant], lane: LaneKey, process: str, now: float) -> Grant | None:
+        """The grant whose mini-batch this idle lane runs, too."""
+        if not slow or any(grant.careful and grant.lane[0] == lane[0] for grant in self._grants.values()):
+            return None
+        return self._speculation.choose(slow, lane, process, now, self._node_of, self._idle_beyond)
+
+    def _idle_beyond(self, node: int | None) -> bool:
+        """Is a lane of another node idle?"""
+        others = [worker for worker in self.places.workers.values() if worker.node != node]
+        return any(sum(one.working for one in other.permits.values()) < other.lanes for other in others)
+
+    def _race(self, first: Grant, lane: LaneKey) -> None:
+        [mini_batch] = first.open.values()
+        mini_batch.doubled = True
+        self._speculation.races[mini_batch.number] = (first.lane, lane)
+
+    def _leaves_race(self, mini_batch: OpenMiniBatch) -> bool:
+        """One of its two attempts is out of it, and nothing is decided: the other goes on."""
+        if self._speculation.races.pop(mini_batch.number, None) is None:
+            return False
+        mini_batch.state = after(mini_batch.state, Event.LEAVE)
+        return True
+
+    def _overtake(self, mini_batch: OpenMiniBatch, winner: Grant, now: float) -> tuple[Overtaken, ...]:
+        """It has succeeded: where another lane runs it too, that attempt counts for nothing, and is to be ended."""
+        race = self._speculation.races.pop(mini_batch.number, None)
+        if race is None:
+            return ()
+        loser = self._by_lane[race[0] if winner.lane == race[1] else race[1]]
+        del loser.open[mini_batch.number]
+        message = f"another attempt of it, in {winner.process}, was faster; this one was ended and is not charged"
+        record = AttemptRecord(
+            mini_batch.number, mini_batch.attempts + 1, Category.OVERTAKEN, 0, 0, 0, 0,
+            loser.since + self._wall_offset, now - loser.since, 0.0, 0.0, 0.0,
+        )  # fmt: skip
+        self._attempts += 1
+        return (Overtaken(loser.lane, loser.token, record, AttemptError(Category.OVERTAKEN.label, message)),)
+
+    # ---------------------------------------------------------------- what goes back
 
     def _hoards(self) -> list[Grant]:
         """Grants with mini-batches that were claimed ahead."""
@@ -616,11 +589,14 @@ class Judge:
         if not grant.open:
             self._close(grant)
 
-    def is_open(self, token: int) -> bool:
-        """May a report of this grant still count?"""
-        return token in self._grants
+    def is_open(self, token: int, mini_batch: int | None = None) -> bool:
+        """May a report of this grant still count, or what it tells of this mini-batch?"""
+        grant = self._grants.get(token)
+        return grant is not None and (mini_batch is None or mini_batch in grant.open)
 
-    def _requeue(self, mini_batch: _MiniBatch, event: Event, *, careful: bool = False) -> None:
+    def _requeue(self, mini_batch: OpenMiniBatch, event: Event, *, careful: bool = False) -> None:
+        if self._leaves_race(mini_batch):
+            return
         mini_batch.state = after(mini_batch.state, event)
         if careful:
             self._careful.append(mini_batch)
@@ -688,12 +664,18 @@ class Judge:
         clean = not (errors or grant.headers or pieced) and len(ids) == len(unpacked) and ids <= running.keys()
         if self._bisected and clean:
             clean = not ids or max(ids) < FIRST_PART
+        if self._speculation.races and clean:
+            clean = self._speculation.races.keys().isdisjoint(ids)
+        if filed:
+            self._speculation.files_came()
         if clean and not any([record.category for record in unpacked]):
             if self.header is None and any([record.length for record in unpacked]):
                 self.header = b""
             for record in unpacked:
                 mini_batch = running.pop(record.mini_batch)
                 mini_batch.state = after(mini_batch.state, Event.SUCCEED)
+            if self._speculation.enabled:
+                self._speculation.times.add([record.elapsed for record in unpacked])
             items = sum([record.items for record in unpacked])
             good = sum([min(record.items, record.results) for record in unpacked])
             self._succeeded += len(unpacked)
@@ -730,6 +712,7 @@ class Judge:
         kept_rows: list[bytes] = []
         kept_errors: dict[int, AttemptError] = {}
         parts: dict[int, Part] = {}
+        overtaken: tuple[Overtaken, ...] = ()
         offset, files_refused = 0, False
         for record in records:
             length = 0 if record.category else record.length - pieced.get(record.mini_batch, 0)
@@ -755,6 +738,8 @@ class Judge:
                 kept.append(self._fail(mini_batch, record, error, grant.process, now))
                 kept_errors[record.mini_batch] = error
             else:
+                overtaken += self._overtake(mini_batch, grant, now)
+                self._speculation.times.add([record.elapsed])
                 mini_batch.state = after(mini_batch.state, Event.SUCCEED)
                 good = record.succeeded_items
                 self._ended(mini_batch, failed=False)
@@ -773,9 +758,10 @@ class Judge:
             {number: size for number, size in pieced.items() if number in wanted},
             parts,
             files_refused,
+            overtaken,
         )
 
-    def _ended(self, mini_batch: _MiniBatch, *, failed: bool) -> None:
+    def _ended(self, mini_batch: OpenMiniBatch, *, failed: bool) -> None:
         """It has succeeded or failed for good, or a part of one has."""
         counts = (int(not failed), int(failed))
         if mini_batch.part is not None:
@@ -795,9 +781,14 @@ class Judge:
         return None
 
     def _fail(
-        self, mini_batch: _MiniBatch, record: AttemptRecord, error: AttemptError, process: str, now: float
+        self, mini_batch: OpenMiniBatch, record: AttemptRecord, error: AttemptError, process: str, now: float
     ) -> AttemptRecord:
-        """A failed attempt: one more, or the end of the mini-batch."""
+        """A failed attempt: one more, or the end of the mini-batch; nothing of both while another attempt runs it."""
+        if mini_batch.part is None:
+            mini_batch.items = record.items or mini_batch.items
+        if record.category != Category.UNSAFE_CUT and self._leaves_race(mini_batch):
+            mini_batch.avoid = process
+            return record._replace(final=0)
         if record.category == Category.WORKER_LOST:
             mini_batch.losses += 1
             again = mini_batch.losses < self.limits.run_max_try
@@ -806,8 +797,6 @@ class Judge:
             again = worth_another_try(self.limits, mini_batch.attempts, Category(record.category), error)
         if record.category == Category.UNSAFE_CUT:
             again, self._unsafe_cut = False, error.message
-        if mini_batch.part is None:
-            mini_batch.items = record.items or mini_batch.items
         if self.limits.bisect and (not again or mini_batch.part is not None) and self._halve(mini_batch, record):
             return record._replace(final=0)
         if again:
@@ -832,7 +821,7 @@ class Judge:
         self._failed_items += items
         return record._replace(final=1, items=items)
 
-    def _halve(self, mini_batch: _MiniBatch, record: AttemptRecord) -> bool:
+    def _halve(self, mini_batch: OpenMiniBatch, record: AttemptRecord) -> bool:
         """Its halves are tried next, where that can help."""
         halves = halves_of(mini_batch.number, mini_batch.part, mini_batch.items, mini_batch.descriptor, record)
         if not halves:
@@ -858,20 +847,24 @@ class Judge:
             The record of a charged loss, if there is one, and the permits that are void.
         """
         grants = [grant for lane, grant in self._by_lane.items() if lane[0] == address]
-        lost = [(mini_batch, grant.careful) for grant in grants for mini_batch in grant.open.values()]
+        lost = [(mini_batch, grant) for grant in grants for mini_batch in grant.open.values()]
         for grant in grants:
             self._close(grant)
         accepted = None
         if self.verdict is None:
             node_answers = self.places.node_answers(address, now)
-            for mini_batch, alone in reversed(lost):
-                mini_batch.nodes_lost += mini_batch.begun and loss is not Loss.TAKEN_AWAY and not node_answers
+            others = len({mini_batch.number for mini_batch, _ in lost}) - 1
+            for mini_batch, grant in reversed(lost):
+                if self._leaves_race(mini_batch):
+                    continue
+                begun = mini_batch.number in grant.begun
+                mini_batch.nodes_lost += begun and loss is not Loss.TAKEN_AWAY and not node_answers
                 sentence = blame(
                     loss,
                     node_answers=node_answers,
-                    others=len(lost) - 1,
-                    begun=mini_batch.begun,
-                    alone=alone,
+                    others=others,
+                    begun=begun,
+                    alone=grant.careful,
                     nodes_lost=mini_batch.nodes_lost,
                 )
                 if sentence is Blame.CHARGED:
@@ -889,7 +882,7 @@ class Judge:
         self._judge_end()
         return accepted, void
 
-    def _charge_loss(self, mini_batch: _MiniBatch, address: str, now: float) -> Accepted:
+    def _charge_loss(self, mini_batch: OpenMiniBatch, address: str, now: float) -> Accepted:
         message = f"the worker {address} was lost while it ran this mini-batch"
         error = AttemptError(Category.WORKER_LOST.label, message)
         record = AttemptRecord(
@@ -913,7 +906,7 @@ class Judge:
         for lane, number in begun:
             grant = self._by_lane.get((address, lane))
             if grant is not None and number in grant.open:
-                grant.open[number].begun = True
+                grant.begun.add(number)
         return True
 
     def silent_workers(self, now: float) -> list[str]:
@@ -933,6 +926,7 @@ class Judge:
         self._delayed.clear()
         self._grants.clear()
         self._by_lane.clear()
+        self._speculation.races.clear()
 
     def tick(self, now: float) -> None:
         """Time passes: take back what a lane that has stopped left open; has nothing moved for too long?
@@ -977,7 +971,7 @@ class Judge:
     def _judge_end(self) -> None:
         if self._total is None or self.verdict is not None:
             return
-        left = self.claimable or self._delayed or self._grants
+        left = self.claimable or self._delayed or any(grant.open for grant in self._grants.values())
         if not left and self._succeeded + self._failed >= self._total:
             self.end("Completed", "")
 

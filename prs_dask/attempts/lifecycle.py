@@ -7,6 +7,8 @@
                           ├─fail, give_back─┘  └──fail_for_good──▶ FAILED ────commit────┘
                           └─lose (its worker is gone)
 
+    RUNNING ──join──▶ RUNNING (a second attempt begins beside the first) ──leave──▶ RUNNING (one of the two is out)
+
     PLANNED, QUEUED and RUNNING ──abort──▶ DROPPED: not run because the step run ended before
 
 ``fail`` is a failed attempt that has tries left, ``give_back`` one that was never begun. What had
@@ -46,6 +48,8 @@ class Event(enum.IntEnum):
     LOSE = 6
     COMMIT = 7
     ABORT = 8
+    JOIN = 9
+    LEAVE = 10
 
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
@@ -57,6 +61,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.FAIL_FOR_GOOD: State.FAILED,
         Event.GIVE_BACK: State.QUEUED,
         Event.LOSE: State.QUEUED,
+        Event.JOIN: State.RUNNING,
+        Event.LEAVE: State.RUNNING,
         Event.ABORT: State.DROPPED,
     },
     State.SUCCEEDED: {Event.COMMIT: State.COMMITTED, Event.ABORT: State.SUCCEEDED},

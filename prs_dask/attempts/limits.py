@@ -38,6 +38,8 @@ class RunLimits:
         Names of exceptions that are, or are not, worth another attempt; None: all are.
     bisect
         Halve a mini-batch that has used up its tries until its bad items are alone.
+    speculate
+        Start an attempt that is far slower than others a second time, near the end.
     """
 
     run_max_try: int = 3
@@ -53,6 +55,7 @@ class RunLimits:
     retry_on: tuple[str, ...] | None = None
     no_retry_on: tuple[str, ...] | None = None
     bisect: bool = False
+    speculate: bool = False
 
 
 def broken_threshold(

@@ -16,7 +16,7 @@ __all__ = ["RECORD_SIZE", "AttemptError", "AttemptRecord", "Category", "pack", "
 
 
 class Category(enum.IntEnum):
-    """How an attempt ended; all but ``SUCCEEDED`` are failures, told apart by cause."""
+    """How an attempt ended; all but ``SUCCEEDED`` and ``OVERTAKEN`` are failures, told apart by cause."""
 
     SUCCEEDED = 0
     EXCEPTION = 1  # run() raised, whatever it raised
@@ -27,6 +27,7 @@ class Category(enum.IntEnum):
     LOAD_ERROR = 6  # the mini-batch could not be read
     WORKER_LOST = 7
     UNSAFE_CUT = 8  # its file cannot be cut safely as told: ends the step run
+    OVERTAKEN = 9  # no failure, and charged to nobody: another attempt of the same mini-batch was faster
 
     @property
     def label(self) -> str:

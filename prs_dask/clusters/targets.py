@@ -28,7 +28,7 @@ from prs_dask.clusters.reachable import CONNECT_SECONDS, check_scheduler
 from prs_dask.clusters.visible_gpus import seen_gpus
 from prs_dask.config import SETTINGS, SSHTarget
 from prs_dask.config.checks import is_address
-from prs_dask.errors import Fault, SettingsError
+from prs_dask.errors import ClusterError, Fault, SettingsError
 
 __all__ = ["OpenCluster", "check_target", "open_cluster"]
 

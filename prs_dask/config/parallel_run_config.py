@@ -287,6 +287,12 @@ def _contradictions(values: Mapping[str, Any]) -> list[Fault]:
             if name in values and values[name] != SETTINGS[name].default:
                 found = f"{values[name]!r} together with output_action='summary_only', which writes no rows"
                 faults.append(Fault(name, found, "only with append_row", 'output_action="append_row"'))
+        if values.get("speculative_attempts") is True:
+            found = (
+                "True together with output_action='summary_only': a script that stores its own results may be killed in"
+                " the middle of that, when the second attempt is faster"
+            )
+            faults.append(Fault("speculative_attempts", found, "only with append_row", "speculative_attempts=False"))
     return faults
 
 

@@ -436,7 +436,8 @@ _ROWS: tuple[Setting, ...] = (
         False,
         "True or False",
         "True",
-        "Give a mini-batch that takes far longer than others to a second process, too.",
+        "Near the end, start an attempt that is far slower than those before it a second time, in another process: "
+        "the first to succeed counts, the other is killed and not charged. Not together with summary_only.",
         from_text=_boolean_text,
         metavar="BOOLEAN",
     ),

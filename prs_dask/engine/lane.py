@@ -85,11 +85,12 @@ _VOID = "its worker had been given up meanwhile, and what it ran is run elsewher
 _RETREAT = "its worker had not heard of the scheduler for too long; it was killed"
 _FILES_LOST = "files that it had sent do not count, and it would go on adding to them; it was killed"
 _UNATTENDED = "its worker had been stopped for too long; it was killed"
+_OVERTAKEN = "another attempt of mini-batch {} was faster; it was killed"
 
 
 class Lane:
-    """See the module's docstring. Used by one thread at a time but for `under_way`, `limit_memory`, `retreat` and
-    `give_back`."""
+    """See the module's docstring. Used by one thread at a time but for `under_way`, `limit_memory`, `retreat`,
+    `give_back` and `overtaken`."""
 
     def __init__(self, supervisor: Supervisor, index: int) -> None:
         self.index = index
@@ -119,6 +120,8 @@ class Lane:
         self._heard_at = 0.0
         self._excused_until = 0.0
         self._retreating = False
+        self._overtaken: set[int] = set()
+        self._lost_race = False
 
     @property
     def process(self) -> LaneProcess | None:
@@ -152,6 +155,9 @@ class Lane:
             if "work" not in reply:
                 return
             self._run(permit, reply)
+            if self._process is None and self._lost_race:
+                self._exchange(permit, claim=False)
+                return  # another process is started when there is something to do for it
 
     def _exchange(self, permit: int, *, claim: bool) -> dict[str, Any]:
         """One call of this lane, while the process is looked after; returns the answer."""
@@ -224,7 +230,7 @@ class Lane:
                 if problem is None:
                     self._mean = None
                     self._supervisor.tell_of_process(process.number, "ready", seconds=process.init_seconds)
-                    self._tell("ready", process.number)
+                    self._tell("ready", process.number, pid=process.pid)
                     return True
                 if self._supervisor.stopping:
                     break
@@ -280,6 +286,11 @@ class Lane:
         self._asked_back = True
         self._wake.ring()
 
+    def overtaken(self, mini_batch: int) -> None:
+        """Another thread tells that this mini-batch has succeeded elsewhere: for good, so it is never given again."""
+        self._overtaken.add(mini_batch)
+        self._wake.ring()
+
     def stop(self, *, orderly: bool, seconds: float) -> None:
         """End the process, with shutdown() where ``orderly``; when no task holds the lane."""
         process = self._process
@@ -325,6 +336,7 @@ class Lane:
         if self._process is None:
             return  # it was abandoned by the very answer that brought the grant
         self._outbox.process, self._outbox.pid = self._process.number, self._process.pid
+        self._lost_race = False
         begun = time.monotonic()
         self._look_later(begun)
         if grant["careful"]:
@@ -354,7 +366,7 @@ class Lane:
 
     def _take(self, grant: dict[str, Any], now: float) -> None:
         """More work, and so much time for it."""
-        self._pending.extend(grant["work"])
+        self._pending.extend(work for work in grant["work"] if work[0] not in self._overtaken)
         self._asked_back = False
         self._report_seconds = grant["report"]
         self._flush_at = now + self._report_seconds
@@ -489,6 +501,8 @@ class Lane:
             self._process_died(process)
         elif self._sent and not paused and time.monotonic() >= self._look_at:
             self._look_at_limits(process)
+        if self._overtaken and self._process is process:
+            self._end_overtaken(process)
 
     def _look_later(self, now: float) -> None:
         self._heard_at = now
@@ -589,6 +603,19 @@ class Lane:
             if not process.finished_any:
                 self._tell_failed(process, error, from_outside=ended.from_outside, was_ready=True)
         self._process_over(process, why)
+
+    def _end_overtaken(self, process: LaneProcess) -> None:
+        """What is under way has succeeded elsewhere: nobody waits for its end."""
+        current = next(iter(self._sent.values()), (None, 0))[0]
+        if current not in self._overtaken:
+            return
+        process.kill()
+        process.wait()
+        while self._receive(process):
+            pass
+        self._sent = {sequence: work for sequence, work in self._sent.items() if work[0] != current}
+        self._process_over(process, _OVERTAKEN.format(current))
+        self._lost_race = True
 
     def _charge(self, process: LaneProcess, reading: PhaseReading, category: Category, error: AttemptError) -> None:
         mini_batch, attempt = self._sent.pop(reading.sequence)

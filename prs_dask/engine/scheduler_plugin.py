@@ -16,7 +16,7 @@ import contextlib
 import time
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -28,16 +28,18 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from prs_dask import __version__
 from prs_dask.attempts.fitting import Fitting
 from prs_dask.attempts.gpus import Gpus, Slot
+from prs_dask.attempts.grants import Accepted, Grant, LaneKey, Overtaken
 from prs_dask.attempts.init_rules import InitRules
-from prs_dask.attempts.judge import Accepted, Grant, Judge, LaneKey
+from prs_dask.attempts.judge import Judge
 from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.places import Places, Worker
-from prs_dask.attempts.records import AttemptError
+from prs_dask.attempts.records import AttemptError, pack
 from prs_dask.engine import adaptation, metrics
 from prs_dask.engine.node_key import node_key
 from prs_dask.engine.parcels import Exchange, Key
 from prs_dask.engine.patient_clock import PatientClock
 from prs_dask.engine.run_settings import OP, RunSettings, plugin_name
+from prs_dask.logs.text import process_name
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, WorkerState
@@ -129,14 +131,13 @@ class RunPlugin(SchedulerPlugin):
         self._scheduler = scheduler
         self._now = PatientClock()
         now = self._now()
+        wall_offset = time.time() - now
         gpus = Gpus(settings.processes_per_gpu, settings.wished_gpus)
         places = Places(
             settings.processes_per_node, settings.node_count, dict(settings.first_process), node_key(), gpus
         )
         rules = InitRules(settings.processes_per_node or 1, settings.node_count or 1, now)
-        self._judge = Judge(
-            settings.limits, places, rules, now, time.time() - now, settings.already, settings.partly_done
-        )
+        self._judge = Judge(settings.limits, places, rules, now, wall_offset, settings.already, settings.partly_done)
         self._judge.header = settings.header
         self._fitting = Fitting(scheduler.workers, settings.node_count)
         self._results: deque[tuple[int, Reply, int]] = deque()
@@ -147,6 +148,7 @@ class RunPlugin(SchedulerPlugin):
         self._log_bytes = 0
         self._log_numbers: dict[str, int] = {}
         self._at_work: dict[LaneKey, tuple[int, int]] = {}  # node and number of each lane's process
+        self._pids: dict[LaneKey, int] = {}
         self._verdict_told = False
         self._exchange = Exchange()
         self._file_numbers: dict[tuple[str, int], int] = {}
@@ -272,6 +274,7 @@ class RunPlugin(SchedulerPlugin):
         self._live.discard(address)
         what = f"worker {address} {why or loss.value}"
         for key in [key for key in self._at_work if key[0] == address]:
+            self._pids.pop(key, None)
             self._process_lost(*self._at_work.pop(key), f"its {what}")
         self._note(what + ("" if loss is Loss.TAKEN_AWAY else self._alone_on(place)))
         if accepted is not None:
@@ -421,11 +424,14 @@ class RunPlugin(SchedulerPlugin):
         gpu = {"gpus": share.count, "slot": tuple(share.slot) if share.slot else None}
         return {"number": number, "node": place.node, "lanes": place.lanes, **gpu}
 
-    async def on_process(self, worker: str, lane: int, event: str, process: int, error: str = "", **how: bool) -> Reply:
+    async def on_process(
+        self, worker: str, lane: int, event: str, process: int, error: str = "", pid: int = 0, **how: bool
+    ) -> Reply:
         """A process is ``ready``, has ``failed`` to get to its first mini-batch (``how``: see the judge), or has
         ``ended``."""
         key, now = (worker, lane), self._now()
         if event == "ready":
+            self._pids[key] = pid
             self._judge.process_ready(key, self._identity(worker, process), now)
         elif event == "failed":
             self._judge.process_failed(key, error, now, **how)
@@ -439,7 +445,7 @@ class RunPlugin(SchedulerPlugin):
 
     def _identity(self, worker: str, process: int) -> str:
         place = self._judge.places.workers.get(worker)
-        return f"{place.node if place else worker}/{process}"
+        return f"{place.node if place else worker}/{process_name(process)}"
 
     async def on_lane(
         self,
@@ -498,8 +504,7 @@ class RunPlugin(SchedulerPlugin):
     def _take_report(self, worker: str, token: int, report: Reply) -> Accepted | None:
         place = self._judge.places.workers.get(worker)
         node = place.node if place is not None else -1
-        if self._judge.is_open(token):  # else the driver may have committed, or forgotten, what these build on
-            self._take_pieces(node, token, report)
+        self._take_pieces(node, token, report)
         errors = {number: AttemptError(*fields) for number, fields in report.get("errors", ())}
         accepted = self._judge.report(
             token,
@@ -513,20 +518,37 @@ class RunPlugin(SchedulerPlugin):
             frozenset(report.get("filed", ())),
         )
         if accepted is not None:
+            for loser in accepted.overtaken:
+                self._end_overtaken(loser)
             self._emit(accepted, node, report["process"], token, get_address_host(worker), report["pid"])
         self._forget_files()
         self._supplied.set()
         self._news.set()  # what was given back wants another lane, and that a permit
         return accepted
 
+    def _end_overtaken(self, loser: Overtaken) -> None:
+        """Another attempt was faster: its lane ends it, the driver forgets what it has sent, and the logs tell it."""
+        worker, lane = loser.lane
+        number = loser.record.mini_batch
+        self._say(worker, "overtaken", lane=lane, mini_batch=number)
+        node, process = self._at_work.get(loser.lane, (-1, -1))
+        # By the wall clock: the judge's leaves out when nobody could read it, and its process had to be ready.
+        record = loser.record._replace(started=time.time() - loser.record.elapsed)
+        told = Accepted(pack([record]), b"", {number: loser.error}, {})
+        self._emit(told, node, process, loser.token, get_address_host(worker), self._pids.get(loser.lane, 0))
+
     def _take_pieces(self, node: int, token: int, report: Reply) -> None:
         """Rows and files of mini-batches, before what says that they have ended."""
-        for mini_batch, data in report.get("pieces", ()):
+        for mini_batch, data in self._still_wanted(token, report.get("pieces", ())):
             self._put({"kind": "piece", "mini_batch": mini_batch, "token": token, "data": data}, len(data))
         whose = {"kind": "file", "token": token, "node": node, "process": report["process"]}
-        for mini_batch, data in report.get("files", ()):
+        for mini_batch, data in self._still_wanted(token, report.get("files", ())):
             self._put({**whose, "mini_batch": mini_batch, "data": data}, len(data))
             self._with_files.add(token)
+
+    def _still_wanted(self, token: int, pieces: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """Those of mini-batches that are still open: else the driver may have committed them, or what they build on."""
+        return [piece for piece in pieces if self._judge.is_open(token, piece[0])]
 
     def _forget_files(self) -> None:
         """The driver need not keep what came under grants that are over, where it has not been committed."""
@@ -549,6 +571,9 @@ class RunPlugin(SchedulerPlugin):
             )
             if answer.ask is not None:
                 self._say(answer.ask[0], "give_back", lane=answer.ask[1])
+            if answer.second and answer.grant is not None:
+                [number] = answer.grant.open
+                self._note(f"mini-batch {number} is started a second time, on worker {key[0]}, {answer.second}")
             self._news.set()
             if answer.grant is not None:
                 return _grant_reply(answer.grant)

@@ -395,6 +395,12 @@ class Supervisor:
             if one.index == lane:
                 one.give_back()
 
+    def overtaken(self, lane: int, mini_batch: int) -> None:
+        """The scheduler says that what a lane runs has succeeded elsewhere."""
+        for one in list(self._lanes):
+            if one.index == lane:
+                one.overtaken(mini_batch)
+
     def share_memory(self, lanes: int) -> None:
         """What each process may use: as told, or its share of the worker's limit where that has so many lanes."""
         limit = self.settings.memory_limit
@@ -480,7 +486,12 @@ class Supervisor:
 
 
 def _seen_output(settings: WorkerSettings) -> str | None:
-    """The step's output folder, where it is the driver's and not only one of the same name."""
+    """The step's output folder, where it is the driver's and not only one of the same name.
+
+    Not where attempts are started twice: of two that store files at once only those of the one that counts may count.
+    """
+    if settings.limits.speculate:
+        return None
     folder, mark = settings.output_folder, settings.output_mark
     return folder if folder and mark and os.path.isfile(mark) and os.access(folder, os.W_OK | os.X_OK) else None
 

@@ -61,7 +61,8 @@ async def _begin(supervisor: Supervisor) -> None:
 
 
 class _Receiver:
-    """The permanent op on a worker's stream: the scheduler plugin says ``stop``, or ``give_back`` to a lane."""
+    """The permanent op on a worker's stream: the scheduler plugin says ``stop``, or to a lane ``give_back`` or
+    ``overtaken``."""
 
     def __init__(self, worker: Worker) -> None:
         self.supervisors = _supervisors.setdefault(worker, {})
@@ -72,6 +73,8 @@ class _Receiver:
             supervisor.stop(orderly=bool(arguments.get("orderly")))
         elif supervisor is not None and call == "give_back":
             supervisor.give_back(arguments["lane"])
+        elif supervisor is not None and call == "overtaken":
+            supervisor.overtaken(arguments["lane"], arguments["mini_batch"])
 
 
 def run_permit(run_id: str, permit: int) -> None:

@@ -13,14 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prs_dask.attempts.records import Category
 from prs_dask.logs.roll_up import RECORD
 from prs_dask.logs.text import utc_text
 
-__all__ = ["FAILED", "FAILED_ATTEMPT", "SUCCEEDED", "AttemptFields", "attempt_fields"]
+__all__ = ["FAILED", "FAILED_ATTEMPT", "OVERTAKEN", "SUCCEEDED", "AttemptFields", "attempt_fields"]
 
-SUCCEEDED, FAILED, FAILED_ATTEMPT = "Succeeded", "Failed", "Failed attempt"
+SUCCEEDED, FAILED, FAILED_ATTEMPT, OVERTAKEN = "Succeeded", "Failed", "Failed attempt", "Overtaken"
 
-_STATUS = (SUCCEEDED, FAILED_ATTEMPT, FAILED)
+_STATUS = (SUCCEEDED, FAILED_ATTEMPT, FAILED, OVERTAKEN)
 _MILLISECONDS = [f"{number:03}Z" for number in range(1000)]
 _KEPT_BELOW = 10_000
 
@@ -75,6 +76,8 @@ def attempt_fields(records: bytes, names: Mapping[int, object] | None = None) ->
     block = np.frombuffer(records, RECORD)
     numbers = block["mini_batch"].tolist()
     good = block["category"] == 0
+    status = np.where(good, 0, 1 + (block["final"] != 0))
+    status[block["category"] == Category.OVERTAKEN] = 3
     items = block["items"].astype(np.int64)
     succeeded = np.where(good, np.minimum(items, block["results"]), 0)
     called = [names.get(number, number) for number in numbers] if names else numbers
@@ -88,7 +91,7 @@ def attempt_fields(records: bytes, names: Mapping[int, object] | None = None) ->
         map(_MILLISECONDS.__getitem__, ((block["started"] - second) * 1000).astype(np.int64).tolist()),
         map(counted.__getitem__, counts),
         *(_seconds(block[name]) for name in ("elapsed", "cpu", "run")),
-        map(_STATUS.__getitem__, np.where(good, 0, 1 + (block["final"] != 0)).tolist()),
+        map(_STATUS.__getitem__, status.tolist()),
         strict=True,
     )
     middles = [

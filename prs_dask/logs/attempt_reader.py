@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from prs_dask.attempts.records import AttemptRecord, Category
-from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, READ, SUCCEEDED
+from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, OVERTAKEN, READ, SUCCEEDED
 from prs_dask.logs.places import ATTEMPT_COLUMNS
 from prs_dask.logs.text import NO_NODE
 
@@ -27,7 +27,7 @@ _WIDTHS = (len(_NEEDED), len(ATTEMPT_COLUMNS))
 _PROCESS = "process"
 _CATEGORIES = {"": 0, **{category.label: int(category) for category in Category}}
 _new = tuple.__new__  # a quarter of the time that AttemptRecord(...) takes
-_FINAL = {SUCCEEDED: 1, FAILED: 1, FAILED_ATTEMPT: 0}
+_FINAL = {SUCCEEDED: 1, FAILED: 1, FAILED_ATTEMPT: 0, OVERTAKEN: 0}
 
 
 class AttemptRow(NamedTuple):

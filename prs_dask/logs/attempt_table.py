@@ -1,6 +1,7 @@
 """sys/job_report/processed_mini-batches.csv: one row an attempt, formatted in bulk.
 
-``Status`` tells rows apart that would be counted twice otherwise: ``Failed attempt`` was tried again,
+``Status`` tells rows apart that would be counted twice otherwise: ``Failed attempt`` was tried again, or failed while
+another attempt went on; ``Overtaken`` is none that failed, another attempt was faster.
 ``Succeeded`` and ``Failed`` are final, one for each mini-batch, or one for each part of a bisected one (``7[3:5]``).
 ``Total``, ``Succeeded`` and ``Failed`` count items: those of the final rows add up to the summary's. A mini-batch has
 failed if one of its final rows says so. ``Read Seconds`` is what reading the mini-batch took; where a resume goes on
@@ -12,12 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from prs_dask.attempts.records import AttemptError, Category
-from prs_dask.logs.attempt_fields import FAILED, FAILED_ATTEMPT, SUCCEEDED, AttemptFields, attempt_fields
+from prs_dask.logs.attempt_fields import FAILED, FAILED_ATTEMPT, OVERTAKEN, SUCCEEDED, AttemptFields, attempt_fields
 from prs_dask.logs.places import ATTEMPT_COLUMNS
 from prs_dask.logs.roll_up import RECORD
 from prs_dask.logs.text import MOST_OF_A_FIELD, csv_field, process_label
 
-__all__ = ["FAILED", "FAILED_ATTEMPT", "HEADER", "READ", "SUCCEEDED", "Details", "format_attempts", "has_read_seconds"]
+__all__ = [
+    "FAILED",
+    "FAILED_ATTEMPT",
+    "HEADER",
+    "OVERTAKEN",
+    "READ",
+    "SUCCEEDED",
+    "Details",
+    "format_attempts",
+    "has_read_seconds",
+]
 
 HEADER = (",".join(ATTEMPT_COLUMNS) + "\n").encode()
 READ = "Read Seconds"

@@ -2,8 +2,8 @@
 
 ==============================================  ========================================
 sums of mini-batches                            every 10 seconds, and at each change of state or stage
-each attempt that failed: tried again or not    at most `MOST_A_SECOND` lines a second, the rest
-each event of a worker process                  is counted
+each attempt that failed: tried again or not,   at most `MOST_A_SECOND` lines a second, the rest
+or overtaken; each event of a worker process    is counted
 workers that come and go, thresholds, the end   always
 ==============================================  ========================================
 """
@@ -51,15 +51,16 @@ class MasterRole:
         if self._has_room():
             self._write(_told(event), event.time, "process", **_without_time(event))
 
-    def failed_attempt(self, name: object, node: int, process: int, record: AttemptRecord, error: AttemptError) -> None:
-        """A mini-batch, or a part of one, that is tried again, or failed for good."""
-        self._retried += not record.final
+    def attempt(self, name: object, node: int, process: int, record: AttemptRecord, error: AttemptError) -> None:
+        """A mini-batch, or a part of one, that is tried again, or failed for good; or an attempt that was overtaken."""
+        overtaken = record.category == Category.OVERTAKEN
+        self._retried += not record.final and not overtaken
         if not self._has_room():
             return
         where = f" on {label}" if (label := process_label(node, process)) else ""
-        what = "failed for good" if record.final else "failed and goes on"
+        what = "has succeeded elsewhere" if overtaken else "failed for good" if record.final else "failed and goes on"
         category = Category(record.category).label
-        message = one_line(self._lines.redact(f"{error.type}: {error.message}"))
+        message = one_line(self._lines.redact(error.message if overtaken else f"{error.type}: {error.message}"))
         self._write(
             f"mini-batch {name} {what}: attempt {record.attempt}{where}, {category}: {message}",
             record.started + record.elapsed,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from prs_dask.attempts.records import RECORD_SIZE
+from prs_dask.attempts.records import RECORD_SIZE, Category
 from prs_dask.logs.text import NO_NODE
 from prs_dask.logs.time_bins import TimeBins
 
@@ -58,8 +58,9 @@ class Sums:
 
     Parameters
     ----------
-    attempts, succeeded, failed, retried
-        Attempts: all; those that succeeded; that failed for good; that failed and were tried again.
+    attempts, succeeded, failed, retried, overtaken
+        Attempts: all; those that succeeded; that failed for good; that failed and were tried again; that another one
+        was faster than.
     items, succeeded_items, failed_items
         Of the attempts that decided their mini-batch.
     elapsed, read, run, cpu
@@ -72,6 +73,7 @@ class Sums:
     succeeded: int = 0
     failed: int = 0
     retried: int = 0
+    overtaken: int = 0
     items: int = 0
     succeeded_items: int = 0
     failed_items: int = 0
@@ -90,7 +92,7 @@ class Sums:
 
 
 _ADDED = [one.name for one in fields(Sums) if one.name not in ("first", "last")]
-_COUNTED = _ADDED[:7]
+_COUNTED = _ADDED[:8]
 
 
 class Histogram:
@@ -161,7 +163,7 @@ class RollUp:
         Of `over_time`, at most.
     """
 
-    SUCCEEDED, FAILED, RETRIED, ITEMS = range(4)
+    SUCCEEDED, FAILED, RETRIED, OVERTAKEN, ITEMS = range(5)
     """Kinds of `over_time`: attempts that ended, and items of those that were final."""
 
     def __init__(self, most_processes: int = 20_000, slowest: int = 20, bins: int = 2000) -> None:
@@ -169,7 +171,7 @@ class RollUp:
         self._most_slow = slowest
         self._processes: dict[Process, Sums] = {}
         self._succeeded, self._failed = Histogram(), Histogram()
-        self._over_time = TimeBins(bins, 4)
+        self._over_time = TimeBins(bins, 5)
         self._slow: list[Slow] = []
         self._kept = _Kept()
 
@@ -204,14 +206,13 @@ class RollUp:
         """
         if not len(records):
             return
-        good = records["category"] == 0
-        final = records["final"] != 0
-        self._succeeded.add(records["run"][good])
-        self._failed.add(records["run"][~good])
-        self._add_over_time(records, good, final)
+        kinds = _kinds(records)
+        self._succeeded.add(records["run"][kinds == self.SUCCEEDED])
+        self._failed.add(records["run"][(kinds == self.FAILED) | (kinds == self.RETRIED)])
+        self._add_over_time(records, kinds)
         nodes, processes = np.asarray(nodes, np.int64), np.asarray(processes, np.int64)
         self._add_slow(nodes, processes, records, describe)
-        self._add_sums(nodes, processes, records, good, final)
+        self._add_sums(nodes, processes, records, kinds)
 
     def _add_kept(self) -> None:
         kept, self._kept = self._kept, _Kept()
@@ -264,10 +265,11 @@ class RollUp:
 
     # ---------------------------------------------------------------- parts
 
-    def _add_over_time(self, records: Records, good: NDArray[np.bool_], final: NDArray[np.bool_]) -> None:
+    def _add_over_time(self, records: Records, kinds: NDArray[np.int64]) -> None:
         ends = records["started"] + records["elapsed"]
-        for kind, chosen in ((self.SUCCEEDED, good), (self.FAILED, ~good & final), (self.RETRIED, ~good & ~final)):
-            self._over_time.count(kind, ends[chosen], 1.0)
+        for kind in (self.SUCCEEDED, self.FAILED, self.RETRIED, self.OVERTAKEN):
+            self._over_time.count(kind, ends[kinds == kind], 1.0)
+        final = records["final"] != 0
         self._over_time.count(self.ITEMS, ends[final], records["items"][final])
 
     def _add_slow(
@@ -309,17 +311,19 @@ class RollUp:
         nodes: NDArray[np.int64],
         processes: NDArray[np.int64],
         records: Records,
-        good: NDArray[np.bool_],
-        final: NDArray[np.bool_],
+        kinds: NDArray[np.int64],
     ) -> None:
+        final = records["final"] != 0
         items = np.where(final, records["items"], 0)
-        succeeded_items = np.where(final & good, np.minimum(records["items"], records["results"]), 0)
+        good = final & (kinds == self.SUCCEEDED)
+        succeeded_items = np.where(good, np.minimum(records["items"], records["results"]), 0)
         ends = records["started"] + records["elapsed"]
         columns = {
             "attempts": np.ones(len(records)),
-            "succeeded": good,
-            "failed": ~good & final,
-            "retried": ~good & ~final,
+            "succeeded": kinds == self.SUCCEEDED,
+            "failed": kinds == self.FAILED,
+            "retried": kinds == self.RETRIED,
+            "overtaken": kinds == self.OVERTAKEN,
             "items": items,
             "succeeded_items": succeeded_items,
             "failed_items": items.astype(np.int64) - succeeded_items,
@@ -344,3 +348,11 @@ class RollUp:
         if process not in self._processes and len(self._processes) >= self._most_processes:
             process = (process[0], OTHER_PROCESSES if process[0] != NO_NODE else NO_NODE)
         return self._processes.setdefault(process, Sums())
+
+
+def _kinds(records: Records) -> NDArray[np.int64]:
+    """What became of each attempt: `RollUp.SUCCEEDED` and so on."""
+    kinds = np.where(records["final"] != 0, RollUp.FAILED, RollUp.RETRIED)
+    kinds[records["category"] == 0] = RollUp.SUCCEEDED
+    kinds[records["category"] == Category.OVERTAKEN] = RollUp.OVERTAKEN
+    return kinds

@@ -199,7 +199,9 @@ class LogTree:
             if error is None or record.category == Category.SUCCEEDED:
                 continue
             name = (names or {}).get(record.mini_batch, record.mini_batch)
-            self._master_role.failed_attempt(name, node, process, record, error)
+            self._master_role.attempt(name, node, process, record, error)
+            if record.category == Category.OVERTAKEN:
+                continue  # no error of the script
             what = f"mini-batch {name}, attempt {record.attempt}"
             detail = look_up(record.mini_batch) if look_up is not None else None
             label = Category(record.category).label

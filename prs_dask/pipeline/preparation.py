@@ -115,4 +115,5 @@ def run_limits(config: ParallelRunConfig, options: EngineOptions) -> RunLimits:
         retry_on=config.retry_on,
         no_retry_on=config.no_retry_on,
         bisect=config.on_failed_mini_batch == "bisect",
+        speculate=config.speculative_attempts,
     )

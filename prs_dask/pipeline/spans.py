@@ -191,7 +191,7 @@ class Spans:
             "prs_dask.category": Category(record.category).label,
         }
         span = self._tracer.start_span("attempt", context=self._context, start_time=begin, attributes=attributes)
-        if record.category:
+        if record.category not in (Category.SUCCEEDED, Category.OVERTAKEN):
             text = "" if error is None else self._text(f"{error.type}: {error.message}")
             span.set_status(Status(StatusCode.ERROR, text or Category(record.category).label))
             if error is not None:

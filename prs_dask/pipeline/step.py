@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from prs_dask.config import ParallelRunConfig, split_arguments
 from prs_dask.datasets import Dataset
 from prs_dask.errors import Fault, SettingsError
-from prs_dask.pipeline import not_yet
 from prs_dask.pipeline.missing_modules import missing_modules
 from prs_dask.pipeline.outputs import OutputFileDatasetConfig, output_path
 from prs_dask.pipeline.side_inputs import dataset_faults, side_input_faults
@@ -92,7 +91,6 @@ class ParallelRunStep:
         self.allow_reuse = allow_reuse
         faults += _input_faults(self.inputs)
         faults += self.config.file_faults()
-        faults += not_yet.setting_faults(self.config)
         faults += side_input_faults(self.side_inputs)
         try:
             self.arguments = tuple(arguments or ())

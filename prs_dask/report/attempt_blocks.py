@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from prs_dask.attempts.records import Category
 from prs_dask.logs.attempt_reader import lines_tried_again
-from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, READ, SUCCEEDED
+from prs_dask.logs.attempt_table import FAILED, FAILED_ATTEMPT, OVERTAKEN, READ, SUCCEEDED
 from prs_dask.logs.roll_up import RECORD
 from prs_dask.logs.text import NO_NODE
 
@@ -222,7 +222,7 @@ def _as_block(table: pyarrow.Table) -> AttemptBlock:
         if name in table.column_names:
             records[field_name] = compute.fill_null(table[name], 0).to_numpy()
     records["started"] = compute.fill_null(table[_TIME].cast("int64"), 0).to_numpy() / 1000
-    status = _codes(table, "Status", lambda text: (text != SUCCEEDED) + 2 * (text == FAILED_ATTEMPT))
+    status = _codes(table, "Status", lambda text: (text != SUCCEEDED) + 2 * (text in (FAILED_ATTEMPT, OVERTAKEN)))
     category = _codes(table, "Error Category", lambda text: _CATEGORIES.get(text, _OTHER_CATEGORY) if text else 0)
     records["category"] = np.where(status == 0, 0, np.where(category, category, _OTHER_CATEGORY))
     records["final"] = status < 2

@@ -43,7 +43,7 @@ _MOST_LANE_BARS = 100
 _LEAST_SHARE = 0.02
 """Of a bar in a lane: less cannot be seen."""
 
-_GOOD, _BAD, _AGAIN = DOING[RUN].color, DOING[FAILED].color, DOING[STARTING].color
+_GOOD, _BAD, _AGAIN, _OVERTAKEN = (DOING[kind].color for kind in (RUN, FAILED, STARTING, REST))
 _LINES = ("#3b82f6", "#f59e0b", "#14b8a6", "#a78bfa", "#ef4444", "#94a3b8")
 _UNITS = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0))
 
@@ -253,6 +253,7 @@ def throughput(axis: TimeAxis, roll_up: RollUp) -> Any:
         (RollUp.SUCCEEDED, "succeeded", _GOOD),
         (RollUp.FAILED, "failed for good", _BAD),
         (RollUp.RETRIED, "failed, tried again", _AGAIN),
+        (RollUp.OVERTAKEN, "another was faster", _OVERTAKEN),
     )
     items = bins.amounts(RollUp.ITEMS) / bins.width
     for kind, name, color in kinds:

@@ -111,7 +111,9 @@ def _tiles(reading: RunReading, total: Sums) -> list[dict[str, str]]:
 
 
 def _again(total: Sums) -> str:
-    return f"({format_count(total.retried)} failed and were tried again)" if total.retried else ""
+    told = [f"{format_count(total.retried)} failed and were tried again"] if total.retried else []
+    told += [f"{format_count(total.overtaken)} overtaken by another one"] if total.overtaken else []
+    return f"({', '.join(told)})" if told else ""
 
 
 def _errors(contents: Contents, links: Links) -> dict[str, Any]:
@@ -180,7 +182,7 @@ def _went(contents: Contents) -> dict[str, Any]:
 
 def _throughput(attempts: Attempts, total: Sums) -> str:
     bins = attempts.roll_up.over_time
-    ended = sum(bins.amounts(kind).sum() for kind in (RollUp.SUCCEEDED, RollUp.FAILED, RollUp.RETRIED))
+    ended = sum(bins.amounts(kind).sum() for kind in range(RollUp.ITEMS))
     return f"{format_count(int(ended))} attempts, by when they ended; {_utc(attempts.time.begun or 0)} is 0."
 
 

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tests.benchmarks.cache import full_cache
@@ -99,6 +100,45 @@ def lognormal(scale: float) -> Figure:
     """300 of lognormal length against greedy list scheduling in the same order."""
     seconds = lognormal_seconds(int(300 * scale))
     return _efficiency(seconds, list_schedule(seconds))
+
+
+def stragglers(scale: float) -> Figure:
+    """300 of lognormal length of which one hangs in the first process that runs it, with second attempts and without;
+    and what these cost where none hangs. Medians of three, measured in turn."""
+    seconds = lognormal_seconds(int(300 * scale))
+    ideal, limit = list_schedule(seconds), 20.0
+
+    def took(*, hangs: bool, speculate: bool) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            mark = Path(folder) / "mark"
+            if not hangs:
+                mark.touch()
+            summary, _ = run_step(
+                "hang_once.py",
+                Synthetic(seconds=seconds),
+                run_invocation_timeout=limit,
+                speculative_attempts=speculate,
+                environment_variables={"BENCHMARK_MARK": str(mark), "BENCHMARK_HANGS": str(len(seconds) // 2)},
+            )
+        return summary.seconds
+
+    cases = {
+        name: {"hangs": "hangs" in name, "speculate": "with" in name}
+        for name in ("alike_off", "alike_with", "hangs_off", "hangs_with")
+    }
+    found: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(3):
+        for name, case in cases.items():
+            found[name].append(took(**case))
+    medians = {name: median(times) for name, times in found.items()}
+    return {
+        "mini_batches": len(seconds),
+        "ideal": round(ideal, 2),
+        "limit": limit,
+        **{f"seconds_{name}": round(one, 2) for name, one in medians.items()},
+        "times_faster_where_one_hangs": round(medians["hangs_off"] / medians["hangs_with"], 2),
+        "percent_more_where_none_hangs": round(100 * (medians["alike_with"] / medians["alike_off"] - 1), 1),
+    }
 
 
 def slow_stretch(scale: float) -> Figure:
@@ -206,6 +246,7 @@ FIGURES: dict[str, Callable[[float], Figure]] = {
         sleep_10_ms,
         sleep_100_ms,
         lognormal,
+        stragglers,
         slow_stretch,
         csv_scoring,
         first_row,

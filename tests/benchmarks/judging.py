@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from prs_dask.attempts.grants import Grant
 from prs_dask.attempts.init_rules import InitRules
-from prs_dask.attempts.judge import Grant, Judge
+from prs_dask.attempts.judge import Judge
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.places import Places
 from prs_dask.attempts.records import AttemptRecord, pack

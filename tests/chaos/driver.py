@@ -43,6 +43,7 @@ def step_of(plan: Plan, folder: Path) -> ParallelRunStep:
         run_max_try=settings.run_max_try,
         process_count_per_node=plan.lanes,
         on_failed_mini_batch="bisect" if settings.bisect else "fail",
+        speculative_attempts=settings.speculate,
         memory_limit_per_process="700MB",
         environment_variables={"CHAOS_SECRET": environment_secret},
     )

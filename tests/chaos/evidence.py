@@ -21,7 +21,7 @@ from tests.packed_files import contents
 
 __all__ = ["Attempt", "Evidence", "FailedItem", "Run", "Session", "Trace", "collect"]
 
-FAILED_ATTEMPT = "Failed attempt"
+FAILED_ATTEMPT, OVERTAKEN = "Failed attempt", "Overtaken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,12 @@ class Attempt:
     @property
     def final(self) -> bool:
         """Did it decide its mini-batch?"""
-        return self.status != FAILED_ATTEMPT
+        return self.status not in (FAILED_ATTEMPT, OVERTAKEN)
+
+    @property
+    def overtaken(self) -> bool:
+        """Was another attempt of its mini-batch faster?"""
+        return self.status == OVERTAKEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     rules_of_items.journal_is_whole,
     rules_of_items.bad_items,
     rules_of_items.budgets,
+    rules_of_items.second_attempts,
     rules_of_ends.counts,
     rules_of_ends.failed_items_file,
     rules_of_ends.ends_as_it_should,

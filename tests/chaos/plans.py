@@ -107,7 +107,8 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of the step that matter here, as the step has them; ``bisect``: on_failed_mini_batch."""
+    """Settings of the step that matter here, as the step has them; ``bisect``: on_failed_mini_batch, ``speculate``:
+    speculative_attempts."""
 
     run_max_try: int
     run_seconds: float
@@ -116,6 +117,7 @@ class Settings:
     error_threshold: int
     allowed_failed_count: int | None = None
     bisect: bool = False
+    speculate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ def draw(seed: int, *, mount: bool = True, cluster: str | None = None) -> Plan:
     workload = _workload(rng, tries, bisect)
     faults = tuple(fault for fault in _faults(rng, cluster) if mount or fault.name not in OF_DISKS)
     settings = _settings(rng, workload, tries, bisect)
+    if settings.action == "append_row" and random.Random(f"speculate {seed}").random() < 0.4:
+        settings = dataclasses.replace(settings, speculate=True, run_seconds=3.0)  # so that there are slow ones
     resume_by, retry_failed = rng.choice(("python", "cli")), rng.random() < 0.75
     inits = _inits(random.Random(f"init {seed}"), cluster, workload, faults)
     return Plan(seed, workload, cluster, 2, settings, faults, resume_by, retry_failed, inits)
@@ -189,7 +193,7 @@ def _inits(rng: random.Random, cluster: str, workload: Workload, faults: Sequenc
         hangs
         and cluster == "local"
         and workload.kind == "files"
-        and not any(fault.name in _OF_LANES for fault in faults)
+        and not any(fault.name in _OF_LANES or (fault.name == "stop_child" and fault.share is None) for fault in faults)
     ):
         inits.append("hang")
     rng.shuffle(inits)
@@ -197,7 +201,7 @@ def _inits(rng: random.Random, cluster: str, workload: Workload, faults: Sequenc
 
 
 _OF_LANES = frozenset({"kill_worker", "term_worker", "stop_worker"})
-"""Faults after which a local cluster has one lane for a while."""
+"""Faults after which a local cluster has one lane for a while; as where a process is stopped that is not ready yet."""
 
 
 def _workload(rng: random.Random, tries: int, bisect: bool) -> Workload:

@@ -25,6 +25,7 @@ SEEDS = {
     2085: "a disk that cannot be written at the start; 100 MB of exception, grandchildren",
     16314: "workers without nannies are stopped and killed, early; what dies in many ways",
     678: "worker processes and a worker of the local target are ended",
+    100301: "a worker process is stopped near the end, and what it ran is started a second time",
 }
 """Chosen among those whose faults all come before the end, so that each kind is there and the time is short; the
 long ones first. When `plans` draws otherwise than before, others have to be chosen."""

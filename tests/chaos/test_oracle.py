@@ -322,6 +322,52 @@ def the_journal_does_not_say_how_it_ended(folder: Folder) -> None:
     commits(folder, "0-2", "4-7", state="Failed")
 
 
+def overtake(folder: Folder, item: int, number: int = 1, items: int = 0, times: int = 1) -> None:
+    """An attempt of it is overtaken; one more attempt is told everywhere."""
+    row = folder.row(item, number, "Overtaken", "overtaken")
+    row[4:7], row[9] = [items, 0, items], 0
+    folder.table[:0] = [row] * times
+    folder.write_table()
+    folder.result(Attempts=str(10 + times), Rows="7")
+    folder.driver(summary=folder.counts(attempts=10 + times))
+    folder.trace(104, [("run", 12.0, {"first": item, "items": 1, "attempt": number})])
+
+
+@breaks("second_attempts")
+def an_attempt_is_overtaken_where_none_was_wanted(folder: Folder) -> None:
+    overtake(folder, 2)
+
+
+@breaks("second_attempts")
+def an_attempt_is_overtaken_by_one_that_failed(folder: Folder) -> None:
+    folder.replan(speculate=True)
+    overtake(folder, BAD)
+
+
+@breaks("second_attempts")
+def an_attempt_is_overtaken_by_another_try(folder: Folder) -> None:
+    folder.replan(speculate=True)
+    overtake(folder, 2, number=2)
+
+
+@breaks("second_attempts")
+def items_of_an_attempt_that_was_overtaken_are_counted(folder: Folder) -> None:
+    folder.replan(speculate=True)
+    overtake(folder, 2, items=1)
+
+
+@breaks("second_attempts")
+def a_mini_batch_is_started_twice_more(folder: Folder) -> None:
+    folder.replan(speculate=True)
+    overtake(folder, 2, times=2)
+
+
+@breaks("budgets")
+def two_attempts_of_one_number_where_none_are_started_twice(folder: Folder) -> None:
+    folder.table.insert(0, folder.row(2, 1, "Failed attempt", "time limit"))
+    folder.write_table()
+
+
 @breaks("bad_items")
 def what_is_bad_has_finished(folder: Folder) -> None:
     commits(folder, "0-3", "4-7", failed=())
@@ -743,3 +789,19 @@ def test_a_command_that_gets_sigterm_may_cancel(folder: Folder) -> None:
     assert any(sentence.startswith("ends_as_it_should: driver 1 ended as Canceled") for sentence in violations(folder))
     folder.fault("term_driver")
     assert not any(sentence.startswith("ends_as_it_should") for sentence in violations(folder))
+
+
+def test_an_attempt_that_was_overtaken_is_right_where_that_is_wanted(folder):
+    folder.replan(speculate=True)
+    overtake(folder, 2)
+    assert violations(folder) == []
+
+
+def test_two_attempts_that_failed_may_be_one_try_where_that_is_wanted(folder):
+    folder.replan(speculate=True)
+    folder.table.insert(0, folder.row(BAD, 1, "Failed attempt", "exception"))
+    folder.write_table()
+    assert list(budgets(collect(folder.path))) == []
+    folder.table.insert(0, folder.row(BAD, 1, "Failed attempt", "exception"))
+    folder.write_table()
+    assert any("numbered [1, 1, 1, 2]" in sentence for sentence in budgets(collect(folder.path)))

@@ -8,8 +8,9 @@ import pytest
 
 from prs_dask.attempts.bisecting import PartlyDone
 from prs_dask.attempts.chunks import MeanCost
+from prs_dask.attempts.grants import Accepted, Answer, Grant
 from prs_dask.attempts.init_rules import InitRules
-from prs_dask.attempts.judge import Accepted, Answer, Counts, Grant, Judge
+from prs_dask.attempts.judge import Counts, Judge
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.places import Places

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from prs_dask.attempts.bisecting import FIRST_PART
+from prs_dask.attempts.grants import Accepted, Grant
 from prs_dask.attempts.init_rules import InitRules
-from prs_dask.attempts.judge import Accepted, Counts, Grant, Judge
+from prs_dask.attempts.judge import Counts, Judge
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.losses import Loss
 from prs_dask.attempts.places import Places

@@ -9,8 +9,9 @@ import pytest
 
 from prs_dask.attempts.chunks import MAX_CHUNK, MeanCost, queue_target
 from prs_dask.attempts.gpus import Slot
+from prs_dask.attempts.grants import Answer
 from prs_dask.attempts.init_rules import NODE_FACTOR
-from prs_dask.attempts.judge import OTHER_PROCESS_SECONDS, SILENT_SECONDS, Answer, Counts, Verdict
+from prs_dask.attempts.judge import OTHER_PROCESS_SECONDS, SILENT_SECONDS, Counts, Verdict
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.losses import NODES_LOST, Loss
 from prs_dask.attempts.records import AttemptError, Category, unpack

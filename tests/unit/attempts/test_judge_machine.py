@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from prs_dask.attempts.chunks import MAX_CHUNK
+from prs_dask.attempts.grants import Accepted
 from prs_dask.attempts.init_rules import InitRules
-from prs_dask.attempts.judge import OTHER_PROCESS_SECONDS, SILENT_SECONDS, Accepted, Counts, Judge, Verdict
+from prs_dask.attempts.judge import OTHER_PROCESS_SECONDS, SILENT_SECONDS, Counts, Judge, Verdict
 from prs_dask.attempts.limits import RunLimits
 from prs_dask.attempts.losses import NODES_LOST, Loss
 from prs_dask.attempts.places import Places
@@ -63,7 +64,8 @@ class Fate:
     charged: int = 0
     losses: int = 0
     nodes_lost: int = 0
-    begun: bool = False
+    doubled: bool = False
+    excused: int = 0  # failures beside another attempt of it
     suspect: bool = False
     ready_at: float = 0.0
     waiting_since: float = 0.0
@@ -82,6 +84,8 @@ class Granted:
     attempts: dict[int, int]
     careful: bool
     open: list[int] = field(default_factory=list)
+    since: float = 0.0
+    begun: set[int] = field(default_factory=set)
     headers: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -112,8 +116,22 @@ class JudgeMachine(RuleBasedStateMachine):
         already=st.sampled_from([Counts(), EARLIER]),
         workers=st.dictionaries(st.sampled_from(sorted(WORKERS)), st.integers(1, 3), min_size=1, max_size=3),
         count=st.integers(0, 30),
+        speculate=st.booleans(),
     )
-    def begin(self, tries, error_threshold, failed_count, percent, backoff, processes, nodes, already, workers, count):
+    def begin(
+        self,
+        tries,
+        error_threshold,
+        failed_count,
+        percent,
+        backoff,
+        processes,
+        nodes,
+        already,
+        workers,
+        count,
+        speculate=False,
+    ):
         self.now = 50.0
         self.limits = RunLimits(
             run_max_try=tries,
@@ -123,6 +141,7 @@ class JudgeMachine(RuleBasedStateMachine):
             retry_backoff=backoff,
             no_retry_on=(FATAL,),
             progress_seconds=1e9,
+            speculate=speculate,
         )
         self.places = Places(processes, nodes, home="host 1")
         self.rules = InitRules(processes or 1, nodes or 1, self.now)
@@ -149,6 +168,8 @@ class JudgeMachine(RuleBasedStateMachine):
         self.ledger: list[AttemptRecord] = []
         self.output: dict[int, bytes] = {}
         self.hoarded = self.asked = 0
+        self.took: list[float] = []
+        self.races: Counter[str] = Counter()
         for address, threads in workers.items():
             self.worker_joins(address, threads, ready=True)
         if count:
@@ -171,6 +192,13 @@ class JudgeMachine(RuleBasedStateMachine):
     def grant_of(self, lane: Lane) -> Granted | None:
         return next((grant for grant in self.grants.values() if grant.lane == lane), None)
 
+    def others_with(self, number: int, grant: Granted | None = None) -> list[Granted]:
+        """The grants in which a mini-batch is open, but this one."""
+        return [other for other in self.grants.values() if other is not grant and number in other.open]
+
+    def open_grants(self) -> dict[int, Granted]:
+        return {token: grant for token, grant in self.grants.items() if grant.open}
+
     def void(self, grant: Granted) -> list[Fate]:
         """The grant is over; what was open in it, in order."""
         del self.grants[grant.token]
@@ -179,6 +207,9 @@ class JudgeMachine(RuleBasedStateMachine):
 
     def requeue(self, fates: list[Fate], *, suspect: bool | None = None) -> None:
         for fate in fates:
+            if self.others_with(fate.number):
+                self.races["one is given back"] += 1
+                continue
             fate.state = "waiting"
             if suspect is not None:
                 fate.suspect = suspect
@@ -288,10 +319,10 @@ class JudgeMachine(RuleBasedStateMachine):
     @rule(index=INDEX, which=INDEX)
     def worker_says_what_has_begun(self, index, which):
         """The truth, and something that is over, or never was."""
-        grant = self.grants.get(self.pick(self.grants, index))
+        grant = self.grants.get(self.pick(self.open_grants(), index))
         if grant is not None:
             number = grant.open[which % len(grant.open)]
-            self.fates[number].begun = True
+            grant.begun.add(number)
             assert self.judge.heard(grant.lane[0], self.now, [(grant.lane[1], number), (grant.lane[1], 10**6), (9, 9)])
 
     def answers(self, address: str) -> bool:
@@ -307,7 +338,12 @@ class JudgeMachine(RuleBasedStateMachine):
     def lose(self, address: str, loss: Loss) -> None:
         was_running, there = self.running, self.answers(address)
         grants = [grant for grant in self.grants.values() if grant.lane[0] == address]
-        lost = [(fate, grant.careful) for grant in grants for fate in self.void(grant)]
+        lost = [(fate, grant) for grant in grants for fate in self.void(grant)]
+        self.races["both lost"] += len(lost) - len({fate.number for fate, _ in lost})
+        self.races["one lost"] += sum(bool(self.others_with(fate.number)) for fate, _ in lost)
+        lost = list({fate.number: (fate, grant) for fate, grant in reversed(lost)}.values())
+        among = len(lost)
+        lost = [(fate, grant) for fate, grant in reversed(lost) if not self.others_with(fate.number)]
         accepted, void = self.judge.worker_lost(address, self.now, loss)
         assert sorted(void) == sorted(number for number, worker in self.permits.items() if worker == address)
         for number in void:
@@ -315,14 +351,15 @@ class JudgeMachine(RuleBasedStateMachine):
         self.processes = {lane: name for lane, name in self.processes.items() if lane[0] != address}
         self.starting = {lane for lane in self.starting if lane[0] != address}
         charged = None
-        for fate, alone in lost if was_running else ():
-            if loss is Loss.TAKEN_AWAY or (not there and fate.nodes_lost + fate.begun < NODES_LOST):
+        for fate, grant in lost if was_running else ():
+            begun = fate.number in grant.begun
+            if loss is Loss.TAKEN_AWAY or (not there and fate.nodes_lost + begun < NODES_LOST):
                 fate.suspect = False
-            elif len(lost) == 1 and fate.begun and (alone or (there and loss is Loss.GONE)):
+            elif among == 1 and begun and (grant.careful or (there and loss is Loss.GONE)):
                 fate.suspect, charged = True, fate
             else:
                 fate.suspect = True
-            fate.nodes_lost += fate.begun and not there and loss is not Loss.TAKEN_AWAY
+            fate.nodes_lost += begun and not there and loss is not Loss.TAKEN_AWAY
             if fate is not charged:
                 fate.state = "waiting"
         if charged is not None:
@@ -518,6 +555,10 @@ class JudgeMachine(RuleBasedStateMachine):
             self.hoarded += 1
         assert (grant.lane, grant.process) == (lane, process)
         assert all(grant.token > token for token in self.grants)
+        if answer.second:
+            self.check_second(grant, kept)
+        elif self.limits.speculate:
+            assert not any(self.others_with(mini_batch) for mini_batch, _, _ in grant.work)
         numbers = [mini_batch for mini_batch, _, _ in grant.work]
         assert 1 <= len(numbers) == len(set(numbers)) <= MAX_CHUNK
         assert list(grant.open) == kept + numbers
@@ -529,12 +570,11 @@ class JudgeMachine(RuleBasedStateMachine):
         assert not any(other.careful for other in neighbours), "a suspect has to be alone on its worker"
         for mini_batch, attempt, descriptor in grant.work:
             fate = self.fates[mini_batch]
-            assert fate.state == "waiting", f"{mini_batch} is {fate.state}"
-            fate.begun = False
+            assert fate.state == ("open" if answer.second else "waiting"), f"{mini_batch} is {fate.state}"
             assert (attempt, descriptor) == (fate.charged + 1, b"%d" % mini_batch)
             assert fate.suspect == grant.careful
             assert self.now >= fate.ready_at
-            if fate.charged and not fate.suspect and fate.avoid == process:
+            if fate.charged and not fate.suspect and fate.avoid == process and not answer.second:
                 waited = self.now - fate.waiting_since
                 others = any(
                     one.state == "waiting" and not one.charged and not one.suspect for one in self.fates.values()
@@ -548,13 +588,41 @@ class JudgeMachine(RuleBasedStateMachine):
             assert len(numbers) == 1
         assert len(again) in (0, len(numbers)), "first tries and retries are never in one chunk"
         attempts, headers = {mini_batch: attempt for mini_batch, attempt, _ in grant.work}, {}
+        begun: set[int] = set()
         if before is not None:
+            begun = before.begun & set(kept)
             attempts |= {mini_batch: before.attempts[mini_batch] for mini_batch in kept}
             headers = {mini_batch: header for mini_batch, header in before.headers.items() if mini_batch in kept}
         self.grants[grant.token] = Granted(
-            grant.token, lane, process, number, attempts, grant.careful, kept + numbers, headers
+            grant.token, lane, process, number, attempts, grant.careful, kept + numbers, self.now, begun, headers
         )
         return True
+
+    def check_second(self, grant, kept: list[int]) -> None:
+        """Only near the end, of what is far slower, once, beside one other, and of nothing suspect."""
+        self.races["begun"] += 1
+        [(number, _, _)] = grant.work
+        fate = self.fates[number]
+        [other] = self.others_with(number)
+        assert self.limits.speculate
+        assert not kept
+        assert not grant.careful
+        assert not other.careful
+        assert other.open == [number]
+        assert other.lane != grant.lane
+        assert self.total == self.next_id, "more are to come"
+        assert not self.tally("waiting")
+        assert (fate.doubled, fate.losses, fate.nodes_lost, fate.suspect) == (False, 0, 0, False)
+        assert fate.avoid != grant.process
+        took = sorted(self.took[-256:])
+        assert len(took) >= 10
+        assert self.now - other.since > max(1.5 * took[int(0.95 * len(took) + 0.999) - 1], took[0] + 1)
+        node = WORKERS[other.lane[0]]
+        if WORKERS[grant.lane[0]] == node and self.now - other.since < 1.9:
+            for worker in self.places.workers.values():
+                busy = sum(permit.working for permit in worker.permits.values())
+                assert WORKERS[worker.address] == node or busy >= worker.lanes, "another node has an idle lane"
+        fate.doubled = True
 
     # ---------------------------------------------------------------- reports
 
@@ -580,6 +648,36 @@ class JudgeMachine(RuleBasedStateMachine):
             assert self.deliver(report) is None
             assert self.judge.counts() == before
 
+    @precondition(lambda self: self.limits.speculate and self.running)
+    @rule(index=INDEX, count=st.integers(1, 3), outcome=OUTCOMES, first=st.booleans())
+    def stragglers(self, index, count, outcome, first):
+        """All end but some; then, with luck, there are two attempts of those, and one of them is heard of."""
+        if self.total is None:
+            self.supply(12, 0, 3)
+            self.total = self.next_id
+            self.judge.supply_ended(self.total)
+        for _ in range(20):
+            if not self.running:
+                return
+            self.idle_lanes_claim(12)
+            grants = self.open_grants()
+            slow = sorted(grants)[-count:] if self.tally("open") <= count + len(grants) else []
+            for token, grant in grants.items():
+                if token in self.grants and self.running:
+                    number = len(grant.open) - (token in slow)
+                    self.send(self.make_report(grant, ["good"] * number, 0, [], set(), ""))
+            if not self.tally("waiting"):
+                break
+        self.time_passes(1.1)
+        self.time_passes(1.1)
+        self.idle_lanes_claim(4)
+        races = [number for number in self.fates if len(self.others_with(number)) == 2]
+        if races:
+            pair = self.others_with(races[index % len(races)])
+            grant = pair[0 if first else 1]
+            place = grant.open.index(races[index % len(races)])
+            self.send(self.make_report(grant, ["good"] * place + [outcome], 0, [], set(), ""))
+
     @rule(index=INDEX)
     def report_is_repeated(self, index):
         if self.reports:
@@ -593,7 +691,7 @@ class JudgeMachine(RuleBasedStateMachine):
 
     @rule(index=INDEX, header=st.sampled_from(HEADERS))
     def header_comes_ahead_of_its_rows(self, index, header):
-        token = self.pick(self.grants, index)
+        token = self.pick(self.open_grants(), index)
         if token is not None:
             self.send(Report(token, (), (), {}, {}, {self.grants[token].open[0]: header}, ()))
 
@@ -653,7 +751,10 @@ class JudgeMachine(RuleBasedStateMachine):
             assert self.judge.dropped == dropped + len(report.records)
             return
         grant.headers.update(report.headers)
+        if report.records:
+            grant.since = self.now
         expected: list[AttemptRecord] = []
+        overtaken: list[tuple[Lane, int, int]] = []
         rows: list[bytes] = []
         left_rows = iter(report.rows)
         for record in report.records:
@@ -669,14 +770,24 @@ class JudgeMachine(RuleBasedStateMachine):
             else:
                 assert fate.state == "open"
                 fate.state = "good"
+                self.took.append(record.elapsed)
+                for other in self.others_with(record.mini_batch, grant):
+                    other.open.remove(record.mini_batch)
+                    overtaken.append((other.lane, other.token, record.mini_batch))
                 good = min(record.items, record.results)
                 self.items += record.items
                 self.good_items += good
                 self.bad_items += record.items - good
                 expected.append(record)
                 rows.append(row)
-        self.attempts += len(expected)
+        self.attempts += len(expected) + len(overtaken)
         assert accepted is not None
+        assert [(one.lane, one.token, one.record.mini_batch) for one in accepted.overtaken] == overtaken
+        for one in accepted.overtaken:
+            assert (one.record.category, one.record.final, one.record.items) == (Category.OVERTAKEN, 0, 0)
+            assert one.record.attempt == self.fates[one.record.mini_batch].charged + 1
+            self.ledger.append(one.record)
+            self.races["overtaken"] += 1
         assert list(unpack(accepted.records)) == expected
         assert accepted.rows == b"".join(rows)
         assert set(accepted.errors) == {record.mini_batch for record in expected if record.category}
@@ -699,6 +810,12 @@ class JudgeMachine(RuleBasedStateMachine):
 
     def fail(self, fate: Fate, record: AttemptRecord, report: Report, grant: Granted) -> AttemptRecord:
         assert fate.state == "open"
+        if self.others_with(fate.number, grant):
+            fate.avoid = grant.process
+            fate.items = record.items or fate.items
+            fate.excused += 1
+            self.races["one fails"] += 1
+            return record._replace(final=0)
         fate.charged += 1
         fate.last = record.category
         error = report.errors.get(fate.number)
@@ -760,7 +877,7 @@ class JudgeMachine(RuleBasedStateMachine):
     @invariant()
     def an_open_mini_batch_is_in_exactly_one_grant(self):
         in_grants = Counter(number for grant in self.grants.values() for number in grant.open)
-        assert set(in_grants.values()) <= {1}
+        assert all(count == 1 or (count == 2 and self.fates[number].doubled) for number, count in in_grants.items())
         assert set(in_grants) == {fate.number for fate in self.fates.values() if fate.state == "open"}
         assert len({grant.lane for grant in self.grants.values()}) == len(self.grants)
 
@@ -772,10 +889,13 @@ class JudgeMachine(RuleBasedStateMachine):
             assert record.mini_batch not in ended, "something came after the end"
             if record.category == Category.WORKER_LOST:
                 losses[record.mini_batch] += 1
-            elif record.category:
+            elif record.category and record.category != Category.OVERTAKEN:
                 charged[record.mini_batch] += 1
             if record.final:
                 ended.add(record.mini_batch)
+        for fate in self.fates.values():
+            assert fate.excused <= fate.doubled
+            charged[fate.number] -= fate.excused
         most = self.limits.run_max_try
         assert max(charged.values(), default=0) <= most
         assert max(losses.values(), default=0) <= most
@@ -833,7 +953,8 @@ class JudgeMachine(RuleBasedStateMachine):
         for _ in range(12):
             self.starting_lanes_go_on()
             self.ask_for_permits()
-            for lane in idle:
+            asking = [lane for lane in self.held if lane in self.processes and self.grant_of(lane) is None]
+            for lane in dict.fromkeys([*idle, *asking]):  # whoever has a permit already asks, too
                 number = self.take_permit(lane)
                 if number is not None and self.claim(lane, number, patient=True):
                     return
@@ -921,6 +1042,7 @@ class Walk:
         "an_idle_lane_is_served": 2,
         "worker_leaves": 4,
         "worker_says_what_has_begun": 12,
+        "stragglers": 1,
         "cancel": 0,
     }
 
@@ -928,7 +1050,7 @@ class Walk:
         self.random = Random(seed)
         self.machine = JudgeMachine()
 
-    def go(self, steps: int) -> JudgeMachine:
+    def begin(self) -> None:
         chance, machine = self.random, self.machine
         machine.begin(
             tries=chance.randint(1, 3),
@@ -941,12 +1063,19 @@ class Walk:
             already=chance.choice([Counts(), EARLIER]),
             workers={address: chance.randint(1, 3) for address in chance.sample(sorted(WORKERS), chance.randint(1, 3))},
             count=chance.randint(0, 30),
+            speculate=chance.random() < 0.4,
         )
+
+    def go(self, steps: int) -> JudgeMachine:
+        chance, machine = self.random, self.machine
+        self.begin()
         rules = [rule.function for rule in JudgeMachine.setup_state().rules]
         weights = [self.WEIGHTS.get(function.__name__, 1) for function in rules]
         for _ in range(steps):
             [function] = chance.choices(rules, weights)
             if function.__name__ == "listing_ends" and (machine.total is not None or chance.random() < 0.9):
+                continue
+            if function.__name__ == "stragglers" and not (machine.limits.speculate and machine.running):
                 continue
             names = list(signature(function).parameters)[1:]
             function(machine, **{name: self.draw(function.__name__, name) for name in names})
@@ -986,15 +1115,69 @@ class Walk:
             "pieces": lambda: {chance.randint(0, 3)} if chance.random() < 0.2 else set(),
             "extra": lambda: chance.choice(["", "", "", "", "twice", "foreign", "silent errors"]),
             "header": lambda: chance.choice(HEADERS),
+            "outcome": lambda: chance.choice(OUTCOME_NAMES),
+            "first": lambda: chance.random() < 0.5,
         }[name]()
 
 
-SEEDS = range(60)
+class WalkOfRaces(Walk):
+    """A short one, from near the end on: what becomes of second attempts."""
+
+    WEIGHTS: ClassVar = {
+        **Walk.WEIGHTS,
+        "stragglers": 6,
+        "lane_reports": 24,
+        "supply": 0,
+        "an_idle_lane_is_served": 0,
+        "worker_joins": 1,
+        "late_report_of_an_old_grant": 4,
+        "report_is_repeated": 4,
+        "task_of_a_permit_is_gone": 3,
+    }
+
+    def begin(self) -> None:
+        chance, machine = self.random, self.machine
+        machine.begin(
+            tries=chance.randint(1, 3),
+            error_threshold=chance.choice([-1, -1, 3]),
+            failed_count=None,
+            percent=None,
+            backoff=chance.choice([(0.0, 1.0, 0.0), (0.5, 2.0, 1.0)]),
+            processes=None,
+            nodes=None,
+            already=chance.choice([Counts(), EARLIER]),
+            workers={address: chance.randint(1, 3) for address in chance.sample(sorted(WORKERS), chance.randint(1, 4))},
+            count=20,
+            speculate=True,
+        )
+        machine.stragglers(0, 3, chance.choice(OUTCOME_NAMES), chance.random() < 0.5)
+
+
+SEEDS, SEEDS_OF_RACES = range(60), range(300)
 
 
 @cache
 def walked(seed: int) -> JudgeMachine:
     return Walk(seed).go(250)
+
+
+@cache
+def raced(seed: int) -> JudgeMachine:
+    return WalkOfRaces(seed).go(40)
+
+
+@pytest.mark.parametrize("seed", SEEDS_OF_RACES)
+def test_of_two_attempts_one_counts_whatever_becomes_of_the_other(seed):
+    raced(seed)
+
+
+def test_the_races_meet_what_they_are_for():
+    races = sum((raced(seed).races for seed in SEEDS_OF_RACES), Counter())
+    assert all(races[what] > 5 for what in RACES), races
+    assert {raced(seed).judge.verdict.state for seed in SEEDS_OF_RACES} == {"Completed", "Failed"}
+
+
+RACES = ("begun", "overtaken", "one fails", "one lost", "both lost", "one is given back")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -1005,7 +1188,7 @@ def test_a_long_history_loses_doubles_and_miscounts_nothing(seed):
 def test_the_long_histories_meet_what_they_are_for():
     machines = [walked(seed) for seed in SEEDS]
     records = [record for machine in machines for record in machine.ledger]
-    assert {record.category for record in records} == set(Category) - {Category.UNSAFE_CUT}  # that one ends any history
+    assert {record.category for record in records} >= set(Category) - {Category.UNSAFE_CUT, Category.OVERTAKEN}
     assert any(record.category == Category.WORKER_LOST and record.final for record in records)
     assert {machine.judge.verdict.state for machine in machines} == {"Completed", "Failed"}
     assert sum(grant.careful for machine in machines for grant in machine.old_grants) > 100

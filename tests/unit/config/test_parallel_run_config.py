@@ -169,6 +169,15 @@ def test_a_row_format_without_rows_is_a_contradiction() -> None:
     assert list(faults) == ["append_row_format", "append_row_order"]
 
 
+def test_second_attempts_of_a_script_that_stores_its_own_results_are_a_contradiction() -> None:
+    assert (
+        "killed in the middle"
+        in faults_of(output_action="summary_only", speculative_attempts=True)["speculative_attempts"]
+    )
+    config(output_action="append_row", speculative_attempts=True)
+    config(output_action="summary_only", speculative_attempts=False)
+
+
 def test_it_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         config().run_max_try = 4  # type: ignore[misc]

@@ -59,9 +59,9 @@ class Scheduler:
 class Bench:
     """A plugin that has been started, and what a worker and a driver would call."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, speculate: bool = False, **settings: Any) -> None:
         self.scheduler = Scheduler()
-        limits = RunLimits(error_threshold=-1)
+        limits = RunLimits(error_threshold=-1, speculate=speculate)
         self.plugin = RunPlugin(RunSettings("test", limits, **settings), b"settings")
         self.scheduler.plugins[self.plugin.name] = self.plugin
         self.numbers = iter(range(1, 1000))
@@ -853,3 +853,65 @@ def test_a_worker_that_was_lost_while_it_said_that_it_is_prepared_is_so_with_its
         assert made.plugin._judge.places.workers[WORKER].prepared
 
     bench(test)
+
+
+OTHER = "tcp://127.0.0.1:2"
+
+
+async def race(b: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two workers that run the last mini-batch, which has sent pieces; the grants of the first and of the second."""
+    permit = await b.begin(mini_batches=11)
+    b.scheduler.workers[OTHER] = b.scheduler.workers[WORKER]
+    b.scheduler.stream_comms[OTHER] = None
+    await b.call("hello", worker=OTHER, node_key="another", threads=1)
+    number = (await b.call("may_start", worker=OTHER, lane=0))["number"]
+    await b.call("process", worker=OTHER, lane=0, event="ready", process=number, pid=99)
+    await b.call("process", worker=WORKER, lane=0, event="ready", process=0, pid=77)
+    grant = await b.lane(permit, claim=True)
+    while (last := grant["work"][-1][0]) != 10:
+        grant = await b.lane(permit, token=grant["token"], report=outcome(last), claim=True)
+    pieces = {"pieces": [(last, b"row")], "files": [(last, b"file")], "records": b"", "rows": b""}
+    await b.lane(permit, token=grant["token"], report={"process": 0, "pid": 77, **pieces})
+    b.plugin._judge._grants[grant["token"]].since -= 5
+    [permit] = [entry["permit"] for entry in await b.sync() if entry["kind"] == "permit" and entry["worker"] == OTHER]
+    arguments = {"process": 0, "permit": permit, "number": 1, "claim": True}
+    return grant, await b.call("lane", worker=OTHER, lane=0, **arguments)
+
+
+def test_of_two_attempts_the_slower_one_is_told_to_end_and_nothing_of_it_counts(bench):
+    async def test(b: Bench) -> None:
+        first, second = await race(b)
+        assert second["work"] == first["work"]
+        [note] = [entry["text"] for entry in await b.sync() if entry["kind"] == "note" and "second" in entry["text"]]
+        assert note.startswith(f"mini-batch 10 is started a second time, on worker {OTHER}, after 5.0 s: ")
+        report = {"token": second["token"], "report": {**outcome(10), "pid": 99}}
+        await b.call("lane", worker=OTHER, lane=0, process=0, permit=0, number=2, **report)
+        message = {"op": OP, "run": "test", "call": "overtaken", "lane": 0, "mini_batch": 10}
+        assert b.scheduler.sent == [(WORKER, message)]
+        lost, won = [entry for entry in await b.sync() if entry["kind"] == "attempts"]
+        [record] = unpack(lost["records"])
+        assert (record.mini_batch, record.category, record.final) == (10, Category.OVERTAKEN, 0)
+        assert (lost["node"], lost["process"], lost["ip"], lost["pid"]) == (0, 0, "127.0.0.1", 77)
+        assert lost["token"] == first["token"]
+        assert lost["errors"][0][1][1].startswith("another attempt of it, in 1/process000, was faster")
+        assert (won["token"], won["node"], won["rows"]) == (second["token"], 1, b"a\n")
+
+    bench(test, speculate=True)
+
+
+def test_pieces_of_an_attempt_that_was_overtaken_do_not_reach_the_driver(bench):
+    """The driver has forgotten what came before; and its mini-batch is committed."""
+
+    async def test(b: Bench) -> None:
+        first, second = await race(b)
+        b.plugin._judge._total += 1  # the step run goes on
+        report = {"token": second["token"], "report": {**outcome(10), "pid": 99}}
+        await b.call("lane", worker=OTHER, lane=0, process=0, permit=0, number=2, **report)
+        await b.sync()
+        late = outcome(10, pieces=[(10, b"late")], files=[(10, b"late")], filed=[10])
+        reply = await b.lane(0, token=first["token"], report=late)
+        assert "void" not in reply
+        assert reply["files_refused"]
+        assert [entry["kind"] for entry in await b.sync() if entry["kind"] != "permit"] == ["files_over"]
+
+    bench(test, speculate=True)

@@ -24,7 +24,8 @@ def attempts(draw: st.DrawFn) -> tuple[int, int, AttemptRecord, AttemptError | N
     number, items = draw(st.integers(0, 2**62)), draw(st.integers(0, 2**31))
     part = Part(number, 3, draw(st.integers(4, 9)), 10) if draw(st.booleans()) else None
     record = AttemptRecord(
-        number, draw(st.integers(1, 60_000)), category, 1 if not category else draw(st.integers(0, 1)),
+        number, draw(st.integers(1, 60_000)), category,
+        1 if not category else 0 if category == Category.OVERTAKEN else draw(st.integers(0, 1)),
         items, draw(st.integers(0, items)) if not category else 0, 0,
         draw(st.integers(0, 4_000_000_000_000)) / 1000, *(draw(SECONDS) for _ in range(4)),
     )  # fmt: skip

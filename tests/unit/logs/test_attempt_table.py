@@ -52,6 +52,13 @@ def test_attempts_that_failed_tell_whether_for_good() -> None:
     assert {(row["Total"], row["Succeeded"], row["Failed"]) for row in rows} == {("10", "0", "10")}
 
 
+def test_an_attempt_that_another_was_faster_than_has_not_failed() -> None:
+    loser = AttemptRecord(7, 1, Category.OVERTAKEN, 0, 0, 0, 0, 1_767_225_600.25, 1.5, 0.0, 0.0, 0.0)
+    (row,) = read(format_attempts(0, 0, pack([loser]), None, {7: AttemptError("overtaken", "another was faster")}))
+    assert (row["Status"], row["Error Category"]) == ("Overtaken", "overtaken")
+    assert (row["Total"], row["Succeeded"], row["Failed"]) == ("0", "0", "0")
+
+
 def test_an_attempt_lost_with_its_worker_has_no_process() -> None:
     (row,) = read(format_attempts(-1, -1, pack([record(1, Category.WORKER_LOST)])))
     assert row["Process"] == ""

@@ -41,8 +41,8 @@ def test_each_kind_of_news_has_its_line(role, tmp_path) -> None:
     role.process(ProcessEvent(NOW, 1, 7, READY, seconds=0.25))
     role.process(ProcessEvent(NOW, 1, 8, FAILED, why="ValueError: no model"))
     role.process(ProcessEvent(NOW, 1, 7, ENDED, why="it was killed by SIGSEGV"))
-    role.failed_attempt("7[3:5]", 1, 7, failed(7), ERROR)
-    role.failed_attempt(8, -1, -1, failed(8, 3, final=1), ERROR)
+    role.attempt("7[3:5]", 1, 7, failed(7), ERROR)
+    role.attempt(8, -1, -1, failed(8, 3, final=1), ERROR)
     when = "2026-01-01T00:00:00.000Z"
     assert lines(tmp_path) == [
         f"{when} worker tcp://x has come",
@@ -58,7 +58,7 @@ def test_each_kind_of_news_has_its_line(role, tmp_path) -> None:
 
 
 def test_sums_come_every_ten_seconds_and_at_each_change_of_stage(role, tmp_path) -> None:
-    role.failed_attempt(7, 0, 0, failed(7), ERROR)
+    role.attempt(7, 0, 0, failed(7), ERROR)
     for second in range(25):
         role.progress(progress(), NOW + second)
     role.progress(progress("finishing the output"), NOW + 25)
@@ -74,7 +74,7 @@ def test_a_flood_has_so_many_lines_a_second_and_the_rest_is_counted(role, tmp_pa
     for second in range(3):
         role.tick(NOW + second)
         for number in range(10_000):
-            role.failed_attempt(number, 0, 0, failed(number), ERROR)
+            role.attempt(number, 0, 0, failed(number), ERROR)
         role.note("a worker is gone", NOW + second)
     role.tell_left_out(NOW + 3)
     told = lines(tmp_path)
@@ -95,7 +95,7 @@ def test_lines_may_be_json(tmp_path) -> None:
     role = MasterRole(LogFiles(tmp_path), LineFormat(lambda text: text.replace("s3cret", "***"), as_json=True))
     role.note("worker tcp://x has come", NOW)
     role.process(ProcessEvent(NOW, 1, 7, STARTED, "10.0.0.7", 4711, why="with GPU 1"))
-    role.failed_attempt("7[3:5]", 1, 7, failed(7), ERROR)
+    role.attempt("7[3:5]", 1, 7, failed(7), ERROR)
     role.progress(progress(), NOW)
     note, process, attempt, sums = map(json.loads, lines(tmp_path))
     assert [one["event"] for one in (note, process, attempt, sums)] == ["note", "process", "attempt", "progress"]

@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prs_dask.attempts.records import AttemptRecord, pack
+from prs_dask.attempts.records import AttemptRecord, Category, pack
 from prs_dask.logs.roll_up import OTHER_PROCESSES, RECORD, Histogram, RollUp
 
 BEGUN = 1_767_225_600.0
+OVERTAKEN = int(Category.OVERTAKEN)
 SECONDS = st.floats(0, 1000, width=32)
 RECORDS = st.builds(
     AttemptRecord,
     mini_batch=st.integers(0, 2**40),
     attempt=st.integers(1, 5),
-    category=st.sampled_from([0, 0, 0, 1, 3, 7]),
+    category=st.sampled_from([0, 0, 0, 1, 3, 7, OVERTAKEN]),
     final=st.integers(0, 1),
     items=st.integers(0, 50),
     results=st.integers(0, 60),
@@ -27,7 +28,7 @@ RECORDS = st.builds(
     read=SECONDS,
     run=SECONDS,
     cpu=SECONDS,
-)
+).map(lambda one: one._replace(final=0) if one.category == OVERTAKEN else one)
 PLACED = st.tuples(st.integers(-1, 2), st.integers(-1, 3), st.lists(RECORDS, min_size=1, max_size=5))
 
 
@@ -50,7 +51,9 @@ def test_sums_are_those_of_the_attempts(placed):
         assert sums.attempts == len(records)
         assert sums.succeeded == sum(one.category == 0 for one in records)
         assert sums.failed == sum(one.category != 0 for one in final)
-        assert sums.retried == sum(one.category != 0 and not one.final for one in records)
+        assert sums.retried == sum(one.category not in (0, OVERTAKEN) and not one.final for one in records)
+        assert sums.overtaken == sum(one.category == OVERTAKEN for one in records)
+        assert sums.attempts == sums.succeeded + sums.failed + sums.retried + sums.overtaken
         assert sums.items == sum(one.items for one in final)
         assert sums.succeeded_items == sum(one.succeeded_items for one in final)
         assert sums.items == sums.succeeded_items + sums.failed_items
@@ -59,8 +62,8 @@ def test_sums_are_those_of_the_attempts(placed):
         assert sums.last == pytest.approx(max(one.started + one.elapsed for one in records))
     assert roll_up.total.attempts == sum(sums.attempts for sums in roll_up.nodes.values())
     good, bad = roll_up.run_times
-    assert int(good.counts.sum() + bad.counts.sum()) == roll_up.total.attempts
-    ended = sum(roll_up.over_time.amounts(kind).sum() for kind in (RollUp.SUCCEEDED, RollUp.FAILED, RollUp.RETRIED))
+    assert int(good.counts.sum() + bad.counts.sum()) == roll_up.total.attempts - roll_up.total.overtaken
+    ended = sum(roll_up.over_time.amounts(kind).sum() for kind in range(RollUp.ITEMS))
     assert ended == roll_up.total.attempts
     assert roll_up.over_time.amounts(RollUp.ITEMS).sum() == roll_up.total.items
 

@@ -89,6 +89,18 @@ def test_attempts_become_rows_and_errors(tree: LogTree) -> None:
     assert "for example: mini-batch 1, attempt 1, b.png" in text(tree, "user/error.txt")
 
 
+def test_an_attempt_that_was_overtaken_is_no_error_of_the_script(tree: LogTree) -> None:
+    why = AttemptError("overtaken", "another attempt of it was faster")
+    tree.add_attempts(0, 1, pack([attempt(7, 1, Category.OVERTAKEN, 0)]), {7: "b.png"}, {7: why})
+    tree.tick(NOW)
+    assert not (tree.files.folder / "user").exists()
+    assert text(tree, "sys/master_role.txt") == (
+        "2026-01-01T00:00:01.000Z mini-batch 7 has succeeded elsewhere: attempt 1 on 0/process001, overtaken:"
+        " another attempt of it was faster\n"
+    )
+    assert ",Overtaken,overtaken," in text(tree, "sys/job_report/processed_mini-batches.csv")
+
+
 def test_load_errors_and_lost_workers_have_their_places(tree: LogTree) -> None:
     tree.add_process_error(0, 5, AttemptError("ImportError", "no module"), NOW, "loading the entry script")
     tree.add_attempts(

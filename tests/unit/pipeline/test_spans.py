@@ -89,6 +89,15 @@ def test_quick_mini_batches_cost_no_more_than_some_and_failed_ones_come_first(co
     assert collected.spans[-1].attributes["prs_dask.attempts_without_span"] == 3000 - MOST_A_SECOND * 1.5
 
 
+def test_an_attempt_that_was_overtaken_has_a_span_that_is_no_error(collected: Collected) -> None:
+    spans = Spans(collected.tracer, None, "score-1", "score")
+    spans.attempts(0, 0, pack([record(0, Category.OVERTAKEN)]), {0: AttemptError("overtaken", "another")}, {})
+    [span] = collected.spans
+    assert span.status.status_code == StatusCode.UNSET
+    assert span.attributes["prs_dask.category"] == "overtaken"
+    assert span.events == ()
+
+
 def test_a_step_run_that_is_not_sampled_has_no_attempts() -> None:
     collected = Collected(sampler=ALWAYS_OFF)
     spans = Spans(collected.tracer, None, "score-1", "score")

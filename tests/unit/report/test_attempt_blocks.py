@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prs_dask.attempts.records import AttemptError, AttemptRecord, pack
+from prs_dask.attempts.records import AttemptError, AttemptRecord, Category, pack
 from prs_dask.logs.attempt_reader import iter_attempts
 from prs_dask.logs.attempt_table import HEADER, format_attempts
 from prs_dask.report.attempt_blocks import AttemptBlocks
@@ -20,7 +20,7 @@ ATTEMPTS = st.lists(
         st.integers(-1, 3),
         st.integers(0, 2000),
         st.integers(0, 10**6),
-        st.sampled_from([0, 0, 1, 3, 7]),
+        st.sampled_from([0, 0, 1, 3, 7, 9]),
         st.integers(0, 1),
         st.floats(0, 1000, width=32),
         TEXT,
@@ -33,6 +33,7 @@ ATTEMPTS = st.lists(
 def table(attempts: list[tuple[int, int, int, int, int, float, str, str]]) -> bytes:
     rows = [HEADER]
     for node, process, number, category, final, seconds, message, detail in attempts:
+        final = 0 if category == Category.OVERTAKEN else final
         record = AttemptRecord(
             number, 1, category, final, 5, 4, 0, BEGUN + seconds, seconds, seconds / 4, seconds, seconds / 2
         )

@@ -93,7 +93,17 @@ def test_hostile_text_is_shown_as_text(written_run):
     assert not page.named("img")
 
 
-@pytest.mark.parametrize("category", [category for category in Category if category != Category.SUCCEEDED])
+def test_an_attempt_that_was_overtaken_has_not_failed(written_run):
+    lost = written_run.attempt(7, category=Category.OVERTAKEN, results=0)._replace(final=0, items=0)
+    written_run.add([lost, written_run.attempt(7)], errors={7: AttemptError("overtaken", "another was faster")})
+    written_run.end("Completed")
+    page = write_report(written_run.folder.path).read_text()
+    assert "(1 overtaken by another one)" in page
+    assert "failed for good." not in page
+    assert "overtaken: another was faster" not in page
+
+
+@pytest.mark.parametrize("category", sorted(set(Category) - {Category.SUCCEEDED, Category.OVERTAKEN}))
 def test_every_cause_of_a_failure_is_shown_by_its_name(written_run, category):
     error = AttemptError("SomeError", "as it said")
     written_run.add([written_run.attempt(7, category=category, results=0, attempt=2)], errors={7: error})
