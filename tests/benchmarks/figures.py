@@ -22,6 +22,7 @@ from tests.benchmarks.peers import client_map, pool_imap, windowed_client_map
 from tests.benchmarks.protection import protection
 from tests.benchmarks.pulled_plug import pulled_plug
 from tests.benchmarks.report import report
+from tests.benchmarks.sharing import two_step_runs
 from tests.benchmarks.workloads import Synthetic, list_schedule, lognormal_seconds, slow_stretch_seconds
 
 __all__ = ["FIGURES"]
@@ -262,5 +263,6 @@ FIGURES: dict[str, Callable[[float], Figure]] = {
         small_files,
         full_cache,
         pulled_plug,
+        two_step_runs,
     )
 }
