@@ -137,7 +137,8 @@ def _worker(spec: dict[str, Any], options: dict[str, Any]) -> Any:
 
     # It starts a worker for each GPU. They leave their GPUs' memory to the worker processes: no CUDA context.
     quiet = {"worker_class": SilentWorker, "dashboard": False}
-    server = worker_class(scheduler, nthreads=-(-(threads or 1) // get_n_gpus()), **quiet, **options)
+    for_each = -(-threads // get_n_gpus()) if threads else spec["processes_per_gpu"]
+    server = worker_class(scheduler, nthreads=for_each, **quiet, **options)
     for nanny in server.nannies:
         nanny.preload_argv = [word for word in nanny.preload_argv if word != "--create-cuda-context"]
     return server

@@ -44,6 +44,8 @@ class SSHWorkers:
         Threads of each worker, which are worker processes; None: one for each CPU core of its host.
     node_count
         How many of the hosts get a worker, from the first one on.
+    processes_per_gpu
+        How many processes may share a GPU: threads of each worker of dask-cuda, where ``processes`` is None.
 
     Attributes
     ----------
@@ -60,8 +62,8 @@ class SSHWorkers:
 
     address: str
 
-    def __init__(self, target: SSHTarget, processes: int | None, node_count: int) -> None:
-        self._target, self._processes = target, processes
+    def __init__(self, target: SSHTarget, processes: int | None, node_count: int, processes_per_gpu: int = 1) -> None:
+        self._target, self._processes, self._processes_per_gpu = target, processes, processes_per_gpu
         self._hosts = [Host(host, target) for host in target.ssh_hosts[:node_count]]
         self.security: Security = target.security or Security.temporary()
         self._ready: concurrent.futures.Future[str] = concurrent.futures.Future()
@@ -148,6 +150,7 @@ class SSHWorkers:
             "scheduler": self.address,
             "name": host.name,
             "threads": self._processes,
+            "processes_per_gpu": self._processes_per_gpu,
             "worker_class": self._target.worker_class,
             "security": _sent(self.security, "worker"),
         }

@@ -141,7 +141,7 @@ def open_cluster(
     if isinstance(compute_target, distributed.Client):
         return OpenCluster(compute_target, owned=False, close=lambda: None)
     if isinstance(compute_target, SSHTarget):
-        return _open_ssh(compute_target, processes, node_count)
+        return _open_ssh(compute_target, processes, node_count, processes_per_gpu)
     if isinstance(compute_target, (str, os.PathLike)):
         address = _address(os.fspath(compute_target))
         return _attached(address, address)
@@ -190,7 +190,7 @@ def _attached(where: Any, address: str, **security: Any) -> OpenCluster:
     return OpenCluster(client, owned=False, close=lambda: _close_client(client))
 
 
-def _open_ssh(target: SSHTarget, processes: int | None, node_count: int) -> OpenCluster:
+def _open_ssh(target: SSHTarget, processes: int | None, node_count: int, processes_per_gpu: int) -> OpenCluster:
     try:
         from prs_dask.clusters.ssh import SSHWorkers
     except ImportError as error:
@@ -198,7 +198,7 @@ def _open_ssh(target: SSHTarget, processes: int | None, node_count: int) -> Open
             f'hosts over SSH need asyncssh, which cannot be imported here ({error}); try: pip install "prs-dask[ssh]"'
         ) from error
     with contextlib.ExitStack() as stack:
-        workers = SSHWorkers(target, processes, node_count)
+        workers = SSHWorkers(target, processes, node_count, processes_per_gpu)
         stack.callback(workers.close)
         try:
             client = distributed.Client(workers.address, security=workers.security, set_as_default=False)

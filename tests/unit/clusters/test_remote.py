@@ -9,12 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 from distributed import Client, Security
 from distributed.system import MEMORY_LIMIT
 
+from prs_dask.clusters import remote
 from prs_dask.clusters.remote import Lifeline
 from prs_dask.clusters.ssh import _sent
 
@@ -129,3 +132,22 @@ def test_a_lifeline_is_cut_when_it_ends_and_when_nothing_comes(monkeypatch, ends
     os.close(reader)
     if not ends:
         os.close(writer)
+
+
+@pytest.mark.parametrize(("threads", "per_gpu", "each"), [(None, 1, 1), (None, 3, 3), (2, 3, 1), (3, 1, 2), (8, 1, 4)])
+def test_a_worker_of_dask_cuda_gets_threads_for_each_of_two_gpus(monkeypatch, threads, per_gpu, each):
+    class CUDAWorker:
+        def __init__(self, scheduler: str, **options: Any) -> None:
+            self.options = options
+            self.nannies = [SimpleNamespace(preload_argv=["--create-cuda-context", "--more"])]
+
+    made = ModuleType("dask_cuda")
+    made.CUDAWorker = CUDAWorker  # type: ignore[attr-defined]
+    utils = ModuleType("dask_cuda.utils")
+    utils.get_n_gpus = lambda: 2  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "dask_cuda", made)
+    monkeypatch.setitem(sys.modules, "dask_cuda.utils", utils)
+    spec = {"scheduler": "tls://a:1", "threads": threads, "processes_per_gpu": per_gpu}
+    server = remote._worker({**spec, "worker_class": "dask_cuda.CUDAWorker"}, {"name": "a"})
+    assert server.options["nthreads"] == each
+    assert server.nannies[0].preload_argv == ["--more"]
