@@ -22,6 +22,7 @@ SEEDS = {
     5084: "a disk that is full; a nanny is killed; a segfault and what ignores signals, bisected",
     10: "a worker is retired; memory that grows, what hangs and what stops itself",
     1677: "nanny, scheduler and driver are stopped for a while",
+    9111: "the scheduler is stopped for a while, early",
     2085: "a disk that cannot be written at the start; 100 MB of exception, grandchildren",
     16314: "workers without nannies are stopped and killed, early; what dies in many ways",
     678: "worker processes and a worker of the local target are ended",
