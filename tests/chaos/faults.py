@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+import psutil
+
 from tests.chaos.disk import Disk
 from tests.chaos.plans import Fault
 from tests.chaos.scene import Scene
@@ -35,13 +37,15 @@ def _hit(victims: Callable[[], Sequence[int]], fault: Fault, number: int) -> lis
         time.sleep(0.05)
     pid = sorted(pids)[fault.choice % len(pids)]
     try:
+        stopped_before = psutil.Process(pid).status() == psutil.STATUS_STOPPED
         os.kill(pid, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, psutil.NoSuchProcess):
         return []
     if number == signal.SIGSTOP:
         time.sleep(fault.hold)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+        if not stopped_before:  # an item that stops its process must not be woken
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     return [pid]
 
 
