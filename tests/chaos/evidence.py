@@ -11,8 +11,9 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,15 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One driver: when it started and ended, and what it said (None where it was killed)."""
+    """One driver: when it started and ended, and what it said (None where it was killed).
+
+    ``works``: from when on processes are its own, since its step run is on the cluster. Until then those of an ended
+    driver may go on there, and begin.
+    """
 
     number: int
     started: float
+    works: float
     ended: float
     wall: float
     code: int
@@ -227,8 +233,6 @@ def _counts(text: str) -> dict[str, int]:
 
 
 def _attempts(path: Path) -> Iterator[Attempt]:
-    from datetime import datetime
-
     if not path.exists():
         return
     with path.open(newline="") as file:
@@ -283,13 +287,32 @@ def _trace(path: Path, deaths: Mapping[int, float]) -> Trace:
 def _sessions(folder: Path) -> tuple[Session, ...]:
     events = _lines(folder / "events.jsonl")
     ends = {entry["driver"]: entry for entry in events if entry["what"] == "driver ended"}
+    logged = _logged(folder / "disk" / "run" / "logs" / "driver_log.txt")
     found = []
     for entry in events:
         if entry["what"] == "driver started" and entry["driver"] in ends:
             number, end = entry["driver"], ends[entry["driver"]]
             said = _said(folder, number, entry.get("how"), end["code"])
-            found.append(Session(number, entry["time"], end["time"], entry["wall"], end["code"], end["hung"], said))
+            works = _works(logged, entry, end)
+            span = (entry["time"], works, end["time"])
+            found.append(Session(number, *span, entry["wall"], end["code"], end["hung"], said))
     return tuple(found)
+
+
+def _works(logged: Sequence[tuple[float, str]], start: Mapping[str, Any], end: Mapping[str, Any]) -> float:
+    """When its log says that it runs. Not before its end where that tells only what it prepared; from its start on
+    where it has no line at all, for want of room on its disk.
+    """
+    begun: float = start["time"]
+    offset = start["wall"] - begun
+    own = [(when - offset, text) for when, text in logged if begun <= when - offset <= end["time"]]
+    return next((when for when, text in own if text.startswith("running (")), end["time"] if own else begun)
+
+
+def _logged(path: Path) -> list[tuple[float, str]]:
+    """Seconds since the epoch, and what was said, of each first line of an entry of ``driver_log.txt``."""
+    lines = re.findall(r"^(\d{4}-\d\d-\d\dT[\d:.]+Z) (.*)$", _text(path), re.MULTILINE)
+    return [(datetime.fromisoformat(when).timestamp(), text) for when, text in lines]
 
 
 _EXIT_CODES = {0: "Completed", 1: "Failed", 2: "Refused", 130: "Canceled"}

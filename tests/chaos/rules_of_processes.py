@@ -89,9 +89,9 @@ def finished_is_not_run_again(evidence: Evidence) -> Iterator[str]:
     good = [(trace.began, run) for trace in evidence.traces for run in trace.runs[:-1] if run.good]
     good = [(began, run) for began, run in good if bad.isdisjoint(range(run.first, run.first + run.items))]
     for session, following in pairwise(evidence.sessions):
-        traces = [trace for trace in evidence.traces if trace.began >= following.started]
+        traces = [trace for trace in evidence.traces if trace.began >= following.works]
         later = {(run.first, run.items) for trace in traces for run in trace.runs}
-        before = [run for began, run in good if began >= session.started and (run.first, run.items) in later]
+        before = [run for began, run in good if began >= session.works and (run.first, run.items) in later]
         wrong = [run for run in before if _was_committed(evidence, session, run)]
         if wrong:
             ages = sorted((session.ended - (run.ended or 0.0), run.first) for run in wrong)

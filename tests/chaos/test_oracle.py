@@ -13,6 +13,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +160,9 @@ class Folder:
         """The first driver was killed then, and a second one goes on at 40."""
         self.fault("kill_driver", when, when)
         (self.path / "driver-1.json").rename(self.path / "driver-2.json")
-        ends = {"what": "driver ended", "driver": 2, "time": 60.0, "code": 0, "hung": False, "wall": 1e9}
+        ends = {"what": "driver ended", "driver": 2, "time": 60.0, "code": 0, "hung": False, "wall": 1e9 + 50}
         with (self.path / "events.jsonl").open("a") as file:
-            for event in ({"what": "driver started", "driver": 2, "time": 40.0, "wall": 1e9, "pid": 2}, ends):
+            for event in ({"what": "driver started", "driver": 2, "time": 40.0, "wall": 1e9 + 30, "pid": 2}, ends):
                 file.write(json.dumps(event) + "\n")
 
     def end(self, state: str, error: str) -> None:
@@ -728,6 +729,17 @@ def test_what_processes_of_the_driver_before_had_ended_may_be_run_again(folder: 
     folder.killed_and_resumed(25.0)
     folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1))  # it began under the first one
     assert list(finished_is_not_run_again(collect(folder.path))) == []
+
+
+def test_what_processes_did_that_a_driver_had_left_on_the_cluster_may_be_run_again(folder: Folder) -> None:
+    folder.killed_and_resumed(25.0)
+    folder.trace(104, folder.call(0, 41.2), folder.call(1, 41.3), began=41.0)  # begun when the second one had started
+    assert list(finished_is_not_run_again(collect(folder.path)))
+    running = datetime.fromtimestamp(1e9 + 31.5, UTC).isoformat().replace("+00:00", "Z")
+    (folder.run / "logs" / "driver_log.txt").write_text(f"{running} running (starting workers took 38 ms)\n")
+    assert list(finished_is_not_run_again(collect(folder.path))) == []
+    folder.trace(105, folder.call(0, 43.0), folder.call(1, 43.1), began=42.0)
+    assert list(finished_is_not_run_again(collect(folder.path)))
 
 
 def test_mini_batches_that_were_run_again_are_counted(folder: Folder) -> None:
