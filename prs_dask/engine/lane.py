@@ -291,18 +291,19 @@ class Lane:
         self._overtaken.add(mini_batch)
         self._wake.ring()
 
-    def stop(self, *, orderly: bool, seconds: float) -> None:
+    def stop(self, *, orderly: bool, seconds: float, why: str = OVER) -> None:
         """End the process, with shutdown() where ``orderly``; when no task holds the lane."""
         process = self._process
         if process is not None:
-            problem = self._quit(process, seconds) if orderly else None
-            why = OVER if orderly else _KILLED_OVER
+            limit = "--shutdown_timeout" if why == OVER else why
+            problem = self._quit(process, seconds, limit) if orderly else None
+            how = "" if orderly else "; it was killed"
             if problem is not None:
                 self._supervisor.log_process_error(process.number, "shutdown()", problem)
-                why = f"{OVER}; shutdown() failed: {_told(problem)}"
-            self._end_process(why)
+                how = f"; shutdown() failed: {_told(problem)}"
+            self._end_process(f"{why}{how}")
 
-    def _quit(self, process: LaneProcess, seconds: float) -> AttemptError | None:
+    def _quit(self, process: LaneProcess, seconds: float, limit: str) -> AttemptError | None:
         """The orderly end; from the first piece of what it stores on until all is there it is missed."""
         missed = False
 
@@ -311,11 +312,12 @@ class Lane:
             nonlocal missed
             missed = not ended
             self._calls += 1
-            self._supervisor.call("last_file", process=process.number, number=self._calls, piece=piece, ended=ended)
+            whose = {"node": self._supervisor.node, "process": process.number, "number": self._calls}
+            self._supervisor.call("last_file", **whose, piece=piece, ended=ended)
 
         if process.has_stored:  # also where its worker is lost meanwhile
             send(b"")
-        problem = process.quit(seconds, send)
+        problem = process.quit(seconds, limit, send)
         if process.sent_all and missed:
             send(b"", ended=True)
         elif not process.sent_all and not missed and process.has_stored:

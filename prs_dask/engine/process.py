@@ -374,13 +374,15 @@ class LaneProcess:
         where = where_in_stacks(stacks, None if source is None else str(source), _ENGINE)
         return AttemptError(kind, message, stacks, where)
 
-    def quit(self, seconds: float, take_file: Callable[[bytes], None]) -> AttemptError | None:
+    def quit(self, seconds: float, limit: str, take_file: Callable[[bytes], None]) -> AttemptError | None:
         """Let it call shutdown() and leave, for at most so long; what went wrong, None where nothing did.
 
         Parameters
         ----------
         seconds
             For shutdown() and for leaving; sending files takes what it takes.
+        limit
+            Why so many, in words.
         take_file
             Gets each piece of the files that it sends before it leaves, empty ones while it looks for more.
         """
@@ -411,7 +413,7 @@ class LaneProcess:
                 if doing == "shutdown()":  # it has not come to its end
                     problem = self.why_it_ended(self.wait(), "the process", " in shutdown()")
                 return problem
-        message = f"{doing} took longer than {seconds:g} s (--shutdown_timeout); the process was killed"
+        message = f"{doing} took longer than {seconds:g} s ({limit}); the process was killed"
         return self.killed("TimeLimit", message, self.stacks())
 
     def close(self) -> None:

@@ -600,20 +600,21 @@ class RunPlugin(SchedulerPlugin):
         own = len(place.permits) if place is not None else 0
         return len(state.processing) > max(state.nthreads, own)
 
-    async def on_last_file(self, worker: str, process: int, number: int, piece: bytes, ended: bool = False) -> Reply:
+    async def on_last_file(
+        self, worker: str, node: int, process: int, number: int, piece: bytes, ended: bool = False
+    ) -> Reply:
         """A piece of what a process stores at its end, empty while it looks for more; the answer comes when there is
-        room. Until all has ``ended`` it is missed."""
+        room. Until all has ``ended`` it is missed; not so of a worker that was taken away."""
         key = (worker, process)
-        place = self._judge.places.workers.get(worker)
-        if place is None:
-            self._note(f"what process{process:03d} of worker {worker} stored at its end came when the worker was lost")
-            return {}
         if number > self._file_numbers.get(key, 0):
             self._file_numbers[key] = number
-            token = f"process{process:03d} of node {place.node}"
-            entry = {"kind": "file", "mini_batch": -1, "token": token, "node": place.node, "process": process}
+            token = f"process{process:03d} of node {node}"
+            entry = {"kind": "file", "mini_batch": -1, "token": token, "node": node, "process": process}
             self._put({**entry, "data": piece, "ended": ended}, len(piece))
-            (self._unstored.discard if ended else self._unstored.add)(token)
+            if ended:
+                self._unstored.discard(token)
+            elif worker in self._judge.places.workers:
+                self._unstored.add(token)
         while not self._room.is_set() and not self._closed:
             await asyncio.sleep(0.02)
         return {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import pickle
 import sys
@@ -38,6 +39,7 @@ from prs_dask.engine.resource_monitor import ResourceMonitor
 from prs_dask.engine.run_settings import OP, SILENT_SECONDS, WorkerSettings, plugin_name
 from prs_dask.engine.shipper import Shipper, monitor_files
 from prs_dask.engine.spool import NodeFolder
+from prs_dask.logs.process_events import OVER
 from prs_dask.worker_process.family import ProcessFamily
 from prs_dask.worker_process.frames import FetcherSetup
 from prs_dask.worker_process.launch import NAME_VARIABLE
@@ -56,6 +58,11 @@ _NAMELESS = "fault"
 """The call that does not tell which worker makes it."""
 WHY_LETTERS = 1000
 """What an event tells at most; the error logs have all of it."""
+
+GIVEN_BACK_SECONDS = 2.0
+"""So long shutdown() may take in idle processes of a worker that is taken away: Dask waits for 4 s, then kills it."""
+
+TAKEN_AWAY = "its worker was taken away"
 
 LAST_WORDS_SECONDS = 3.0
 """So long a worker that is taken away may take to send what its processes have written."""
@@ -215,13 +222,13 @@ class Supervisor:
                 task.cancel()
             await self.acall("stopped")
 
-    async def _lanes_ended(self) -> None:
+    async def _lanes_ended(self, why: str = OVER, shutdown_seconds: float = math.inf) -> None:
         """End the lanes, once, whoever asks for it and is cancelled meanwhile."""
         if self._ended is None:
-            self._ended = asyncio.create_task(asyncio.to_thread(self._end_lanes))
+            self._ended = asyncio.create_task(asyncio.to_thread(self._end_lanes, why, shutdown_seconds))
         await asyncio.shield(self._ended)
 
-    def _end_lanes(self) -> None:
+    def _end_lanes(self, why: str = OVER, shutdown_seconds: float = math.inf) -> None:
         """Wait for tasks to leave their lanes (at an orderly end there is nothing to do any more), and
         end the processes; a second call finds nothing left."""
         with self._ending:
@@ -231,7 +238,8 @@ class Supervisor:
             while self._busy and time.monotonic() < until:
                 time.sleep(0.01)
             if self._lanes:
-                how = {"orderly": self.stopping == "orderly", "seconds": self.settings.limits.shutdown_seconds}
+                seconds = min(shutdown_seconds, self.settings.limits.shutdown_seconds)
+                how = {"orderly": self.stopping == "orderly", "seconds": seconds, "why": why}
                 threads = [threading.Thread(target=lane.stop, kwargs=how, daemon=True) for lane in self._lanes]
                 threads += [threading.Thread(target=family.close, daemon=True) for family in self._abandoned]
                 for thread in threads:
@@ -258,10 +266,10 @@ class Supervisor:
     async def close(self) -> None:
         """The plugin is taken away: leave nothing behind."""
         alone = not self.stopping and self._prepared.is_set()  # the step run goes on elsewhere
-        self.stopping = self.stopping or "kill"
+        self.stopping = self.stopping or ("orderly" if alone and not self._busy else "kill")
         self._stop.set()
         if alone:
-            await self._lanes_ended()
+            await self._lanes_ended(TAKEN_AWAY, GIVEN_BACK_SECONDS)
             with self._logs_may_fail(), contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._last_words(), LAST_WORDS_SECONDS)
         leaving = self._leaving if self._leaving is not asyncio.current_task() else None

@@ -84,3 +84,41 @@ def test_no_more_workers_are_asked_for_than_a_node_may_have(adaptive, job):
         assert len(cluster.scheduler_info["workers"]) == 2, "and not asked for again"
     assert submitted.run.get_status() == "Running"
     submitted.run.cancel()
+
+
+@pytest.mark.parametrize(("nanny", "seconds"), [(True, 0.0), (False, 0.0), (True, 60.0)])
+def test_idle_processes_of_a_worker_that_is_taken_away_call_shutdown(fleet, job, tmp_path, nanny, seconds):
+    script = f"""
+fast, here = run, Path({str(tmp_path)!r})
+
+
+def run(mini_batch):
+    if Path(mini_batch[0]).name == "00000":
+        (here / "busy").write_text(os.environ["WHERE"])
+        while not (here / "go").exists():
+            time.sleep(0.05)
+    return fast(mini_batch)
+
+
+def shutdown():
+    (here / f"called on {{os.environ['WHERE']}}").touch()
+    time.sleep({seconds} if not (here / "go").exists() else 0)
+"""
+    ours = fleet()
+    for name in ("one", "two"):
+        ours.add(name, nanny=nanny)
+    with ours.client() as client:
+        submitted = job(ours.address, 120, pause=0.02, more=script)
+        submitted.until(119)
+        [idle] = {"one", "two"} - {(tmp_path / "busy").read_text()}
+        client.retire_workers(names=[idle], close_workers=True)
+        until(lambda: ours.workers[idle].poll() is not None, 20, "the worker ends")
+        assert (tmp_path / f"called on {idle}").exists()
+        (tmp_path / "go").touch()
+        submitted.wait()
+    assert submitted.run.summary().attempts == 120
+    logs = submitted.run.run_folder / "logs"
+    assert "was taken away" in (logs / "sys/node/0/processes.csv").read_text()
+    errors = logs / "user/error.txt"
+    too_long = "shutdown() took longer than 2 s (its worker was taken away); the process was killed"
+    assert (too_long in errors.read_text()) if seconds else not errors.exists()

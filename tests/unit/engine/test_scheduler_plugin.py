@@ -720,7 +720,7 @@ def test_files_stored_at_the_end_of_a_process_are_missed_until_the_last_has_come
         await b.begin()
 
         async def send(number: int, piece: bytes, ended: bool = False) -> None:
-            await b.call("last_file", worker=WORKER, process=3, number=number, piece=piece, ended=ended)
+            await b.call("last_file", worker=WORKER, node=0, process=3, number=number, piece=piece, ended=ended)
 
         await send(1, b"one")
         await send(1, b"one")
@@ -731,6 +731,18 @@ def test_files_stored_at_the_end_of_a_process_are_missed_until_the_last_has_come
         reply = await b.call("sync", ack=b.ack)
         assert reply["unstored"] == []
         assert [entry["data"] for _, entry in reply["results"] if entry["kind"] == "file"] == [b"one", b"", b""]
+
+    bench(test)
+
+
+def test_files_stored_at_the_end_of_a_process_whose_worker_was_taken_away_are_taken_and_not_missed(bench):
+    async def test(b: Bench) -> None:
+        await b.begin()
+        b.plugin.remove_worker(b.scheduler, WORKER, stimulus_id="")
+        await b.call("last_file", worker=WORKER, node=0, process=3, number=1, piece=b"one", ended=False)
+        reply = await b.call("sync", ack=b.ack)
+        assert reply["unstored"] == []
+        assert [entry["data"] for _, entry in reply["results"] if entry["kind"] == "file"] == [b"one"]
 
     bench(test)
 
