@@ -176,6 +176,16 @@ class Places:
             del self.permits[number]
         return list(worker.permits)
 
+    def why_unused(self, worker: Worker) -> str:
+        """Why a worker has no lane, in words; empty where it has one."""
+        if worker.lanes:
+            return ""
+        if worker.node not in self.nodes_in_use:
+            return f"node_count is {self.node_count}, and other nodes were there before"
+        if self.processes_per_node is None:
+            return "its node has a process for each of its GPUs"
+        return f"its node has all its processes (process_count_per_node is {self.processes_per_node})"
+
     def next_process(self, node: int) -> int:
         """A process number of the node that was never used before."""
         state = next(state for state in self._nodes.values() if state.number == node)

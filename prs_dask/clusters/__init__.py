@@ -16,6 +16,7 @@ from prs_dask.lazy_names import loaded_on_first_use
 
 if TYPE_CHECKING:
     from prs_dask.clusters.cluster_outline import ClusterOutline, outline
+    from prs_dask.clusters.event_loops import refuse_to_block
     from prs_dask.clusters.targets import OpenCluster, check_target, open_cluster
     from prs_dask.clusters.versions import check_versions
 
@@ -27,6 +28,7 @@ __all__ = [
     "cool_down",
     "open_cluster",
     "outline",
+    "refuse_to_block",
     "warm_up",
 ]
 
@@ -34,5 +36,6 @@ _HOMES = {
     **dict.fromkeys(("OpenCluster", "check_target", "open_cluster"), "targets"),
     **dict.fromkeys(("ClusterOutline", "outline"), "cluster_outline"),
     "check_versions": "versions",
+    "refuse_to_block": "event_loops",
 }
 __getattr__ = loaded_on_first_use(__name__, _HOMES)

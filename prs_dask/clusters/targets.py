@@ -30,7 +30,9 @@ from prs_dask.config import SETTINGS, SSHTarget
 from prs_dask.config.checks import is_address
 from prs_dask.errors import ClusterError, Fault, SettingsError
 
-__all__ = ["OpenCluster", "check_target", "open_cluster"]
+__all__ = ["OpenCluster", "check_target", "current_client", "open_cluster"]
+
+_NOT_STARTED = "which is not started yet: await it first, or use  async with"
 
 
 class OpenCluster:
@@ -39,7 +41,7 @@ class OpenCluster:
     Parameters
     ----------
     client
-        A Client of it. One that was given is kept as it is, ``client.asynchronous`` included.
+        A Client of it; the one that was given, where its event loop is its own.
     owned
         Whether the cluster was started here and ends with ``close``.
     notes
@@ -91,12 +93,16 @@ def check_target(compute_target: Any) -> None:
     elif isinstance(compute_target, distributed.Client):
         if compute_target.status in ("closed", "closing"):
             raise _refused(compute_target, "which is closed")
+        if compute_target.scheduler is None:
+            raise _refused(compute_target, _NOT_STARTED)
     elif isinstance(compute_target, type) or not hasattr(compute_target, "scheduler_address"):
         raise _refused(compute_target)
     else:
         status = getattr(getattr(compute_target, "status", None), "name", "running")
         if status in ("closed", "closing", "failed"):
             raise _refused(compute_target, f"which is {status}")
+        if status == "created":
+            raise _refused(compute_target, _NOT_STARTED)
 
 
 def open_cluster(
@@ -131,7 +137,7 @@ def open_cluster(
         Where no scheduler answers, or a cluster cannot be started.
     """
     if compute_target is None:
-        compute_target = _current_client() or "local"
+        compute_target = current_client() or "local"
     check_target(compute_target)
     if compute_target == "local":
         gpus = seen_gpus().gpus if wished_gpus is None else wished_gpus
@@ -139,7 +145,7 @@ def open_cluster(
     if compute_target == "cuda":
         return _own(open_cuda_workers(processes, processes_per_gpu, wished_gpus), node_count)
     if isinstance(compute_target, distributed.Client):
-        return OpenCluster(compute_target, owned=False, close=lambda: None)
+        return _of_client(compute_target)
     if isinstance(compute_target, SSHTarget):
         return _open_ssh(compute_target, processes, node_count, processes_per_gpu)
     if isinstance(compute_target, (str, os.PathLike)):
@@ -152,7 +158,8 @@ def _refused(target: object, why: str = "") -> SettingsError:
     return SettingsError([SETTINGS["compute_target"].fault(target, why)])
 
 
-def _current_client() -> distributed.Client | None:
+def current_client() -> distributed.Client | None:
+    """The Client that Dask itself would use in this thread; None where there is none that works."""
     try:
         client = distributed.default_client()
     except ValueError:
@@ -172,6 +179,14 @@ def _own(workers: OwnWorkers, node_count: int) -> OpenCluster:
         client = distributed.Client(workers.cluster, set_as_default=False)
         stack.callback(_close_client, client)
         return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=_one_node(node_count))
+
+
+def _of_client(client: distributed.Client) -> OpenCluster:
+    address = str(client.scheduler.address) if client.scheduler is not None else ""
+    if client._asynchronous and not address.startswith("inproc://"):
+        # Its event loop is the user's (a notebook's), who may block it by waiting for the step run.
+        return _attached(address, address, security=client.security)
+    return OpenCluster(client, owned=False, close=lambda: None)
 
 
 def _open_running_cluster(cluster: Any) -> OpenCluster:

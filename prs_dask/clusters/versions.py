@@ -52,7 +52,7 @@ def check_versions(client: distributed.Client, *, pickles_script: bool) -> str:
         Something differs that cannot work; the message is a table.
     """
     try:
-        places = client.sync(_told_versions, client.scheduler)
+        places = client.sync(_told_versions, client.scheduler, callback_timeout=2 * ANSWER_SECONDS)
     except (TimeoutError, OSError) as error:
         return f"versions: scheduler and workers did not tell theirs ({type(error).__name__})"
     own = _clean(get_versions(packages=[OURS]))

@@ -324,7 +324,9 @@ class RunPlugin(SchedulerPlugin):
             self._judge.init_rules.processes_per_node = max(1, self._judge.places.most_lanes_of_a_node)
         self._live.add(worker)
         sees = f" and sees GPU {', '.join(gpus)}" if gpus else ""
-        self._note(f"worker {worker} of node {place.node} ({node_key}) has come with {threads} threads{sees}")
+        why = self._judge.places.why_unused(place)
+        unused = f"; it is not used for now: {why}" if why else ""
+        self._note(f"worker {worker} of node {place.node} ({node_key}) has come with {threads} threads{sees}{unused}")
         if missed_gpus:
             self._note(f"node {place.node}: {missed_gpus}")
         self._news.set()

@@ -58,6 +58,8 @@ def parallel_run(
     ------
     SettingsError
         Something cannot be used; nothing was started or written.
+    ClusterError
+        It would block the event loop in which the cluster's scheduler runs; nothing was started or written.
     StepRunFailed
         The step run failed or was canceled.
     KeyboardInterrupt
@@ -66,7 +68,10 @@ def parallel_run(
     config = ParallelRunConfig(
         entry_script=entry_script, **{"output_action": "append_row", **SHORT_CALL_DEFAULTS, **settings}
     )
+    from prs_dask.clusters import refuse_to_block
+
     step = ParallelRunStep(name, config, inputs, output, arguments=arguments)
+    refuse_to_block("prs_dask.parallel_run", config.compute_target if compute_target is None else compute_target)
     step_run = step.submit(run_folder=run_folder, compute_target=compute_target, on_progress=on_progress)
     try:
         step_run.wait_for_completion(show_output=show_output, raise_on_error=raise_on_error)

@@ -216,7 +216,10 @@ class StepRun:
             It failed or was canceled.
         TimeoutError
             It has not ended yet.
+        ClusterError
+            It would block the event loop in which the cluster's scheduler runs.
         """
+        self._refuse_to_block("wait_for_completion")
         until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         shown = shown_progress(self._shown) if show_output else None
         try:
@@ -251,7 +254,15 @@ class StepRun:
         bool
             Whether it has ended.
         """
+        if timeout_seconds != 0:
+            self._refuse_to_block("wait_for_end")
         return self._ended.wait(timeout_seconds)
+
+    def _refuse_to_block(self, call: str) -> None:
+        if not self._ended.is_set():
+            from prs_dask.clusters import refuse_to_block
+
+            refuse_to_block(f"step_run.{call}", self._compute_target)
 
     def wait_for_report(self, timeout_seconds: float | None = None) -> bool:
         """Wait until the report that is written at the end is there, or it is known that none will be.
@@ -272,7 +283,13 @@ class StepRun:
         """End it in order: what runs is stopped, what was finished is kept. Returns when that is done.
 
         Where it has ended already, the report that may still be written is left out.
+
+        Raises
+        ------
+        ClusterError
+            It would block the event loop in which the cluster's scheduler runs; nothing is done.
         """
+        self._refuse_to_block("cancel")
         if self._ended.is_set():
             self._report.give_up()
         self._stop("as it was asked to, with cancel() or Ctrl-C")
@@ -485,9 +502,13 @@ class StepRun:
             processes_per_gpu=config.processes_per_gpu,
             wished_gpus=wished_gpus(config.environment_variables),
         )
-        for note in cluster.notes:
+        hosts, notes = self._log.cluster(cluster.client), list(cluster.notes)
+        if hosts > config.node_count and not cluster.owned:
+            used = f"{config.node_count} of the {hosts} hosts of the cluster"
+            notes.append(f"node_count is {config.node_count}: {used} may be used; node_count={hosts} uses them all")
+        for note in notes:
             self._log.note(note)
-        self._log.cluster(cluster.client)
+            self._complain(note)
         return cluster
 
     def _compare_versions(self, cluster: OpenCluster) -> None:

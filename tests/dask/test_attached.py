@@ -15,6 +15,9 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 
+from prs_dask import ClusterError, FileDataset, SettingsError, parallel_run
+from prs_dask.clusters import check_target
+
 pytestmark = pytest.mark.timeout(120)
 
 POOLS = ("Dask-Offload", "Dask-Default-Threads", "asyncio_", "TCP-Executor", "Profile", "IO loop")
@@ -175,6 +178,54 @@ def test_an_asynchronous_client_within_a_running_event_loop(fleet, job):
 
 
 @pytest.mark.slow
+def test_waiting_in_the_event_loop_of_an_asynchronous_client_does_not_stop_the_step_run(fleet, job):
+    ours = fleet(first=1, second=1)
+
+    async def main() -> None:
+        client = Client(ours.address, asynchronous=True, set_as_default=False)
+        with pytest.raises(SettingsError, match="not started yet: await it"):
+            check_target(client)
+        async with client:
+            job(client, 200, pause=0.01).wait(seconds=30)  # from the very first moment on
+            canceled = job(client, 2000, pause=0.02)
+            while canceled.run.summary().succeeded_mini_batches < 20:
+                await asyncio.sleep(0.01)
+            begun = time.monotonic()
+            canceled.run.cancel()
+            assert time.monotonic() - begun < 10
+            assert canceled.run.get_status() == "Canceled"
+            left = await client.run_on_scheduler(lambda dask_scheduler: sorted(dask_scheduler.plugins))
+            assert not [name for name in left if name.startswith("prs-")]
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [True, False])
+def test_who_would_stop_the_scheduler_by_waiting_is_told_how_to_wait(job, no_leaks, tmp_path, processes):
+    script = tmp_path / "job0" / "score.py"
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": processes, "dashboard_address": None}
+
+    async def main() -> None:
+        cluster = LocalCluster(**options, asynchronous=True)
+        with pytest.raises(SettingsError, match="not started yet: await it"):
+            check_target(cluster)
+        async with cluster, Client(cluster, asynchronous=True, set_as_default=False) as client:
+            for target in (cluster, client):
+                submitted = job(target, 50)
+                for call in ("wait_for_completion", "wait_for_end", "cancel"):
+                    with pytest.raises(ClusterError, match=f"await asyncio.to_thread.step_run.{call}"):
+                        getattr(submitted.run, call)()
+                assert not submitted.run.wait_for_end(0)
+                assert await asyncio.to_thread(submitted.run.wait_for_completion, timeout_seconds=60) == "Completed"
+                assert submitted.run.wait_for_completion() == "Completed", "nobody waits any more"
+                with pytest.raises(ClusterError, match=r"await asyncio.to_thread.prs_dask.parallel_run"):
+                    parallel_run(str(script), FileDataset.from_files(script.parent / "data"), compute_target=target)
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
 def test_a_worker_has_as_many_processes_as_threads_and_a_node_no_more_than_it_may(fleet, job):
     ours = fleet(first=1, second=4)
     with ours.client() as client:
@@ -190,6 +241,20 @@ def test_a_worker_has_as_many_processes_as_threads_and_a_node_no_more_than_it_ma
             time.sleep(0.02)
         bounded.wait()
         assert most == 3
+
+
+@pytest.mark.slow
+def test_that_not_all_hosts_of_a_cluster_may_be_used_is_told_on_the_spot(fleet, job, capfd):
+    ours = fleet(first=1)
+    ours.add("second", host="127.0.0.2")
+    told = "node_count is 1: 1 of the 2 hosts of the cluster may be used; node_count=2 uses them all"
+    with ours.client() as client:
+        one = job(client, 10)
+        one.wait()
+        assert f"prs_dask: {told}\n" in capfd.readouterr().err
+        assert told in (one.run.log_dir / "driver_log.txt").read_text()
+        job(client, 10, node_count=2).wait()
+        assert "node_count" not in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -36,6 +36,21 @@ class TestNodes:
         assert worker.heard == 7.0
         assert places.lanes == 2
 
+    def test_a_worker_that_is_not_used_is_told_why(self):
+        def why(places: Places, address: str) -> str:
+            return places.why_unused(places.workers[address])
+
+        places = joined(
+            Places(2, node_count=1), ("a", "host", 1), ("b", "other", 1), ("c", "host", 1), ("d", "host", 1)
+        )
+        assert [why(places, address) for address in "ac"] == ["", ""]
+        assert why(places, "b") == "node_count is 1, and other nodes were there before"
+        assert why(places, "d") == "its node has all its processes (process_count_per_node is 2)"
+        places = Places()
+        places.join("a", "host", 1, 0.0, ["0"])
+        places.join("b", "host", 1, 0.0)
+        assert why(places, "b") == "its node has a process for each of its GPUs"
+
     def test_process_numbers_are_never_used_twice_on_a_node(self):
         places = joined(Places(), ("a", "host", 1), ("b", "other", 1))
         assert [places.next_process(0), places.next_process(0), places.next_process(1)] == [0, 1, 0]

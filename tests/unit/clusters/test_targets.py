@@ -63,16 +63,20 @@ class TestRunningClusters:
             open_cluster(running)
 
     async def _asynchronous(self) -> None:
-        async with distributed.LocalCluster(
-            n_workers=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0", asynchronous=True
-        ) as cluster:
-            opened = await asyncio.to_thread(open_cluster, cluster)
-            assert not opened.client.asynchronous
-            await asyncio.to_thread(opened.close)
-            async with distributed.Client(cluster, asynchronous=True) as client:
-                assert open_cluster(client).client.asynchronous
+        async with (
+            distributed.LocalCluster(
+                n_workers=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0", asynchronous=True
+            ) as cluster,
+            distributed.Client(cluster, asynchronous=True) as client,
+        ):
+            for target in (cluster, client):
+                opened = await asyncio.to_thread(open_cluster, target)
+                assert opened.client is not client
+                assert not opened.client.asynchronous
+                await asyncio.to_thread(opened.close)
+            assert client.status == "running"
 
-    def test_an_asynchronous_cluster_gets_a_plain_client_and_an_asynchronous_client_is_kept(self) -> None:
+    def test_an_asynchronous_cluster_and_an_asynchronous_client_get_a_plain_client(self) -> None:
         asyncio.run(self._asynchronous())
 
 

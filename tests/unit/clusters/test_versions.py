@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import distributed
@@ -57,7 +58,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(versions, "_told_versions", ask)
         client = distributed.Client.__new__(distributed.Client)
         client.__dict__.update(scheduler=None, status="closed")
-        client.sync = lambda call, *args: __import__("asyncio").run(call(*args))  # type: ignore[method-assign]
+        client.sync = lambda call, *args, **_: asyncio.run(call(*args))  # type: ignore[method-assign]
         return client
 
     return made
