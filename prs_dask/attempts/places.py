@@ -123,6 +123,11 @@ class Places:
         return {worker.node for worker in self.workers.values() if worker.lanes}
 
     @property
+    def unused_nodes(self) -> int:
+        """How many nodes have workers and no lane: more than node_count are there."""
+        return len({worker.node for worker in self.workers.values()} - self.nodes_in_use)
+
+    @property
     def most_lanes_of_a_node(self) -> int:
         """Lanes of the node that has most of them."""
         by_node = Counter[int]()

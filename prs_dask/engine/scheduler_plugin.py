@@ -724,6 +724,7 @@ class RunPlugin(SchedulerPlugin):
             "room": judge.room,
             "lanes": judge.places.lanes,
             "nodes": len(judge.places.nodes_in_use),
+            "unused_nodes": judge.places.unused_nodes,
             "process_numbers": list(judge.places.process_numbers().items()),
             "counts": asdict(judge.counts()),
             "waits_for": judge.waits_for,

@@ -72,6 +72,8 @@ class Situation:
         Mini-batches in all; None while they are being listed.
     lanes, nodes
         What works on it.
+    unused_nodes
+        Nodes beyond node_count.
     rows
         Rows committed.
     seconds
@@ -84,6 +86,7 @@ class Situation:
     total: int | None = None
     lanes: int = 0
     nodes: int = 0
+    unused_nodes: int = 0
     rows: int = 0
     seconds: float = 0.0
     waits_for: str = ""
@@ -270,6 +273,7 @@ class StepRunDriver:
             self._submission.listed if self._submission.exhausted else None,
             reply["lanes"],
             reply["nodes"],
+            reply["unused_nodes"],
             self._results.rows,
             self._seconds(reply["seconds"]),
             reply["waits_for"],

@@ -83,17 +83,16 @@ class DriverLog:
             self.note(f"input {number}: {one!r}", "input", input=number, dataset=repr(one))
         self.note(f"output: {output}", "output", output=str(output))
 
-    def cluster(self, client: Client) -> int:
-        """What the step run works on, and how many hosts that are; nothing that goes wrong with it matters."""
+    def cluster(self, client: Client) -> None:
+        """What the step run works on; nothing that goes wrong with it matters."""
         from prs_dask.clusters import outline
 
         try:
             found = outline(client)
         except Exception as error:
             self.note(f"cluster: it does not tell what it is made of ({type(error).__name__}: {error})", "cluster")
-            return 0
-        self.note(f"cluster: {found}", "cluster", **asdict(found))
-        return found.hosts
+        else:
+            self.note(f"cluster: {found}", "cluster", **asdict(found))
 
     def enter(self, stage: str) -> None:
         """Another stage begins."""

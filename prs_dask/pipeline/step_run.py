@@ -69,6 +69,9 @@ EXIT_SECONDS = 30.0
 NEWS_SECONDS = 5.0
 """So long the end waits for the last call of ``on_progress``."""
 
+UNUSED_SECONDS = 0.5
+"""So long after the first mini-batch was handed out the workers of a cluster have come, and who is not used is told."""
+
 
 class StepRun:
     """A step run that has been submitted; made by `ParallelRunStep.submit`.
@@ -150,6 +153,7 @@ class StepRun:
         self._situation = Situation()
         self._meter = ProgressMeter()
         self._standstill = Standstill()
+        self._told_unused = False
         self._summary: StepSummary | None = None
         self._driver: StepRunDriver | None = None
         self._cancel = ("", "")
@@ -502,13 +506,10 @@ class StepRun:
             processes_per_gpu=config.processes_per_gpu,
             wished_gpus=wished_gpus(config.environment_variables),
         )
-        hosts, notes = self._log.cluster(cluster.client), list(cluster.notes)
-        if hosts > config.node_count and not cluster.owned:
-            used = f"{config.node_count} of the {hosts} hosts of the cluster"
-            notes.append(f"node_count is {config.node_count}: {used} may be used; node_count={hosts} uses them all")
-        for note in notes:
+        for note in cluster.notes:
             self._log.note(note)
             self._complain(note)
+        self._log.cluster(cluster.client)
         return cluster
 
     def _compare_versions(self, cluster: OpenCluster) -> None:
@@ -603,6 +604,13 @@ class StepRun:
         now = time.monotonic()
         self._meter.add(now, situation.counts.succeeded + situation.counts.failed)
         self._standstill.update(situation.waits_for, now)
+        if situation.unused_nodes and not self._told_unused and situation.seconds >= UNUSED_SECONDS:
+            self._told_unused = True
+            used = f"node_count is {self._config.node_count}, so that {situation.unused_nodes} of the cluster's"
+            every = situation.nodes + situation.unused_nodes
+            note = f"{used} {every} nodes are not used; node_count={every} uses them all"
+            self._log.note(note)
+            self._complain(note)
 
     # ---------------------------------------------------------------- the end
 

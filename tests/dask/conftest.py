@@ -141,14 +141,7 @@ class Fleet:
             )
 
     def add(
-        self,
-        name: str,
-        threads: int = 1,
-        *,
-        nanny: bool = False,
-        preload: str | None = None,
-        host: str | None = None,
-        **environment: str,
+        self, name: str, threads: int = 1, *, nanny: bool = False, preload: str | None = None, **environment: str
     ) -> None:
         """One more worker; its processes tell its name as WHERE."""
         self.workers[name] = self._start(
@@ -156,7 +149,6 @@ class Fleet:
             "--name", name,
             "--nthreads", str(threads), "--no-dashboard", "--local-directory", str(self.folder / name),
             *(("--preload", preload) if preload is not None else ()),
-            *(("--host", host) if host is not None else ()),
             WHERE=name, **environment,
         )  # fmt: skip
 

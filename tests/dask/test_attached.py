@@ -244,16 +244,16 @@ def test_a_worker_has_as_many_processes_as_threads_and_a_node_no_more_than_it_ma
 
 
 @pytest.mark.slow
-def test_that_not_all_hosts_of_a_cluster_may_be_used_is_told_on_the_spot(fleet, job, capfd):
-    ours = fleet(first=1)
-    ours.add("second", host="127.0.0.2")
-    told = "node_count is 1: 1 of the 2 hosts of the cluster may be used; node_count=2 uses them all"
+def test_that_not_all_nodes_of_a_cluster_are_used_is_told_on_the_spot(apart, job, capfd):
+    ours = apart(2, nodes=2)
+    told = "node_count is 1, so that 1 of the cluster's 2 nodes are not used; node_count=2 uses them all"
     with ours.client() as client:
-        one = job(client, 10)
+        one = job(client, 60, pause=0.05)
         one.wait()
         assert f"prs_dask: {told}\n" in capfd.readouterr().err
         assert told in (one.run.log_dir / "driver_log.txt").read_text()
-        job(client, 10, node_count=2).wait()
+        assert "is not used for now: node_count is 1" in (one.run.log_dir / "sys/master_role.txt").read_text()
+        job(client, 60, pause=0.05, node_count=2).wait()
         assert "node_count" not in capfd.readouterr().err
 
 

@@ -45,6 +45,7 @@ class TestNodes:
         )
         assert [why(places, address) for address in "ac"] == ["", ""]
         assert why(places, "b") == "node_count is 1, and other nodes were there before"
+        assert places.unused_nodes == 1
         assert why(places, "d") == "its node has all its processes (process_count_per_node is 2)"
         places = Places()
         places.join("a", "host", 1, 0.0, ["0"])

@@ -53,6 +53,7 @@ class Scheduler:
             "room": 0,
             "lanes": 1,
             "nodes": 1,
+            "unused_nodes": 0,
             "process_numbers": [],
             "counts": asdict(Counts()),
             "waits_for": "",
