@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import json
 import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-import yaml
-from distributed import Client
 from installing import pip_packages
+from kubernetes_api import FakeKubernetes
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/use-a-running-cluster.md"
 
@@ -48,15 +43,25 @@ with cluster:
 KUBERNETES = """
 import json
 import sys
-from unittest.mock import create_autospec
 
 sys.path.insert(0, sys.argv[1])
-import dask_kubernetes.operator
+from distributed import Client
 
-# There is no Kubernetes here. Arguments that the real one does not take are refused.
-made = dask_kubernetes.operator.KubeCluster = create_autospec(dask_kubernetes.operator.KubeCluster)
+from prs_dask import FileDataset, parallel_run
+
 LINES
-print(json.dumps([made.call_args.kwargs, cluster.adapt.call_args.kwargs]))
+with cluster, Client(cluster) as client:
+    client.wait_for_workers(2, timeout=60)
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    step_run = parallel_run(
+        entry_script="script.py",
+        inputs=[FileDataset.from_files("items")],
+        output="answers",
+        output_action="append_row",
+        compute_target=cluster,
+    )
+print()  # a frame that it has drawn stands in the line
+print(json.dumps([sorted((one["name"], one["nthreads"]) for one in workers), step_run.summary().rows]))
 """
 
 DASK_KUBERNETES = (
@@ -75,10 +80,8 @@ DASK_KUBERNETES = (
 )
 """What its import needs besides what is here. Its other requirements, of the operator, change versions of what is."""
 
-DEFINITION = "dask_kubernetes/operator/deployment/helm/dask-kubernetes-operator/crds/daskcluster.yaml"
 
-
-def done(program: str, name: str, *arguments: str) -> Any:
+def done(program: str, name: str, folder: Path, *arguments: str, **environment: str) -> Any:
     """What a program prints in which LINES are those of the page; in a process of its own, for dask-jobqueue takes the
     handlers of signals."""
     found = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -87,14 +90,16 @@ def done(program: str, name: str, *arguments: str) -> Any:
         [sys.executable, "-c", program.replace("LINES", found[1]), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
+        cwd=folder,
+        env=os.environ | environment,
     )
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def test_the_job_of_the_slurm_cluster_is_one_worker_of_eight_threads() -> None:
-    asked, job = done(SLURM, "slurm")
+def test_the_job_of_the_slurm_cluster_is_one_worker_of_eight_threads(tmp_path: Path) -> None:
+    asked, job = done(SLURM, "slurm", tmp_path)
     assert asked == {"maximum_jobs": 10, "target_duration": "120s"}
     assert "#SBATCH -p batch\n" in job
     assert "#SBATCH --cpus-per-task=8\n" in job
@@ -103,101 +108,44 @@ def test_the_job_of_the_slurm_cluster_is_one_worker_of_eight_threads() -> None:
     assert "--lifetime 230m --lifetime-stagger 5m" in job
 
 
-@pytest.fixture(scope="module")
-def dask_kubernetes() -> Path:
-    return pip_packages(*DASK_KUBERNETES)
+@pytest.fixture
+def kubernetes(tmp_path: Path, no_leaks: None) -> Iterator[FakeKubernetes]:
+    kubernetes = FakeKubernetes(pip_packages(*DASK_KUBERNETES), tmp_path)
+    yield kubernetes
+    kubernetes.close()
 
 
-@pytest.fixture(scope="module")
-def kubernetes(dask_kubernetes: Path) -> dict[str, Any]:
-    """What the page's cluster is made of."""
-    made, asked = done(KUBERNETES, "kubernetes", str(dask_kubernetes))
-    assert asked == {"minimum": 0, "maximum": 10}
-    assert list(made) == ["custom_cluster_spec"]
-    return dict(made["custom_cluster_spec"])
-
-
-def container(cluster: dict[str, Any], of: str) -> dict[str, Any]:
-    [found] = cluster["spec"][of]["spec"]["containers"]
-    return dict(found)
-
-
-def test_pods_have_the_image_and_what_was_asked_for(kubernetes: dict[str, Any]) -> None:
-    assert kubernetes["metadata"] == {"name": "scoring"}
-    assert kubernetes["spec"]["worker"]["replicas"] == 2
+def test_the_pods_of_the_kubernetes_cluster_run_a_step(kubernetes: FakeKubernetes, tmp_path: Path) -> None:
+    """Its objects fit the operator's definitions, and its pods' commands, which are started here, are Dask's."""
+    (tmp_path / "script.py").write_text("def run(mini_batch): return mini_batch\n")
+    (tmp_path / "items").mkdir()
+    for number in range(8):
+        (tmp_path / "items" / str(number)).touch()
+    package = str(pip_packages(*DASK_KUBERNETES))
+    workers, rows = done(KUBERNETES, "kubernetes", tmp_path, package, **kubernetes.environment)
+    assert workers == [["scoring-worker-0", 4], ["scoring-worker-1", 4]]
+    assert rows == 8
+    bounds = kubernetes.asked["DaskAutoscaler"]["spec"]
+    assert (bounds["minimum"], bounds["maximum"]) == (0, 10)
     size = {"cpu": "4", "memory": "8Gi"}
-    for of in ("worker", "scheduler"):
-        assert container(kubernetes, of)["image"] == "registry.example.com/scoring:1"
-        assert container(kubernetes, of)["resources"] == {"requests": size, "limits": size}
+    for pod in (kubernetes.asked["DaskCluster"]["spec"][of] for of in ("worker", "scheduler")):
+        [container] = pod["spec"]["containers"]
+        assert container["image"] == "registry.example.com/scoring:1"
+        assert container["resources"] == {"requests": size, "limits": size}
 
 
-def test_the_operator_takes_the_cluster(kubernetes: dict[str, Any], dask_kubernetes: Path) -> None:
-    """It fits the definition that the operator gives Kubernetes."""
-    [version] = yaml.safe_load((dask_kubernetes / DEFINITION).read_text())["spec"]["versions"]
-    assert kubernetes["apiVersion"] == f"kubernetes.dask.org/{version['name']}"
-    schema = closed(version["schema"]["openAPIV3Schema"]["properties"]["spec"])
-    jsonschema.validate(without_nulls(kubernetes["spec"]), schema)
-    misspelt = copy.deepcopy(kubernetes["spec"])
-    misspelt["worker"]["spec"]["containers"][0]["arg"] = []
-    with pytest.raises(jsonschema.ValidationError, match="'arg' was unexpected"):
-        jsonschema.validate(without_nulls(misspelt), schema)
-
-
-def closed(schema: Any) -> Any:
-    """The schema, that refuses fields of which it does not know; Kubernetes would drop them."""
-    if isinstance(schema, list):
-        return [closed(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    inner = {key: closed(value) for key, value in schema.items()}
-    return {"additionalProperties": False, **inner} if isinstance(schema.get("properties"), dict) else inner
-
-
-def without_nulls(value: Any) -> Any:
-    """As Kubernetes takes it: a field that is null is one that is not there."""
-    if isinstance(value, list):
-        return [without_nulls(one) for one in value]
-    if isinstance(value, dict):
-        return {key: without_nulls(one) for key, one in value.items() if one is not None}
-    return value
-
-
-def test_the_commands_of_the_pods_are_dasks_and_a_worker_has_four_threads(
-    kubernetes: dict[str, Any], tmp_path: Path, no_leaks: None
+@pytest.mark.parametrize(
+    ("given", "told"), [({"maximum": "10"}, "'10' is not of type 'integer'"), ({"most": 10}, "'most' was unexpected")]
+)
+def test_what_does_not_fit_the_operators_definitions_is_refused(
+    kubernetes: FakeKubernetes, given: dict[str, Any], told: str
 ) -> None:
-    """They are started here as Kubernetes and the operator do it, on ports of their own."""
-    file = tmp_path / "scheduler.json"
-    free = ["--port", "0", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file)]
-    with started([*container(kubernetes, "scheduler")["args"], *free], tmp_path):
-        address = wait_for(lambda: json.loads(file.read_text())["address"])
-        command = [text.replace("$(DASK_WORKER_NAME)", "worker-1") for text in container(kubernetes, "worker")["args"]]
-        free = ["--dashboard-address", "127.0.0.1:0", "--local-directory", str(tmp_path)]
-        with started([*command, *free], tmp_path, DASK_SCHEDULER_ADDRESS=address), Client(address) as client:
-            client.wait_for_workers(1, timeout=30)
-            [worker] = client.scheduler_info()["workers"].values()
-    assert (worker["name"], worker["nthreads"]) == ("worker-1", 4)
-
-
-@contextlib.contextmanager
-def started(command: list[str], folder: Path, **environment: str) -> Iterator[None]:
-    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, env=os.environ | {"PATH": here} | environment
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def wait_for(value: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 30
-    while True:
-        try:
-            return value()
-        except (OSError, ValueError):  # not there, not written whole
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
+    """What the test above relies on."""
+    spec = {"cluster": "scoring", "minimum": 0, "maximum": 10}
+    folder = "/apis/kubernetes.dask.org/v1/namespaces/ours/daskautoscalers"
+    made = {"kind": "DaskAutoscaler", "metadata": {"name": "scoring"}, "spec": spec}
+    assert kubernetes.answer("POST", folder, made)[0] == 201
+    status, answer = kubernetes.answer("POST", folder, {**made, "spec": spec | given})
+    assert status == 422
+    assert told in answer["message"]
+    assert kubernetes.asked["DaskAutoscaler"]["spec"] == spec
