@@ -375,6 +375,7 @@ class Judge:
             ready=Counter(address for address, _ in self._processes),
             starting=Counter(address for address, _ in self._starting),
             closed={node for node in self.places.nodes_in_use if self.init_rules.may_start(node, now).refused},
+            barred=self._cannot_take(slow, now),
         )
 
     def _remaining(self) -> int | None:
@@ -518,9 +519,19 @@ class Judge:
 
     def _choose_second(self, slow: list[Grant], lane: LaneKey, process: str, now: float) -> Grant | None:
         """The grant whose mini-batch this idle lane runs, too."""
-        if not slow or any(grant.careful and grant.lane[0] == lane[0] for grant in self._grants.values()):
+        if not slow:
+            return None
+        if self._careful_grants and any(one.careful and one.lane[0] == lane[0] for one in self._grants.values()):
             return None
         return self._speculation.choose(slow, lane, process, now, self._node_of, self._idle_beyond)
+
+    def _cannot_take(self, slow: list[Grant], now: float) -> set[str]:
+        """Workers whose idle processes would be given none of these now: a permit there would only come and go."""
+        gives: dict[str, bool] = {}
+        for lane, process in self._processes.items() if slow else ():
+            if lane not in self._by_lane and not gives.get(lane[0]):
+                gives[lane[0]] = self._choose_second(slow, lane, process, now) is not None
+        return {address for address, given in gives.items() if not given}
 
     def _idle_beyond(self, node: int | None) -> bool:
         """Is a lane of another node idle?"""

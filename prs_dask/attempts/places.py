@@ -266,6 +266,7 @@ class Places:
         ready: Mapping[str, int] = _NONE,
         starting: Mapping[str, int] = _NONE,
         closed: Container[int] = (),
+        barred: Container[str] = (),
     ) -> list[Permit]:
         """New permits for so many chunks that wait.
 
@@ -280,6 +281,8 @@ class Places:
             By worker: processes that are ready, and that are being started.
         closed
             Nodes that may start no further process: only their ready lanes get permits.
+        barred
+            Workers that get none.
         """
         spare = chunks > self.lanes
         unpopular = set(last)
@@ -298,7 +301,8 @@ class Places:
                 most = min(most, ready.get(worker.address, 0))
             elif spare:
                 most = worker.most_permits
-            rooms[worker.address] = most - held if worker.lanes and worker.prepared else 0
+            usable = worker.lanes and worker.prepared and worker.address not in barred
+            rooms[worker.address] = most - held if usable else 0
             idle[worker.address] = min(ready.get(worker.address, 0), worker.lanes) - (held - begins)
 
         def share(worker: Worker) -> tuple[bool, float]:

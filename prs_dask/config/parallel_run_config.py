@@ -325,7 +325,7 @@ def _file_faults(values: Mapping[str, Any]) -> list[Fault]:
         try:
             _requirements_in(requirements)
         except SettingsError as error:
-            faults += [Fault("environment", fault.found, fault.allowed) for fault in error.faults]
+            faults += [Fault("environment", f"{requirements!r}: {one.found}", one.allowed) for one in error.faults]
         except ValueError as error:
             faults.append(SETTINGS["environment"].fault(requirements, str(error)))
     return faults

@@ -16,6 +16,7 @@ from prs_dask.config.refused import Refused
 __all__ = ["parse_requirements", "requirement_lines"]
 
 _COMMENT = re.compile(r"(?:^|\s)#.*")
+_VERSION_ALONE = re.compile(r"[\w.-]+(?:\s*=\s*|\s+)(\d\S*)")
 _OTHER_FILES = ("-r", "--requirement", "-c", "--constraint", "-e", "--editable")
 
 
@@ -37,9 +38,9 @@ def parse_requirements(value: object) -> tuple[str, ...]:
     if isinstance(value, Mapping) and "dependencies" in value:
         value = _pip_part(value["dependencies"])
     if isinstance(value, Mapping):
-        lines = [f"{name} {'' if versions is None else versions}" for name, versions in value.items()]
+        lines = [f"{_text(name)} {_versions(name, versions)}" for name, versions in value.items()]
     elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        lines = [str(one) for one in value]
+        lines = [_text(one) for one in value]
     else:
         raise ValueError
     found = (_requirement(_COMMENT.sub("", line).strip()) for line in lines)
@@ -59,6 +60,19 @@ def _pip_part(dependencies: object) -> list[object]:
     raise Refused("whose dependencies have no pip list")
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise Refused(f"where {value!r} is no text")
+    return value
+
+
+def _versions(name: str, value: object) -> str:
+    if value is not None and not isinstance(value, str):
+        instead = "write one such as '==2.0' or '>=2,<4', or None for any version"
+        raise Refused(f"where {value!r} of {name} is no text: {instead}")
+    return value or ""
+
+
 def _requirement(line: str) -> str:
     """Empty for what names no package: blank lines, and options such as ``--index-url``."""
     from packaging.requirements import InvalidRequirement, Requirement
@@ -72,6 +86,8 @@ def _requirement(line: str) -> str:
     try:
         one = Requirement(line.partition(" --")[0])  # such as --hash
     except InvalidRequirement:
-        raise Refused(f"where {line!r} is no requirement") from None
+        version = _VERSION_ALONE.fullmatch(line)
+        instead = f": write '=={version[1]}' for this version alone" if version else ""
+        raise Refused(f"where {line!r} is no requirement{instead}") from None
     one.extras, one.url = set(), None
     return str(one)

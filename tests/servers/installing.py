@@ -1,4 +1,5 @@
-"""What tests need beside Python: from npm's registry to ``~/.cache/prs-dask-tests``, from apt where they may.
+"""What tests need beside their environment: from npm's registry and from PyPI's to ``~/.cache/prs-dask-tests``, from
+apt where they may.
 
 Once in a machine's life; a test that cannot get it fails, none is skipped.
 """
@@ -10,6 +11,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +49,18 @@ def npm_package(name: str, version: str) -> Path:
             _run("npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"{name}@{version}")
             (folder / "whole").touch()
     return folder / "node_modules" / name
+
+
+def pip_packages(*pinned: str) -> Path:
+    """A folder for ``PYTHONPATH`` with these packages alone: such as would change the versions of others here."""
+    folder = CACHE / f"{pinned[0].replace('==', '-')}-{sys.implementation.cache_tag}"
+    whole = folder / "whole"
+    with _one_at_a_time():
+        if not whole.exists() or whole.read_text() != " ".join(pinned):
+            shutil.rmtree(folder, ignore_errors=True)
+            _run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *pinned)
+            whole.write_text(" ".join(pinned))
+    return folder
 
 
 def apt_program(programs: tuple[str, ...], package: str) -> str:

@@ -73,6 +73,13 @@ def wanted(b) -> int:
     return len(b.judge._slow(b.now))
 
 
+def issued(b):
+    """Where permits go when those that found nothing to do have ended."""
+    for number in b.places.permits.keys() - {grant.permit for grant in b.judge._grants.values()}:
+        b.places.end(number)
+    return [permit.worker for permit in b.judge.permits(b.now)]
+
+
 def test_what_is_far_slower_is_started_a_second_time(near_the_end):
     b, slow = near_the_end()
     answer = b.claim("b")
@@ -131,12 +138,8 @@ def test_a_loser_that_ends_at_the_same_time_is_dropped_and_its_lane_goes_on(near
 
 
 def test_a_permit_is_issued_for_it_where_a_lane_is_idle_on_another_node_first(near_the_end):
-    b, slow = near_the_end(workers={"a": "one", "a2": "one", "b": "two"})
-    for number in list(b.places.permits):
-        if number != slow.permit:
-            b.places.end(number)
-    b.held = {lane: number for lane, number in b.held.items() if number == slow.permit}
-    assert [permit.worker for permit in b.judge.permits(b.now)] == ["b"]
+    b, _ = near_the_end(workers={"a": "one", "a2": "one", "b": "two"})
+    assert issued(b) == ["b"]
     assert b.judge.permits(b.now) == []
 
 
@@ -241,6 +244,42 @@ def test_not_in_the_process_in_which_it_failed_before(near_the_end):
     assert (answer.grant, answer.pause) == (None, True)
 
 
+def test_no_permit_is_issued_for_it_as_long_as_only_the_process_in_which_it_failed_is_idle(near_the_end):
+    b, slow = near_the_end()
+    assert issued(b) == ["b"]
+    slow.open[0].avoid = b.processes["b", 0]
+    assert issued(b) == []
+    b.now += 60
+    assert issued(b) == []
+    b.join("c")
+    assert issued(b) == ["c"]
+
+
+def test_lanes_of_a_worker_that_may_run_it_count_as_its_next_permit_finds_them(near_the_end):
+    b, slow = near_the_end()
+    b.lose("b")
+    b.join("c", 2)
+    slow.open[0].avoid = b.processes["c", 0]
+    assert issued(b) == ["c"]  # its lanes take turns
+    b.judge.process_ended(("c", 1))
+    assert issued(b) == []  # a lane that is ready comes before one that would have to start
+    b.judge.process_ended(("c", 0))
+    assert issued(b) == ["c"]  # starts a process
+
+
+def test_a_permit_is_issued_as_soon_as_one_of_those_that_are_slow_may_run_there(near_the_end):
+    b, slow = near_the_end()
+    slow.open[0].avoid = b.processes["b", 0]
+    b.judge._total += 1
+    b.join("c")
+    b.supply(COUNT)
+    other = b.grant("c")
+    assert issued(b) == []
+    b.now += 3
+    assert [grant.token for grant in b.judge._slow(b.now)] == [slow.token, other.token]
+    assert issued(b) == ["b"]
+
+
 def test_not_beside_what_has_to_be_alone_on_its_worker(near_the_end):
     b, slow = near_the_end(workers={"a": "one", "b": "two"}, threads=2)
     other = b.judge._grants[slow.token]
@@ -248,6 +287,7 @@ def test_not_beside_what_has_to_be_alone_on_its_worker(near_the_end):
     b.judge._grants[99] = b.judge._by_lane["b", 1] = alone
     b.judge._careful_grants += 1
     assert b.claim("b").grant is None
+    assert issued(b) == ["a"]
 
 
 def test_a_failure_beside_another_attempt_decides_nothing(near_the_end):

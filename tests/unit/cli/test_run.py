@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from prs_dask.cli import main
+from prs_dask.config import SETTINGS
 from prs_dask.errors import ClusterError, Fault, OutputError
 
 FLAGS = ("--entry-script", "score.py", "--input", "scans", "--output-action", "append_row")
@@ -39,9 +40,11 @@ def test_flags_make_a_step_with_the_defaults_of_the_command_line(stage: Any, tmp
     assert stage.warmed == 1
 
 
-def test_every_setting_has_its_flag(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_has_its_flag(stage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOKEN", "hunter2")
+    (tmp_path / "requirements.txt").write_text("pandas>=2\n")
     flags = {
+        "source-directory": ".",
         "mini-batch-size": "5",
         "error-threshold": "-1",
         "allowed-failed-count": "3",
@@ -50,6 +53,7 @@ def test_every_setting_has_its_flag(stage: Any, monkeypatch: pytest.MonkeyPatch)
         "compute-target": "tcp://127.0.0.1:8786",
         "node-count": "2",
         "process-count-per-node": "4",
+        "environment": "requirements.txt",
         "logging-level": "debug",
         "logging-format": "json",
         "run-invocation-timeout": "1.5",
@@ -65,7 +69,10 @@ def test_every_setting_has_its_flag(stage: Any, monkeypatch: pytest.MonkeyPatch)
         "processes-per-gpu": "2",
         "surplus-gpu-processes": "hide",
         "speculative-attempts": "true",
+        "input-cache-size": "1GB",
     }
+    elsewhere = {"entry-script", "output-action", "environment-variables", "partition-keys"}  # here, but for the last
+    assert {setting.flag[2:] for setting in SETTINGS.values() if setting.flag} == elsewhere | flags.keys()
     result = invoke(
         "run",
         *FLAGS,
@@ -78,6 +85,8 @@ def test_every_setting_has_its_flag(stage: Any, monkeypatch: pytest.MonkeyPatch)
     assert (config.retry_backoff, config.retry_on) == ((1, 2, 60), ("KeyError", "OSError"))
     assert (config.speculative_attempts, config.append_row_format) == (True, {"sep": ","})
     assert config.environment_variables == {"A": "1=2", "TOKEN": "hunter2"}
+    assert (config.environment, config.requirements) == (str(tmp_path / "requirements.txt"), ("pandas>=2",))
+    assert (config.source_directory, config.input_cache_size) == (str(tmp_path), 1 << 30)
     assert stage.submitted == ["here"]
     assert stage.warmed == 0  # nothing to start here
 
@@ -108,6 +117,17 @@ def test_a_step_file_is_read_beside_its_own_files_and_flags_win(stage: Any, tmp_
     assert (step["name"], step["output"]) == ("score-wines", str(folder / "scores"))
     assert step["arguments"] == ["--threshold", 0.5, "--more"]
     assert type(step["inputs"][0]).__name__ == "TabularDataset"
+
+
+@pytest.mark.parametrize("environment", ["{pandas: '>=2', numpy: }", "[pandas>=2, numpy]", "wanted/requirements.txt"])
+def test_a_step_file_tells_what_workers_need_in_every_form(environment: str, stage: Any, tmp_path: Path) -> None:
+    (tmp_path / "steps" / "wanted").mkdir(parents=True)
+    (tmp_path / "steps" / "wanted" / "requirements.txt").write_text("pandas>=2\nnumpy\n")
+    step = f"entry_script: ../score.py\noutput_action: append_row\ninputs: ../scans\nenvironment: {environment}\n"
+    (tmp_path / "steps" / "step.yml").write_text(step)
+    result = invoke("run", "steps/step.yml")
+    assert result.exit_code == 0, result.output
+    assert stage.steps[0]["parallel_run_config"].requirements == ("pandas>=2", "numpy")
 
 
 @pytest.mark.parametrize(("state", "code"), [("Completed", 0), ("Failed", 1), ("Canceled", 130)])
@@ -182,6 +202,19 @@ class TestBadInput:
         assert line == (
             "error: inputs: separater: found a setting that does not exist; allowed: did you mean separator?"
         )
+
+    def test_a_version_without_comparison_is_refused_with_what_to_write(self, stage: Any) -> None:
+        Path("step.yml").write_text("entry_script: score.py\ninputs: scans\nenvironment: {pandas: '2.0'}")
+        (line,) = self.lines("step.yml", "--output-action", "append_row")
+        assert line.startswith(
+            "error: environment: found {'pandas': '2.0'}, where 'pandas 2.0' is no requirement: "
+            "write '==2.0' for this version alone; allowed: "
+        )
+
+    def test_requirements_that_are_not_there_are_told(self, stage: Any, tmp_path: Path) -> None:
+        (line,) = self.lines(*FLAGS, "--environment", "absent.txt")
+        absent = str(tmp_path / "absent.txt")
+        assert line.startswith(f"error: --environment: found {absent!r}: No such file or directory; allowed: ")
 
     def test_broken_yaml_is_told_with_its_line(self, stage: Any) -> None:
         Path("step.yml").write_text("a: 1\nb: [")

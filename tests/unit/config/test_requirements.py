@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,33 @@ def test_a_file_that_cannot_be_used_is_told_before_anything_runs(
     assert told in str(fault)
     with pytest.raises(SettingsError, match=told):
         made.requirements  # noqa: B018 - raises
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"pandas": "2.0"}, "where 'pandas 2.0' is no requirement: write '==2.0' for this version alone"),
+        (["numpy", "pandas=2.0"], "where 'pandas=2.0' is no requirement: write '==2.0' for this version alone"),
+        (["pandas = 2.*"], "where 'pandas = 2.*' is no requirement: write '==2.*' for this version alone"),
+        (["pan das"], "where 'pan das' is no requirement"),
+    ],
+)
+def test_a_version_without_comparison_is_refused_with_what_to_write(given: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        parse_requirements(given)
+
+
+@pytest.mark.parametrize("versions", [[1], ["parquet"], 2.0, 2, True, {}])
+def test_versions_that_are_no_text_are_refused_with_what_to_write(versions: object) -> None:
+    told = f"where {versions!r} of pandas is no text: write one such as '==2.0' or '>=2,<4', or None for any version"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        parse_requirements({"pandas": versions})
+
+
+@pytest.mark.parametrize("given", [[None], [True], {True: None}, {None: ">=2"}, {"dependencies": [{"pip": [None]}]}])
+def test_what_is_no_text_is_no_package(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"^where (None|True) is no text$"):
+        parse_requirements(given)
 
 
 def test_what_may_hold_a_secret_or_is_not_checked_is_dropped() -> None:
