@@ -11,7 +11,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from prs_dask.clusters.host_facts import facts
 from prs_dask.clusters.remote import TLS_VERSIONS
 from prs_dask.clusters.ssh_host import Host, HostProblem, Program
 from prs_dask.config import SSHTarget
+from prs_dask.config.tls_security import pem_text
 from prs_dask.errors import ClusterError
 
 __all__ = ["SSHWorkers"]
@@ -142,7 +142,8 @@ class SSHWorkers:
     def _scheduler_spec(self) -> dict[str, Any]:
         host = self._target.scheduler_host
         security = _sent(self.security, "scheduler")
-        return {"role": "scheduler", "host": host, "dashboard": self._target.dashboard, "security": security}
+        port, dashboard = self._target.scheduler_port, self._target.dashboard
+        return {"role": "scheduler", "host": host, "port": port, "dashboard": dashboard, "security": security}
 
     def _worker_spec(self, host: Host) -> dict[str, Any]:
         return {
@@ -222,12 +223,8 @@ def _differ(lines: Sequence[Any]) -> list[str]:
 def _sent(security: Security, role: str) -> dict[str, Any]:
     """What a host needs of it for a role, the content of files in place of their paths."""
     fields = ("tls_ca_file", f"tls_{role}_cert", f"tls_{role}_key")
-    sent: dict[str, Any] = {name: _content(getattr(security, name)) for name in fields}
+    try:
+        sent: dict[str, Any] = {name: pem_text(getattr(security, name)) for name in fields}
+    except OSError as error:
+        raise ClusterError(f"security: {error.filename} cannot be read any more ({error.strerror})") from None
     return sent | {name: getattr(security, name) for name in ("tls_ciphers", "require_encryption", *TLS_VERSIONS)}
-
-
-def _content(given: str | None) -> str | None:
-    if given is None or "\n" in given:
-        return given
-    with open(os.path.expanduser(given), encoding="ascii") as file:
-        return file.read()
