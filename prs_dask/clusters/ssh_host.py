@@ -58,6 +58,12 @@ class Host:
         return self._host.text
 
     @property
+    def login(self) -> str:
+        """What to write behind ``ssh`` to get there."""
+        port = f"-p {self._host.port} " if self._host.port not in (None, asyncssh.DEFAULT_PORT) else ""
+        return port + (f"{self._host.user}@{self._host.name}" if self._host.user else self._host.name)
+
+    @property
     def is_connected(self) -> bool:
         """Does the connection stand, as far as is known?"""
         return self._connection is not None and not self._connection.is_closed()
@@ -109,14 +115,14 @@ class Host:
             return (
                 f"no SSH server has answered in {seconds:g} s: check name and network, and port {port} in its firewall"
             )
-        if self._resolved is not None and (told := untrusted(error, self._resolved, self._target, self._login())):
+        if self._resolved is not None and (told := untrusted(error, self._resolved, self._target, self.login)):
             return told
         if isinstance(error, asyncssh.PermissionDenied):
             keys = ", ".join(self._target.key_files or ()) or "those of the SSH agent and of ~/.ssh"
             user = self._host.user or "the user of ~/.ssh/config or of this machine"
             return (
                 f"it lets {user} not in with these keys: {keys}; add the public key to ~/.ssh/authorized_keys there "
-                f"(ssh-copy-id {self._login()}), or set user and keys"
+                f"(ssh-copy-id {self.login}), or set user and keys"
             )
         if isinstance(error, (asyncssh.KeyImportError, asyncssh.KeyEncryptionError)):
             return f"a private key cannot be used ({error}): give another one, or load it into an SSH agent (ssh-add)"
@@ -130,9 +136,6 @@ class Host:
     def _port(self) -> int:
         """Of its SSH server: ~/.ssh/config may say which."""
         return self._host.port or (self._resolved.port if self._resolved is not None else 22)
-
-    def _login(self) -> str:
-        return f"{self._host.user}@{self._host.name}" if self._host.user else self._host.name
 
     async def facts(self) -> dict[str, str | None]:
         """What it has installed.

@@ -1,4 +1,4 @@
-"""A host as it is seen from here. The SSH server is one of asyncssh, on this machine."""
+"""A host as it is seen from here."""
 
 from __future__ import annotations
 
@@ -6,83 +6,19 @@ import asyncio
 import functools
 import re
 import sys
-from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 import pytest
+from ssh_server import SSHServer
 
 from prs_dask import SSHTarget
 from prs_dask.clusters.host_facts import facts
 from prs_dask.clusters.ssh_host import Host, HostProblem
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-
-class Server:
-    """An SSH server, its port, and the home folder that this user and that of the host have in common."""
-
-    def __init__(self, home: Path, kind: str = "ssh-ed25519") -> None:
-        self.home, self.terminals, self.port = home, [], 0
-        self.key, self._user = asyncssh.generate_private_key(kind), asyncssh.generate_private_key("ssh-ed25519")
-        (home / ".ssh").mkdir()
-        self._user.write_private_key(home / ".ssh/id")
-        self._user.write_public_key(home / ".ssh/authorized_keys")
-
-    async def __aenter__(self) -> Server:
-        self._server = await asyncssh.listen(
-            "127.0.0.1", 0, server_host_keys=[self.key], authorized_client_keys=str(self.home / ".ssh/authorized_keys"),
-            process_factory=self._run, encoding=None,
-        )  # fmt: skip
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _run(self, process: Any) -> None:
-        self.terminals.append(process.get_terminal_type())
-        shell = await asyncio.create_subprocess_exec(
-            "sh", "-c", process.command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=self.home
-        )
-
-        async def feed() -> None:
-            while data := await process.stdin.read(4096):
-                shell.stdin.write(data)
-            shell.stdin.close()
-
-        async def tell(source: Any, target: Any) -> None:
-            while data := await source.read(4096):
-                target.write(data)
-
-        feeding = asyncio.ensure_future(feed())
-        await asyncio.gather(tell(shell.stdout, process.stdout), tell(shell.stderr, process.stderr))
-        feeding.cancel()
-        await asyncio.wait([feeding])
-        process.exit(await shell.wait())
-
-    def knows(self, key: asyncssh.SSHKey, *names: str, mark: str = "") -> None:
-        """What stands in known_hosts."""
-        text = key.export_public_key().decode().strip()
-        (self.home / ".ssh/known_hosts").write_text("".join(f"{mark}{name} {text}\n" for name in names))
-
-    def calls(self, alias: str, *lines: str) -> None:
-        """What stands in ~/.ssh/config."""
-        text = "\n  ".join((f"Host {alias}", "HostName 127.0.0.1", f"Port {self.port}", *lines))
-        (self.home / ".ssh/config").write_text(f"{text}\n")
-
-    def target(self, host: str, **settings: Any) -> SSHTarget:
-        return SSHTarget(host, keys=self.home / ".ssh/id", **settings)
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    return tmp_path
 
 
 def told(target: SSHTarget, ask: Callable[[Host], Awaitable[Any]] | None = None) -> Any:
@@ -110,7 +46,7 @@ ANOTHER = "its key is another one than ~/.ssh/known_hosts has: .*ssh-keygen -R '
 
 def test_a_key_that_has_changed_is_told_as_changed_under_the_name_that_known_hosts_has(home: Path) -> None:
     async def main() -> None:
-        async with Server(home) as server:
+        async with SSHServer(home) as server:
             here = f"[127.0.0.1]:{server.port}"
             server.knows(other_key(), here)
             assert_matches(await told(server.target(f"127.0.0.1:{server.port}")), ANOTHER.format(here))
@@ -131,7 +67,7 @@ def test_a_key_that_has_changed_is_told_as_changed_under_the_name_that_known_hos
 
 def test_a_host_that_has_only_a_key_of_another_kind_now_is_told_as_changed(home: Path) -> None:
     async def main() -> None:
-        async with Server(home, "ecdsa-sha2-nistp256") as server:
+        async with SSHServer(home, "ecdsa-sha2-nistp256") as server:
             here = f"[127.0.0.1]:{server.port}"
             server.knows(other_key(), here)
             assert_matches(await told(server.target(f"127.0.0.1:{server.port}")), ANOTHER.format(here))
@@ -141,7 +77,7 @@ def test_a_host_that_has_only_a_key_of_another_kind_now_is_told_as_changed(home:
 
 def test_a_key_that_is_revoked_is_not_to_be_added(home: Path) -> None:
     async def main() -> None:
-        async with Server(home) as server:
+        async with SSHServer(home) as server:
             server.knows(server.key, "*", mark="@revoked ")
             assert await told(server.target(f"127.0.0.1:{server.port}")) == "its key is revoked in ~/.ssh/known_hosts"
 
@@ -150,7 +86,7 @@ def test_a_key_that_is_revoked_is_not_to_be_added(home: Path) -> None:
 
 def test_a_host_that_is_not_known_is_told_with_what_adds_it(home: Path) -> None:
     async def main() -> None:
-        async with Server(home) as server:
+        async with SSHServer(home) as server:
             server.calls("gpu")
             scan = f"ssh-keyscan -p {server.port} 127.0.0.1 >> "
             assert (await told(server.target("gpu"))).endswith(f"{scan}~/.ssh/known_hosts")
@@ -167,7 +103,7 @@ def test_a_host_that_is_not_known_is_told_with_what_adds_it(home: Path) -> None:
 
 def test_the_port_of_an_alias_is_told_where_nobody_listens(home: Path) -> None:
     async def main() -> None:
-        async with Server(home) as server:
+        async with SSHServer(home) as server:
             server.calls("gpu")
         message = await told(server.target("gpu"))
         assert message.startswith(f"no SSH server listens there on port {server.port}:")
@@ -182,7 +118,7 @@ def test_python_may_lie_below_the_home_folder_there_and_have_spaces_in_its_path(
     path.symlink_to(sys.executable)
 
     async def main() -> None:
-        async with Server(home) as server:
+        async with SSHServer(home) as server:
             server.knows(server.key, "*")
             target = server.target(f"127.0.0.1:{server.port}", python=python.format(home=home))
             found = await told(target)
@@ -197,7 +133,7 @@ def test_secrets_go_to_no_terminal_whatever_the_users_configuration_says(home: P
     python.chmod(0o755)
 
     async def main() -> None:
-        async with Server(home) as server:
+        async with SSHServer(home) as server:
             server.knows(server.key, "*")
             server.calls("gpu", "RequestTTY force")
             start = functools.partial(Host.start, spec={"role": "scheduler", "name": "n"})
@@ -213,7 +149,7 @@ def test_modules_of_the_home_folder_are_not_run(home: Path) -> None:
         (home / f"{module}.py").write_text("raise SystemExit('a module of the home folder')")
 
     async def main() -> None:
-        async with Server(home) as server:
+        async with SSHServer(home) as server:
             server.knows(server.key, "*")
             assert await told(server.target(f"127.0.0.1:{server.port}")) == facts()
 
