@@ -63,11 +63,13 @@ def parallel_run(
     KeyboardInterrupt
         Ctrl-C; the step run was canceled in order first.
     """
+    if compute_target is not None:
+        settings["compute_target"] = compute_target
     config = ParallelRunConfig(
         entry_script=entry_script, **{"output_action": "append_row", **SHORT_CALL_DEFAULTS, **settings}
     )
     step = ParallelRunStep(name, config, inputs, output, arguments=arguments)
-    step_run = step.submit(run_folder=run_folder, compute_target=compute_target, on_progress=on_progress)
+    step_run = step.submit(run_folder=run_folder, on_progress=on_progress)
     try:
         step_run.wait_for_completion(show_output=show_output, raise_on_error=raise_on_error)
     except KeyboardInterrupt:
