@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 from typing import Any
 
@@ -34,6 +35,9 @@ def untrusted(error: Exception, resolved: Any, target: SSHTarget, login: str) ->
     """
     if not isinstance(error, (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed)):
         return None
+    is_its_own = re.search(rf" for host {re.escape(resolved.host)}( |$)", error.reason)
+    if resolved.tunnel and isinstance(error, asyncssh.HostKeyNotVerifiable) and not is_its_own:
+        return f"on the way to it, by {resolved.tunnel}: {error.reason}; log in once with: ssh {login}"
     names = [resolved.host_key_alias or resolved.host]
     if resolved.port != asyncssh.DEFAULT_PORT:
         names.insert(0, f"[{names[0]}]:{resolved.port}")

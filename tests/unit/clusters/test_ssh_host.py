@@ -101,6 +101,20 @@ def test_a_host_that_is_not_known_is_told_with_what_adds_it(home: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_key_of_a_jump_host_is_not_told_as_the_hosts_own(home: Path) -> None:
+    async def main() -> None:
+        async with SSHServer(home) as server:
+            server.calls("gpu", f"ProxyJump localhost:{server.port}")
+            server.knows(other_key(), f"[127.0.0.1]:{server.port}")
+            said = await told(server.target("gpu"))
+            assert said.startswith(
+                f"on the way to it, by localhost:{server.port}: Host key is not trusted for host local"
+            )
+            assert said.endswith("; log in once with: ssh gpu")
+
+    asyncio.run(main())
+
+
 def test_the_port_of_an_alias_is_told_where_nobody_listens(home: Path) -> None:
     async def main() -> None:
         async with SSHServer(home) as server:
