@@ -84,13 +84,13 @@ def _hosts(value: object) -> tuple[str, ...]:
 
 
 def _same(one: SSHHost, other: SSHHost) -> bool:
-    """Are they one host in two spellings?"""
+    """Are they one host, whoever logs in, or one login in two spellings?"""
 
-    def spelled(host: SSHHost) -> tuple[str, int]:
+    def spelled(host: SSHHost) -> tuple[str, int, str | None]:
         name = str(ipaddress.IPv6Address(host.name)) if ":" in host.name else host.name.lower()
-        return name, host.port or _SSH_PORT
+        return name, host.port or _SSH_PORT, host.user
 
-    return spelled(one) == spelled(other)
+    return (one.name, one.port) == (other.name, other.port) or spelled(one) == spelled(other)
 
 
 def _text(value: object) -> str:

@@ -63,7 +63,12 @@ def test_a_host_has_its_own_user_and_port_before_those_of_all():
         ({"hosts": []}, "hosts", r"\[\]"),
         ({"hosts": ["node1", "node1"]}, "hosts", "which names a host twice: node1"),
         ({"hosts": ["node1", "NODE1"]}, "hosts", "which names a host twice: node1 and NODE1"),
-        ({"hosts": ["node1", "ann@node1:22"]}, "hosts", "which names a host twice: node1 and ann@node1:22"),
+        ({"hosts": ["node1", "ann@node1"]}, "hosts", "which names a host twice: node1 and ann@node1"),
+        (
+            {"hosts": ["node1", "ann@node1:22"], "user": "ann"},
+            "hosts",
+            "which names a host twice: node1 and ann@node1:",
+        ),
         ({"hosts": ["node1:23", "node1"], "port": 23}, "hosts", "which names a host twice: node1:23 and node1"),
         ({"hosts": ["::1", "[0:0:0:0:0:0:0:1]:22"]}, "hosts", "which names a host twice: ::1 and"),
         ({"hosts": ["fe80::1%eth0"]}, "hosts", "'fe80::1%eth0' names a network card of this machine"),
