@@ -100,10 +100,15 @@ def _variables(
 
 def _check_target(settings: Mapping[str, Any], faults: list[Fault]) -> None:
     target = settings.get("compute_target")
-    if isinstance(target, Mapping) and "object" in target:
-        found = f"a live object ({target.get('object')}) when the step run began"
-        allowed = "the address of a scheduler, or local"
-        faults.append(Fault("--compute-target", found, allowed, "--compute-target tcp://host:8786"))
+    if not isinstance(target, Mapping) or "object" not in target:
+        return
+    found = f"a live object ({target['object']}) when the step run began"
+    allowed, example = "the address of a scheduler, or local", "tcp://host:8786"
+    if str(target["object"]).endswith(".SSHTarget"):
+        found = "an SSHTarget with a security of its own, which was never written down"
+        allowed = "its hosts, for which certificates are made; or step.submit(resume=...) in a program that has them"
+        example = "ssh://node1,node2"
+    faults.append(Fault("--compute-target", found, allowed, f"--compute-target {example}"))
 
 
 def _script(settings: Mapping[str, Any]) -> Path:

@@ -3,10 +3,14 @@
 So nothing of prs_dask is imported here, and nothing that Python 3.6 does not know is written.
 """
 
-import json
-import os
-import platform
+import os  # Python has imported it before this; all others are looked for
 import sys
+
+if __name__ == "__main__":
+    sys.path = [folder for folder in sys.path if folder not in ("", os.getcwd())]  # modules of a home folder are none
+
+import json
+import platform
 
 __all__ = ["MARK", "PACKAGES", "facts"]
 
@@ -33,5 +37,4 @@ def facts():
 
 
 if __name__ == "__main__":
-    sys.path = [folder for folder in sys.path if folder not in ("", os.getcwd())]  # modules of a home folder are none
     print(json.dumps({MARK: facts()}))

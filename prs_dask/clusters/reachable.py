@@ -20,9 +20,18 @@ __all__ = ["CONNECT_SECONDS", "check_scheduler"]
 
 CONNECT_SECONDS = 10
 
+_ADVICE = 'check the address and that the scheduler runs, or run on this machine with compute_target="local"'
 
-def check_scheduler(address: str, security: Security | None = None) -> None:
+
+def check_scheduler(address: str, security: Security | None = None, advice: str = _ADVICE) -> None:
     """Ask who is at an address; returns if it is a Dask scheduler.
+
+    Parameters
+    ----------
+    address, security
+        Of the scheduler.
+    advice
+        What to do where nobody answers.
 
     Raises
     ------
@@ -46,8 +55,7 @@ def check_scheduler(address: str, security: Security | None = None) -> None:
     (who,) = answer
     if isinstance(who, (OSError, TimeoutError)):
         raise ClusterError(
-            f"no Dask scheduler answers at {address} (waited {CONNECT_SECONDS} s: {_words(who)}); check the address "
-            'and that the scheduler runs, or run on this machine with compute_target="local"'
+            f"no Dask scheduler answers at {address} (waited {CONNECT_SECONDS} s: {_words(who)}); {advice}"
         ) from who
     if isinstance(who, TypeError) and "ssl_context" in str(who):
         raise ClusterError(
@@ -56,8 +64,8 @@ def check_scheduler(address: str, security: Security | None = None) -> None:
         ) from who
     if isinstance(who, Exception):
         raise ClusterError(f"what answers at {address} is no Dask scheduler ({_words(who)})") from who
-    kind = who.get("type") if isinstance(who, dict) else None
-    if kind != "Scheduler":
+    if not isinstance(who, dict) or "workers" not in who:  # its class may have any name
+        kind = who.get("type") if isinstance(who, dict) else None
         raise ClusterError(f"what answers at {address} is a Dask {kind}, no scheduler")
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import logging
-import os
 import threading
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -20,17 +18,14 @@ from distributed import Security
 
 from prs_dask.clusters.host_differences import as_table, differences
 from prs_dask.clusters.host_facts import facts
-from prs_dask.clusters.remote import TLS_VERSIONS
+from prs_dask.clusters.host_keeper import Tell, keep
+from prs_dask.clusters.remote import REACH_IT, TLS_VERSIONS
 from prs_dask.clusters.ssh_host import Host, HostProblem, Program
 from prs_dask.config import SSHTarget
+from prs_dask.config.tls_security import pem_text
 from prs_dask.errors import ClusterError
 
-__all__ = ["SSHWorkers"]
-
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds before a host is tried again, the first time and at most."""
-
-logger = logging.getLogger(__name__)
+__all__ = ["REACH_IT", "SSHWorkers"]
 
 
 class SSHWorkers:
@@ -46,6 +41,8 @@ class SSHWorkers:
         How many of the hosts get a worker, from the first one on.
     processes_per_gpu
         How many processes may share a GPU: threads of each worker of dask-cuda, where ``processes`` is None.
+    tell
+        Gets sentences for the driver's log, from another thread.
 
     Attributes
     ----------
@@ -62,7 +59,15 @@ class SSHWorkers:
 
     address: str
 
-    def __init__(self, target: SSHTarget, processes: int | None, node_count: int, processes_per_gpu: int = 1) -> None:
+    def __init__(
+        self,
+        target: SSHTarget,
+        processes: int | None,
+        node_count: int,
+        processes_per_gpu: int = 1,
+        tell: Tell = lambda text: None,
+    ) -> None:
+        self._tell = tell
         self._target, self._processes, self._processes_per_gpu = target, processes, processes_per_gpu
         self._hosts = [Host(host, target) for host in target.ssh_hosts[:node_count]]
         self.security: Security = target.security or Security.temporary()
@@ -105,9 +110,13 @@ class SSHWorkers:
             scheduler = await _of_all([(self._hosts[0], self._hosts[0].start(self._scheduler_spec()))])
             programs += scheduler
             self.address = scheduler[0].address
+            self._tell_dashboard(scheduler[0].dashboard_port)
             starts = [(host, host.start(self._worker_spec(host))) for host in self._hosts]
             workers = await _of_all(starts)
-            keepers += [asyncio.ensure_future(self._keep(*pair)) for pair in zip(self._hosts, workers, strict=True)]
+            keepers += [
+                asyncio.ensure_future(keep(host, worker, self._worker_spec(host), self._tell))
+                for host, worker in zip(self._hosts, workers, strict=True)
+            ]
             self._ready.set_result(self.address)
             await asyncio.Event().wait()
         except Exception as error:
@@ -139,10 +148,16 @@ class SSHWorkers:
         if problems or differ:
             raise ClusterError("\n".join([*_words(problems, len(self._hosts)), *_differ(differ)]))
 
+    def _tell_dashboard(self, port: int | None) -> None:
+        if port is not None:
+            reach = f"ssh -L {port}:127.0.0.1:{port} {self._hosts[0].login}"
+            self._tell(f"Dask's dashboard is at 127.0.0.1:{port} of host {self._hosts[0].name}; here with {reach}")
+
     def _scheduler_spec(self) -> dict[str, Any]:
         host = self._target.scheduler_host
         security = _sent(self.security, "scheduler")
-        return {"role": "scheduler", "host": host, "dashboard": self._target.dashboard, "security": security}
+        port, dashboard = self._target.scheduler_port, self._target.dashboard
+        return {"role": "scheduler", "host": host, "port": port, "dashboard": dashboard, "security": security}
 
     def _worker_spec(self, host: Host) -> dict[str, Any]:
         return {
@@ -154,33 +169,6 @@ class SSHWorkers:
             "worker_class": self._target.worker_class,
             "security": _sent(self.security, "worker"),
         }
-
-    async def _keep(self, host: Host, program: Program | None) -> None:
-        """Start a host's worker again whenever it has ended."""
-        loop = asyncio.get_running_loop()
-        pause = FIRST_PAUSE
-        try:
-            while True:
-                if program is not None:
-                    begun = loop.time()
-                    said = await program.wait()
-                    if loop.time() - begun > LONGEST_PAUSE:
-                        pause = FIRST_PAUSE
-                    await program.end()
-                    program = None
-                    lost = "its worker has ended" if host.is_connected else "it is lost"
-                    logger.info("host %s: %s and is started again; it said: %s", host.name, lost, said)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                try:
-                    if not host.is_connected:
-                        await host.connect()
-                    program = await host.start(self._worker_spec(host))
-                except HostProblem as problem:
-                    logger.info("host %s is not back yet: %s", host.name, problem)
-        finally:
-            if program is not None:
-                await program.end()
 
 
 async def _of_all(starts: Sequence[tuple[Host, Awaitable[Program]]]) -> list[Program]:
@@ -222,12 +210,8 @@ def _differ(lines: Sequence[Any]) -> list[str]:
 def _sent(security: Security, role: str) -> dict[str, Any]:
     """What a host needs of it for a role, the content of files in place of their paths."""
     fields = ("tls_ca_file", f"tls_{role}_cert", f"tls_{role}_key")
-    sent: dict[str, Any] = {name: _content(getattr(security, name)) for name in fields}
+    try:
+        sent: dict[str, Any] = {name: pem_text(getattr(security, name)) for name in fields}
+    except OSError as error:
+        raise ClusterError(f"security: {error.filename} cannot be read any more ({error.strerror})") from None
     return sent | {name: getattr(security, name) for name in ("tls_ciphers", "require_encryption", *TLS_VERSIONS)}
-
-
-def _content(given: str | None) -> str | None:
-    if given is None or "\n" in given:
-        return given
-    with open(os.path.expanduser(given), encoding="ascii") as file:
-        return file.read()

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import inspect
 import json
-import os
 import shlex
 import sys
 from collections import deque
@@ -18,6 +17,7 @@ from typing import Any
 import asyncssh
 
 from prs_dask.clusters import host_facts
+from prs_dask.clusters.host_key import untrusted
 from prs_dask.config import SSHTarget
 from prs_dask.config.ssh_target import SSHHost
 
@@ -50,11 +50,18 @@ class Host:
     def __init__(self, host: SSHHost, target: SSHTarget) -> None:
         self._host, self._target = host, target
         self._connection: asyncssh.SSHClientConnection | None = None
+        self._resolved: asyncssh.SSHClientConnectionOptions | None = None
 
     @property
     def name(self) -> str:
         """As the user has written it: no two are the same."""
         return self._host.text
+
+    @property
+    def login(self) -> str:
+        """What to write behind ``ssh`` to get there."""
+        port = f"-p {self._host.port} " if self._host.port not in (None, asyncssh.DEFAULT_PORT) else ""
+        return port + (f"{self._host.user}@{self._host.name}" if self._host.user else self._host.name)
 
     @property
     def is_connected(self) -> bool:
@@ -77,35 +84,45 @@ class Host:
             "client_keys": target.key_files,
             "known_hosts": target.known_hosts,
         }
+        options = {name: value for name, value in given.items() if value is not None}
         try:
             async with asyncio.timeout(target.connect_timeout):
+                # As connect does it, which tells nobody: with () it reads ~/.ssh/config.
+                self._resolved = await asyncio.to_thread(
+                    asyncssh.SSHClientConnectionOptions, host=self._host.name, config=(), **options
+                )
+                if self._resolved.known_hosts is None:  # to asyncssh this means that any key will do
+                    raise HostProblem(
+                        'its key would not be looked at ("UserKnownHostsFile none" in ~/.ssh/config): set known_hosts'
+                    )
                 self._connection = await asyncssh.connect(
                     self._host.name,
-                    **{name: value for name, value in given.items() if value is not None},
+                    **options,
                     keepalive_interval=ALIVE_SECONDS,
                     keepalive_count_max=3,
                     password_auth=False,
                     kbdint_auth=False,
+                    request_pty=False,  # a terminal would echo what is sent, secrets too
                 )
         except (OSError, ValueError, asyncssh.Error) as error:
             raise HostProblem(self._why_not(error)) from error
 
     def _why_not(self, error: Exception) -> str:
         """In words: what was found, and what to do."""
-        port = self._host.port or 22
+        port = self._port
         if isinstance(error, TimeoutError):
             seconds = self._target.connect_timeout
             return (
                 f"no SSH server has answered in {seconds:g} s: check name and network, and port {port} in its firewall"
             )
-        if isinstance(error, asyncssh.HostKeyNotVerifiable):
-            return self._unknown(port)
+        if self._resolved is not None and (told := untrusted(error, self._resolved, self._target, self.login)):
+            return told
         if isinstance(error, asyncssh.PermissionDenied):
             keys = ", ".join(self._target.key_files or ()) or "those of the SSH agent and of ~/.ssh"
             user = self._host.user or "the user of ~/.ssh/config or of this machine"
             return (
                 f"it lets {user} not in with these keys: {keys}; add the public key to ~/.ssh/authorized_keys there "
-                f"(ssh-copy-id {self._login()}), or set user and keys"
+                f"(ssh-copy-id {self.login}), or set user and keys"
             )
         if isinstance(error, (asyncssh.KeyImportError, asyncssh.KeyEncryptionError)):
             return f"a private key cannot be used ({error}): give another one, or load it into an SSH agent (ssh-add)"
@@ -115,29 +132,10 @@ class Host:
             return f"{error.filename} cannot be read ({error.strerror})"
         return f"no SSH connection ({getattr(error, 'strerror', None) or str(error) or type(error).__name__})"
 
-    def _unknown(self, port: int) -> str:
-        file = self._target.known_hosts or "~/.ssh/known_hosts"
-        alias = self._host.name if port == 22 else f"[{self._host.name}]:{port}"
-        if self._is_known(os.path.expanduser(os.fspath(file)), port):
-            return (
-                f"its key is another one than {file} has: either it was installed anew, or something stands between; "
-                f"where the first is sure: ssh-keygen -R {shlex.quote(alias)} -f {file}"
-            )
-        at = "" if port == 22 else f"-p {port} "
-        return (
-            f"its key is not in {file}, so that nobody knows whether it is the right host; once it is compared "
-            f"with what the host says of itself: ssh-keyscan {at}{self._host.name} >> {file}"
-        )
-
-    def _is_known(self, file: str, port: int) -> bool:
-        try:
-            found = asyncssh.match_known_hosts(file, self._host.name, "", None if port == 22 else port)
-        except (OSError, ValueError):
-            return False
-        return any(found[:2])
-
-    def _login(self) -> str:
-        return f"{self._host.user}@{self._host.name}" if self._host.user else self._host.name
+    @property
+    def _port(self) -> int:
+        """Of its SSH server: ~/.ssh/config may say which."""
+        return self._host.port or (self._resolved.port if self._resolved is not None else 22)
 
     async def facts(self) -> dict[str, str | None]:
         """What it has installed.
@@ -149,7 +147,7 @@ class Host:
         """
         connection = self._standing()
         python = self._python()
-        command = f"exec {shlex.quote(python)} -"
+        command = f"exec {_quoted(python)} -"
         try:
             async with asyncio.timeout(self._target.start_timeout):
                 done = await connection.run(command, input=inspect.getsource(host_facts), errors="replace")
@@ -178,7 +176,7 @@ class Host:
         HostProblem
             Where it does not come up.
         """
-        command = f"exec {shlex.quote(self._python())} -P -m prs_dask.clusters.remote"
+        command = f"exec {_quoted(self._python())} -P -m prs_dask.clusters.remote"
         seconds, role, program = self._target.start_timeout, spec["role"], None
         try:
             async with asyncio.timeout(seconds):
@@ -215,6 +213,7 @@ class Program:
 
     def __init__(self, process: Any) -> None:
         self.address = ""
+        self.dashboard_port: int | None = None
         self._process = process
         self._errors: deque[str] = deque(maxlen=8)
         self._tasks = [asyncio.ensure_future(self._read_errors())]
@@ -227,6 +226,7 @@ class Program:
             answer = _ours(line)
             if answer is not None and answer.get("address"):
                 self._tasks += [asyncio.ensure_future(self._stay_alive()), asyncio.ensure_future(self._drain())]
+                self.dashboard_port = answer.get("dashboard_port")
                 return str(answer["address"])
             if answer is not None:
                 raise HostProblem(f"its {spec['role']} does not start: {answer.get('error')}")
@@ -269,6 +269,11 @@ class Program:
         with contextlib.suppress(OSError, asyncssh.Error):
             async for _ in self._process.stdout:
                 pass
+
+
+def _quoted(path: str) -> str:
+    """For the shell of a host; ``~/`` is left to it."""
+    return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
 
 
 def _ours(line: str) -> dict[str, Any] | None:

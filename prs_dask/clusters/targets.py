@@ -112,6 +112,7 @@ def open_cluster(
     *,
     processes_per_gpu: int = 1,
     wished_gpus: tuple[str, ...] | None = None,
+    tell: Callable[[str], object] = lambda text: None,
 ) -> OpenCluster:
     """Find or start the cluster that a compute target names.
 
@@ -128,6 +129,8 @@ def open_cluster(
         How many processes may share a GPU.
     wished_gpus
         What the step run may use by its own words; None: all GPUs that this process sees.
+    tell
+        Gets sentences for the driver's log, from any thread: what becomes of hosts over SSH while it is open.
 
     Raises
     ------
@@ -147,7 +150,7 @@ def open_cluster(
     if isinstance(compute_target, distributed.Client):
         return _of_client(compute_target)
     if isinstance(compute_target, SSHTarget):
-        return _open_ssh(compute_target, processes, node_count, processes_per_gpu)
+        return _open_ssh(compute_target, processes, node_count, processes_per_gpu, tell)
     if isinstance(compute_target, (str, os.PathLike)):
         address = _address(os.fspath(compute_target))
         return _attached(address, address)
@@ -205,21 +208,25 @@ def _attached(where: Any, address: str, **security: Any) -> OpenCluster:
     return OpenCluster(client, owned=False, close=lambda: _close_client(client))
 
 
-def _open_ssh(target: SSHTarget, processes: int | None, node_count: int, processes_per_gpu: int) -> OpenCluster:
+def _open_ssh(
+    target: SSHTarget,
+    processes: int | None,
+    node_count: int,
+    processes_per_gpu: int,
+    tell: Callable[[str], object],
+) -> OpenCluster:
     try:
-        from prs_dask.clusters.ssh import SSHWorkers
+        from prs_dask.clusters.ssh import REACH_IT, SSHWorkers
     except ImportError as error:
         raise ClusterError(
             f'hosts over SSH need asyncssh, which cannot be imported here ({error}); try: pip install "prs-dask[ssh]"'
         ) from error
     with contextlib.ExitStack() as stack:
-        workers = SSHWorkers(target, processes, node_count, processes_per_gpu)
+        workers = SSHWorkers(target, processes, node_count, processes_per_gpu, tell)
         stack.callback(workers.close)
-        try:
-            client = distributed.Client(workers.address, security=workers.security, set_as_default=False)
-        except OSError as error:
-            address = workers.address
-            raise ClusterError(f"the scheduler at {address} cannot be reached from this machine ({error})") from error
+        security: dict[str, Any] = {"security": workers.security}
+        check_scheduler(workers.address, advice=REACH_IT, **security)
+        client = distributed.Client(workers.address, timeout=CONNECT_SECONDS, set_as_default=False, **security)
         stack.callback(_close_client, client)
         return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=_hosts_used(target, node_count))
 

@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping
 
 from prs_dask.config.checks import is_address
-from prs_dask.config.ssh_target import SSH_SCHEME, SSHTarget
+from prs_dask.config.ssh_target import SSHTarget, is_ssh_url
 
 __all__ = ["as_ssh_target", "compute_target", "is_path"]
 
 
 def is_path(target: str) -> bool:
     """Is a text that stands for a target the path of a scheduler file?"""
-    return not (target.lower() in ("local", "cuda") or is_address(target) or target.startswith(SSH_SCHEME))
+    return not (target.lower() in ("local", "cuda") or is_address(target) or is_ssh_url(target))
 
 
 def as_ssh_target(value: object) -> object:
@@ -26,7 +26,7 @@ def as_ssh_target(value: object) -> object:
     """
     if isinstance(value, Mapping) and set(value) == {"ssh"}:
         return SSHTarget.from_mapping(value["ssh"])
-    if isinstance(value, str) and value.startswith(SSH_SCHEME):
+    if isinstance(value, str) and is_ssh_url(value):
         return SSHTarget.from_url(value)
     return value
 

@@ -10,6 +10,7 @@ Three forms mean the same::
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +20,16 @@ from urllib.parse import unquote
 
 from prs_dask.config import checks
 from prs_dask.config.refused import Refused
+from prs_dask.config.tls_security import tls_security
 from prs_dask.errors import Fault, SettingsError
 
-__all__ = ["SSH_SCHEME", "SSHHost", "SSHTarget"]
+__all__ = ["SSHHost", "SSHTarget", "is_ssh_url"]
 
-SSH_SCHEME = "ssh://"
+_SCHEME = "ssh://"
+_SSH_PORT = 22
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.\-]*"
-_HOST = re.compile(rf"(?:(?P<user>[^@\s:/]+)@)?(?:(?P<name>{_NAME})|\[(?P<v6>[0-9a-fA-F:.%\w]+)\])(?::(?P<port>\d+))?")
-_BARE_V6 = re.compile(r"[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F.]*")
+_HOST = re.compile(rf"(?:(?P<user>[^@\s:/]+)@)?(?:(?P<name>{_NAME})|\[(?P<v6>[^\[\]\s]+)\])(?::(?P<port>\d+))?")
 _CLASS = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 
 
@@ -40,17 +42,35 @@ class SSHHost(NamedTuple):
     port: int | None
 
 
+def is_ssh_url(text: str) -> bool:
+    """Does it begin as hosts for SSH do? Schemes may be written in any case."""
+    return text[: len(_SCHEME)].lower() == _SCHEME
+
+
 def _parts(text: object) -> SSHHost:
     if not isinstance(text, str):
-        raise ValueError
-    if _BARE_V6.fullmatch(text):
+        raise Refused(f"where {text!r} is no host")
+    if _is_v6(text):
         return SSHHost(text, text, None, None)
     match = _HOST.fullmatch(text)
-    if match is None:
-        password = re.fullmatch(r"[^@\s]+:[^@\s]*@.*", text)
-        raise Refused("where a password is not taken: SSH keys or an agent are" if password else f"{text!r}")
-    port = match["port"] and checks.at_least(1, 65535)(int(match["port"]))
-    return SSHHost(text, match["name"] or match["v6"], match["user"], port or None)
+    if match is None and re.fullmatch(r"[^@\s]+:[^@\s]*@.*", text):
+        raise Refused("where a password is not taken: SSH keys or an agent are")
+    if match is None or not (match["name"] or _is_v6(match["v6"])):
+        raise Refused(f"where {text!r} is no host")
+    port = int(match["port"]) if match["port"] else None
+    if port is not None and not 1 <= port <= 65535:
+        raise Refused(f"where {text!r} is no host: ports are 1 to 65535")
+    return SSHHost(text, match["name"] or match["v6"], match["user"], port)
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    if address.scope_id is not None:
+        raise Refused(f"where {text!r} names a network card of this machine, which means nothing to the others")
+    return True
 
 
 def _hosts(value: object) -> tuple[str, ...]:
@@ -58,17 +78,19 @@ def _hosts(value: object) -> tuple[str, ...]:
         value = [value]
     if not isinstance(value, Sequence) or not value:
         raise ValueError
-    hosts = []
     for one in value:
-        try:
-            hosts.append(_parts(one))
-        except Refused as error:
-            raise Refused(str(error) if "password" in str(error) else f"where {error} is no host") from None
-        except ValueError:
-            raise Refused(f"where {one!r} is no host") from None
-    if len({(host.name, host.port) for host in hosts}) < len(hosts):
-        raise Refused("which names a host twice")
+        _parts(one)
     return tuple(value)
+
+
+def _same(one: SSHHost, other: SSHHost) -> bool:
+    """Are they one host, whoever logs in, or one login in two spellings?"""
+
+    def spelled(host: SSHHost) -> tuple[str, int, str | None]:
+        name = str(ipaddress.IPv6Address(host.name)) if ":" in host.name else host.name.lower()
+        return name, host.port or _SSH_PORT, host.user
+
+    return (one.name, one.port) == (other.name, other.port) or spelled(one) == spelled(other)
 
 
 def _text(value: object) -> str:
@@ -80,7 +102,7 @@ def _text(value: object) -> str:
 def _host_name(value: object) -> str:
     host = _parts(value)
     if host.user or host.port:
-        raise ValueError
+        raise Refused("which has more than a name")
     return host.name
 
 
@@ -105,12 +127,6 @@ def _class(value: object) -> str:
     return value
 
 
-def _security(value: object) -> object:
-    if not hasattr(value, "get_connection_args"):
-        raise ValueError
-    return value
-
-
 _FIELDS: Mapping[str, tuple[Callable[[object], Any], str, str]] = {
     "hosts": (_hosts, 'a list of host names or addresses, each maybe "user@host:port"', '["node1", "node2"]'),
     "user": (checks.optional(_text), "the name of a user of the hosts", '"ann"'),
@@ -119,8 +135,13 @@ _FIELDS: Mapping[str, tuple[Callable[[object], Any], str, str]] = {
     "known_hosts": (checks.optional(_file), "the path of a known_hosts file", '"~/.ssh/known_hosts"'),
     "python": (checks.optional(_text), "the path of Python on the hosts", '"/opt/venv/bin/python"'),
     "worker_class": (checks.optional(_class), "the full name of a class", '"dask_cuda.CUDAWorker"'),
-    "security": (checks.optional(_security), "a distributed.Security", "distributed.Security(tls_ca_file=...)"),
+    "security": (
+        checks.optional(tls_security),
+        "a distributed.Security that requires encryption and has the certificates of client, scheduler and worker",
+        "distributed.Security(require_encryption=True, tls_ca_file=...)",
+    ),
     "scheduler_host": (checks.optional(_host_name), "a host name or address of the first host", '"10.0.0.5"'),
+    "scheduler_port": (checks.optional(checks.at_least(1, 65535)), "a port from 1 to 65535", "8786"),
     "dashboard": (checks.boolean, "True or False", "True"),
     "connect_timeout": (checks.seconds, "seconds, more than 0", "10"),
     "start_timeout": (checks.seconds, "seconds, more than 0", "60"),
@@ -146,17 +167,22 @@ class SSHTarget:
     known_hosts
         File with the hosts' keys; a host that is not in it is refused. Default: ``~/.ssh/known_hosts``.
     python
-        Python on the hosts. Default: the path of the one that runs here.
+        Python on the hosts; ``~/`` is the home folder there. Default: the path of the one that runs here.
     worker_class
         What is started in place of a Dask worker with a nanny, by its full name: ``"dask_cuda.CUDAWorker"`` on hosts
         with GPUs.
     security
-        A ``distributed.Security`` with certificates of your own. Default: TLS with a certificate made for this step
-        run alone, which is never written to a host's disk but while OpenSSL reads it.
+        A ``distributed.Security`` with certificates of your own, for all three roles; it must require encryption.
+        Default: TLS with a certificate made for this step run alone, which is never written to a host's disk but while
+        OpenSSL reads it.
     scheduler_host
-        Address of the first host, where workers and this machine reach it under another one than SSH does.
+        Name or address of the first host under which workers and this machine reach it, where that is another one than
+        SSH reaches it at: one of another network card, or of what stands before it and translates addresses.
+    scheduler_port
+        Port of the first host on which the scheduler listens. Default: any that is free.
     dashboard
-        Whether the first host serves Dask's dashboard, to itself (``127.0.0.1:8787``) only.
+        Whether the first host serves Dask's dashboard, to itself only: at ``127.0.0.1:8787``, or where that port is
+        taken at another one, which ``driver_log.txt`` tells.
     connect_timeout, start_timeout
         Seconds for SSH to log in, and for the scheduler and a worker to be up.
 
@@ -181,6 +207,7 @@ class SSHTarget:
     worker_class: str | None = None
     security: Any = field(default=None, repr=False)
     scheduler_host: str | None = None
+    scheduler_port: int | None = None
     dashboard: bool = False
     connect_timeout: float = 10
     start_timeout: float = 60
@@ -195,8 +222,21 @@ class SSHTarget:
                 why = f", {error}" if isinstance(error, Refused) else ""
                 found = f"a {type(value).__name__}" if name == "security" else _shown(value)
                 faults.append(Fault(f"SSHTarget: {name}", found + why, allowed, f"{name}={example}"))
+        refused = {fault.name for fault in faults}
+        if not refused & {"SSHTarget: hosts", "SSHTarget: port"} and (twice := self._twice()):
+            allowed, example = _FIELDS["hosts"][1:]
+            found = f"{_shown(list(self.hosts))}, which names a host twice: {twice}"
+            faults.append(Fault("SSHTarget: hosts", found, allowed, f"hosts={example}"))
         if faults:
             raise SettingsError(faults)
+
+    def _twice(self) -> str:
+        hosts = self.ssh_hosts
+        for number, one in enumerate(hosts):
+            for other in hosts[:number]:
+                if _same(one, other):
+                    return one.text if one.text == other.text else f"{other.text} and {one.text}"
+        return ""
 
     def __repr__(self) -> str:
         given = [
@@ -251,21 +291,22 @@ class SSHTarget:
 
     @classmethod
     def from_url(cls, url: str) -> SSHTarget:
-        """From ``ssh://[user@]host[:port][,host...][/path/of/python]``.
+        """From ``ssh://[user@]host[:port][,host...][/path/of/python]``; ``/~/`` is the home folder of the user there.
 
         Raises
         ------
         SettingsError
             Where it has no such form.
         """
-        hosts, slash, python = url.removeprefix(SSH_SCHEME).partition("/")
+        hosts, slash, python = url[len(_SCHEME) :].partition("/")
         first, *others = [unquote(host.strip()) for host in hosts.split(",")]
         user, at, name = first.rpartition("@")
+        path = slash + unquote(python)
         plain_user = bool(at) and ":" not in user  # with a password the host itself is refused
         return cls(
             [name if plain_user else first, *others],
             user=user if plain_user else None,
-            python=slash + unquote(python) if python else None,
+            python=(path[1:] if path.startswith("/~/") else path) if python else None,
         )
 
 

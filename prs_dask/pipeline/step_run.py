@@ -505,6 +505,7 @@ class StepRun:
             config.node_count,
             processes_per_gpu=config.processes_per_gpu,
             wished_gpus=wished_gpus(config.environment_variables),
+            tell=self._log.note,
         )
         for note in cluster.notes:
             self._log.note(note)

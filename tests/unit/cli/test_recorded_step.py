@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from distributed import Security
 
-from prs_dask import FileDataset, OutputFileDatasetConfig, ParallelRunConfig, ParallelRunStep, SettingsError
+from prs_dask import FileDataset, OutputFileDatasetConfig, ParallelRunConfig, ParallelRunStep, SettingsError, SSHTarget
 from prs_dask.cli.input_description import InputDescription, made_dataset
 from prs_dask.cli.recorded_step import recorded_step
 from prs_dask.datasets import TabularDataset
@@ -165,6 +166,13 @@ def test_a_cluster_that_was_an_object_has_to_be_named(recorded: Any) -> None:
     assert "--compute-target: found a live object (types.SimpleNamespace)" in faults(earlier)[0]
     with recorded_step(earlier, {**NO_FLAGS, "compute_target": "local"}) as step:
         assert step.config.compute_target == "local"
+
+
+def test_hosts_with_a_security_of_their_own_are_given_again_as_hosts(recorded: Any) -> None:
+    _, earlier = recorded(compute_target=SSHTarget("node1", security=Security.temporary()))
+    (fault,) = faults(earlier)
+    assert "found an SSHTarget with a security of its own, which was never written down" in fault
+    assert fault.endswith("step.submit(resume=...) in a program that has them; try: --compute-target ssh://node1,node2")
 
 
 @pytest.mark.parametrize("written", [("--resource_monitor_interval", "0.5"), ("--resource_monitor_interval=0.5",)])
