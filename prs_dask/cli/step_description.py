@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,6 @@ from prs_dask.cli.input_description import (
     made_dataset,
     options_from_flags,
 )
-from prs_dask.cli.terminal_text import tell_error
 from prs_dask.config import SETTINGS, SHORT_CALL_DEFAULTS, ParallelRunConfig, yaml_files
 from prs_dask.config.settings import unknown_names
 from prs_dask.errors import Fault, SettingsError
@@ -191,16 +189,6 @@ def _placed(path: str, folder: str) -> str:
     return path if "://" in path else os.path.join(folder, path)
 
 
-def _config(settings: Mapping[str, Any]) -> ParallelRunConfig:
-    """The settings; what they warn of is told as a line, and not with the place in here."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        config = ParallelRunConfig(**settings)
-    for one in warned:
-        tell_error(f"warning: {one.message}")
-    return config
-
-
 def build_step(description: StepDescription) -> ParallelRunStep:
     """Make the step.
 
@@ -212,7 +200,7 @@ def build_step(description: StepDescription) -> ParallelRunStep:
     from prs_dask.pipeline.step import ParallelRunStep
 
     faults: list[Fault] = []
-    config = _or_faults(lambda: _config(description.settings), faults)
+    config = _or_faults(lambda: ParallelRunConfig(**description.settings), faults)
     inputs = _datasets(description.inputs, faults)
     own: list[Fault] = []
     side_inputs = [_or_faults(lambda one=one: _side_input(one), own) for one in description.side_inputs]  # type: ignore[misc]

@@ -53,11 +53,3 @@ def test_wrong_settings_are_told_as_by_run(stage: Any) -> None:
     result = CliRunner().invoke(main, FLAGS[:3])
     assert result.exit_code == 2
     assert "--output-action: found nothing" in result.stderr
-
-
-def test_what_settings_warn_of_is_a_line(stage: Any) -> None:
-    result = CliRunner().invoke(main, [*FLAGS, "--compute-target", "ssh://node1,node2"])
-    assert result.exit_code == 0
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("warning: only node1 will be used: node_count=2 uses all 2 hosts")
-    assert not CliRunner().invoke(main, [*FLAGS, "--compute-target", "ssh://node1,node2", "--node-count", "1"]).stderr

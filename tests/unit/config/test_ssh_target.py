@@ -176,7 +176,7 @@ def test_own_certificates_are_not_shown_and_have_no_form_in_yaml(tmp_path):
 
 
 def test_a_config_brings_its_hosts_back_from_yaml(tmp_path):
-    target = SSHTarget(["node1", "node2"], keys=[tmp_path / "key"], dashboard=True, scheduler_port=8786)
+    target = SSHTarget(["node1", "node2"], keys=[tmp_path / "key"], dashboard=True, connect_timeout=3)
     (tmp_path / "score.py").write_text("def run(mini_batch): return mini_batch")
     script = str(tmp_path / "score.py")
     config = ParallelRunConfig(
