@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from prs_dask.config.entry_script_source import entry_script_fault
 from prs_dask.config.pipeline_parameter import PipelineParameter
 from prs_dask.config.requirements import parse_requirements, requirement_lines
 from prs_dask.config.settings import REQUIRED, SETTINGS, check_values
-from prs_dask.config.ssh_target import SSHTarget
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.quantities import parse_mini_batch_size
 
@@ -130,8 +128,6 @@ class ParallelRunConfig:
                 told = {fault.name for fault in faults}
                 raise SettingsError([*faults, *(fault for fault in _file_faults(values) if fault.name not in told)])
             self.__dict__.update(values)
-            if "node_count" not in settings and (note := _unused_hosts(values["compute_target"])):
-                warnings.warn(note, stacklevel=2)
 
     def __repr__(self) -> str:
         shown = []
@@ -268,14 +264,6 @@ def _placed_script(values: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]
             Fault("entry_script", f"{script!r}, {why}", allowed, f'entry_script="{os.path.basename(script)}"')
         ]
     return {**values, "entry_script": inside}, []
-
-
-def _unused_hosts(target: object) -> str:
-    """What somebody should know who has named several hosts and not said how many shall be used."""
-    if not isinstance(target, SSHTarget) or len(target.hosts) < 2:
-        return ""
-    every = f"node_count={len(target.hosts)} uses all {len(target.hosts)} hosts of the SSHTarget"
-    return f"only {target.hosts[0]} will be used: {every}, node_count=1 says that one is enough"
 
 
 def _effective(value: Any) -> Any:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from distributed import Security
 
-from prs_dask import ParallelRunConfig, SettingsError, SSHTarget, parallel_run
+from prs_dask import ParallelRunConfig, SettingsError, SSHTarget
 from prs_dask.config.compute_target import compute_target
 from prs_dask.config.ssh_target import SSHHost
 from prs_dask.config.yaml_files import with_paths_from
@@ -180,7 +179,7 @@ def test_a_config_brings_its_hosts_back_from_yaml(tmp_path):
     (tmp_path / "score.py").write_text("def run(mini_batch): return mini_batch")
     script = str(tmp_path / "score.py")
     config = ParallelRunConfig(
-        entry_script=script, error_threshold=0, output_action="append_row", node_count=2, compute_target=target
+        entry_script=script, error_threshold=0, output_action="append_row", compute_target=target
     )
     config.save_to_yaml(tmp_path / "config.yml")
     assert ParallelRunConfig.load_yaml(tmp_path / "config.yml").compute_target == target
@@ -193,23 +192,3 @@ def test_paths_in_a_file_are_relative_to_it_those_on_the_hosts_are_not():
     assert (placed["known_hosts"], placed["python"]) == ("/settings/known", "venv/bin/python")
     url = with_paths_from("/settings", {"compute_target": "ssh://node1/venv/bin/python"})
     assert url == {"compute_target": "ssh://node1/venv/bin/python"}
-
-
-def test_who_names_several_hosts_and_no_node_count_is_warned_once(tmp_path):
-    (tmp_path / "score.py").write_text("def run(mini_batch): return mini_batch")
-    settings = {"entry_script": str(tmp_path / "score.py"), "error_threshold": 0, "output_action": "append_row"}
-    words = "only node1 will be used: node_count=2 uses all 2 hosts of the SSHTarget, node_count=1 says"
-    with pytest.warns(UserWarning, match=words) as warned:
-        config = ParallelRunConfig(**settings, compute_target="ssh://node1,node2")
-    assert [warning.filename for warning in warned] == [__file__]
-    config.resolve()
-    ParallelRunConfig(**settings, compute_target="ssh://node1,node2", node_count=1)
-    ParallelRunConfig(**settings, compute_target="ssh://node1")
-
-
-def test_the_short_call_warns_too(tmp_path):
-    with (
-        pytest.warns(UserWarning, match="only node1 will be used"),
-        pytest.raises(SettingsError, match="inputs: found nothing"),
-    ):
-        parallel_run(SimpleNamespace(run=list), [], compute_target=SSHTarget(["node1", "node2"]))
