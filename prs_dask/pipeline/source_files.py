@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-
 from prs_dask.engine.source_folder import leads_out
 from prs_dask.errors import Fault, SettingsError
+from prs_dask.pipeline.ignore_file import IgnorePatterns
 from prs_dask.quantities import format_bytes, format_count
 
 __all__ = ["LEFT_OUT", "SourceFile", "source_files"]
@@ -69,10 +68,10 @@ def source_files(root: Path, script: str) -> list[SourceFile]:
     SettingsError
         It is too large, the script is left out, or a link or name cannot travel.
     """
-    ignored = _ignored(root)
+    ignore_file, patterns = _ignored(root)
     found: list[SourceFile] = []
     outside: list[str] = []
-    for name, status in _walk(root, "", ignored):
+    for name, status in _walk(root, "", patterns):
         if stat.S_ISLNK(status.st_mode) and name != script:
             link = _link_within(root, name)
             if link is not None:
@@ -86,33 +85,30 @@ def source_files(root: Path, script: str) -> list[SourceFile]:
             found.append(SourceFile(name, status.st_mode))
         if len(found) >= MOST_LOOKED_AT:
             break
-    ignore_file = root / (ignored[0] if ignored is not None else IGNORE_FILES[0])
     faults = [*_size_faults(ignore_file, found), *_link_faults(ignore_file, outside), *_name_faults(found)]
     if not faults and not any(one.name == script for one in found):
-        where = ignored[0] if ignored else "the names of folders that never travel"
+        where = ignore_file.name if ignore_file.exists() else "the names of folders that never travel"
         faults.append(Fault("entry_script", f"{script}, which is left out by {where}", "a script that travels"))
     if faults:
         raise SettingsError(faults)
     return found
 
 
-_Ignored = tuple[str, GitIgnoreSpec]
-
-
-def _ignored(root: Path) -> _Ignored | None:
+def _ignored(root: Path) -> tuple[Path, IgnorePatterns]:
+    """The ignore file that counts, and its patterns; where there is none, the one that might be made."""
     for name in IGNORE_FILES:
         path = root / name
         try:
-            return name, GitIgnoreSpec.from_lines(path.read_text(encoding="utf-8").splitlines())
+            return path, IgnorePatterns(path.read_bytes())
         except (FileNotFoundError, IsADirectoryError):
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            raise SettingsError([Fault("source_directory", f"{path}: {why}", "patterns as git knows them")]) from None
-    return None
+            raise SettingsError([Fault("source_directory", f"{path}: {why}", "git's patterns, in UTF-8")]) from None
+    return root / IGNORE_FILES[0], IgnorePatterns(b"")
 
 
-def _walk(root: Path, folder: str, ignored: _Ignored | None) -> Iterator[tuple[str, os.stat_result]]:
+def _walk(root: Path, folder: str, patterns: IgnorePatterns) -> Iterator[tuple[str, os.stat_result]]:
     """Files and links, and folders that are empty; what is left out is not looked into."""
     try:
         with os.scandir(root / folder) as scan:
@@ -122,13 +118,13 @@ def _walk(root: Path, folder: str, ignored: _Ignored | None) -> Iterator[tuple[s
             is_folder = entry.is_dir(follow_symlinks=False)
             if entry.name in LEFT_OUT and entry.is_dir():
                 continue
-            if ignored is not None and ignored[1].match_file(f"{name}/" if is_folder else name):
+            if patterns.leaves_out(name, is_folder=is_folder):
                 continue
             if not is_folder:
                 yield name, entry.stat(follow_symlinks=False)
                 continue
             empty = True
-            for below in _walk(root, name, ignored):
+            for below in _walk(root, name, patterns):
                 empty = False
                 yield below
             if empty and not any(os.scandir(entry.path)):

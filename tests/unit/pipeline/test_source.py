@@ -145,6 +145,28 @@ def test_an_amlignore_counts_alone(script, tmp_path):
     assert set(members(pack_source(script, tmp_path))) == {"score.py", ".amlignore", ".gitignore", "b.txt"}
 
 
+def test_what_git_keeps_secret_is_not_sent(script, tmp_path):
+    for path in ("src/secrets/key", "src/module.py", "token"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    (tmp_path / ".gitignore").write_text("\ufefftoken\nsecrets/\n!/src/\n")
+    assert set(members(pack_source(script, tmp_path))) == {"score.py", ".gitignore", "src/module.py"}
+
+
+def test_an_ignore_file_in_a_subfolder_counts_for_nothing(script, tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / ".gitignore").write_text("*\n")
+    (tmp_path / "package" / "module.py").touch()
+    names = {"score.py", "package/.gitignore", "package/module.py"}
+    assert set(members(pack_source(script, tmp_path))) == names
+
+
+def test_an_ignore_file_that_cannot_be_read_is_refused(script, tmp_path):
+    (tmp_path / ".amlignore").write_bytes("data/\n".encode("utf-16"))
+    with pytest.raises(SettingsError, match=r"\.amlignore: .* allowed: git's patterns, in UTF-8"):
+        pack_source(script, tmp_path)
+
+
 def test_a_script_that_the_ignore_file_names_is_told(script, tmp_path):
     (tmp_path / ".gitignore").write_text("*.py\n")
     with pytest.raises(SettingsError, match="entry_script: found score.py, which is left out by .gitignore"):
