@@ -1,8 +1,11 @@
 """What of a source directory travels: looked at before a byte of it is read.
 
-``.amlignore`` in the source directory, else its ``.gitignore``, names by git's rules what is left out. Links to places
-within the folder stay links; one that leads out of it is refused, but for the entry script itself, which is sent as
-the file it leads to. A folder that is too large to be code is refused with its largest entries.
+``.amlignore`` in the source directory, else its ``.gitignore``, names by git's rules what is left out. So is what the
+step run makes itself, and every run folder: what is packed is the same before a step run and after its driver was
+killed.
+
+Links to places within the folder stay links; one that leads out of it is refused, but for the entry script itself,
+which is sent as the file it leads to. A folder that is too large to be code is refused with its largest entries.
 """
 
 from __future__ import annotations
@@ -10,12 +13,13 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from prs_dask.engine.source_folder import leads_out
 from prs_dask.errors import Fault, SettingsError
+from prs_dask.output.stored_files import FOLDER_PREFIX
 from prs_dask.pipeline.ignore_file import IgnorePatterns
 from prs_dask.quantities import format_bytes, format_count
 
@@ -23,6 +27,9 @@ __all__ = ["LEFT_OUT", "SourceFile", "source_files"]
 
 LEFT_OUT = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", ".ipynb_checkpoints", "prs_runs"})
 """Folders of these names never travel."""
+
+_RUN_FOLDER = frozenset({"run.json", "journal.jsonl"})
+"""A folder with both is a run folder, whatever its name."""
 
 IGNORE_FILES = (".amlignore", ".gitignore")
 MOST_BYTES = 300 << 20
@@ -55,13 +62,15 @@ class SourceFile:
     size: int = 0
 
 
-def source_files(root: Path, script: str) -> list[SourceFile]:
+def source_files(root: Path, script: str, made: Iterable[str] = ()) -> list[SourceFile]:
     """All that travels, in a fixed order.
 
     Parameters
     ----------
     script
         The entry script, relative to ``root``.
+    made
+        Absolute paths that stay at home, wherever they lie: see `own_places`.
 
     Raises
     ------
@@ -69,9 +78,10 @@ def source_files(root: Path, script: str) -> list[SourceFile]:
         It is too large, the script is left out, or a link or name cannot travel.
     """
     ignore_file, patterns = _ignored(root)
+    at_home = _AtHome(_names_within(root, made), patterns)
     found: list[SourceFile] = []
     outside: list[str] = []
-    for name, status in _walk(root, "", patterns):
+    for name, status in _walk(root, "", at_home):
         if stat.S_ISLNK(status.st_mode) and name != script:
             link = _link_within(root, name)
             if link is not None:
@@ -94,6 +104,19 @@ def source_files(root: Path, script: str) -> list[SourceFile]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _AtHome:
+    """What does not travel: names of what the step run makes, and patterns."""
+
+    made: frozenset[str]
+    patterns: IgnorePatterns
+
+    def has(self, name: str, entry: os.DirEntry[str], *, is_folder: bool) -> bool:
+        if entry.name.startswith(FOLDER_PREFIX) or (entry.name in LEFT_OUT and entry.is_dir()):
+            return True
+        return name in self.made or self.patterns.leaves_out(name, is_folder=is_folder)
+
+
 def _ignored(root: Path) -> tuple[Path, IgnorePatterns]:
     """The ignore file that counts, and its patterns; where there is none, the one that might be made."""
     for name in IGNORE_FILES:
@@ -108,26 +131,33 @@ def _ignored(root: Path) -> tuple[Path, IgnorePatterns]:
     return root / IGNORE_FILES[0], IgnorePatterns(b"")
 
 
-def _walk(root: Path, folder: str, patterns: IgnorePatterns) -> Iterator[tuple[str, os.stat_result]]:
+def _names_within(root: Path, paths: Iterable[str]) -> frozenset[str]:
+    """Names of what lies within the source directory, be it a link or what one leads to."""
+    base = os.path.realpath(root)
+    places = [os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) for path in paths]
+    return frozenset(os.path.relpath(one, base) for place in places for one in (place, os.path.realpath(place)))
+
+
+def _walk(root: Path, folder: str, at_home: _AtHome) -> Iterator[tuple[str, os.stat_result]]:
     """Files and links, and folders that are empty; what is left out is not looked into."""
     try:
         with os.scandir(root / folder) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
+        if folder and {entry.name for entry in entries} >= _RUN_FOLDER:
+            return
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             is_folder = entry.is_dir(follow_symlinks=False)
-            if entry.name in LEFT_OUT and entry.is_dir():
-                continue
-            if patterns.leaves_out(name, is_folder=is_folder):
+            if at_home.has(name, entry, is_folder=is_folder):
                 continue
             if not is_folder:
                 yield name, entry.stat(follow_symlinks=False)
                 continue
             empty = True
-            for below in _walk(root, name, patterns):
+            for below in _walk(root, name, at_home):
                 empty = False
                 yield below
-            if empty and not any(os.scandir(entry.path)):
+            if empty and not os.listdir(entry.path):
                 yield name, entry.stat()
     except OSError as error:
         fault = Fault("source_directory", f"{error.filename}: {error.strerror}", "files that can be read")

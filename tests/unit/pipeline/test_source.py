@@ -167,6 +167,31 @@ def test_an_ignore_file_that_cannot_be_read_is_refused(script, tmp_path):
         pack_source(script, tmp_path)
 
 
+def test_what_the_step_run_makes_stays_at_home_wherever_links_lead(script, tmp_path):
+    source = tmp_path / "source"
+    for name in ("source/deep/out", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    script.rename(source / "score.py")
+    (tmp_path / "link").symlink_to(source)
+    (source / "scores").symlink_to(tmp_path / "elsewhere")
+    (source / "deep" / "out" / "rows").touch()
+    (source / "deep" / "kept").touch()
+    made = [str(tmp_path / name) for name in ("link/deep/out", "link/scores", "elsewhere/more", "nowhere")]
+    assert set(members(pack_source(source / "score.py", source, made))) == {"score.py", "deep/kept"}
+    assert set(members(pack_source(tmp_path / "link" / "score.py", tmp_path / "link", made))) == {
+        "score.py", "deep/kept",
+    }  # fmt: skip
+
+
+def test_a_run_folder_is_no_source_whatever_its_name(script, tmp_path):
+    for name in ("a/first/run.json", "a/first/journal.jsonl", "a/first/logs/x", "b/run.json", ".prs-dask-run-1/coming"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "run.json").touch()
+    (tmp_path / "journal.jsonl").touch()
+    assert set(members(pack_source(script, tmp_path))) == {"score.py", "b/run.json", "run.json", "journal.jsonl"}
+
+
 def test_a_script_that_the_ignore_file_names_is_told(script, tmp_path):
     (tmp_path / ".gitignore").write_text("*.py\n")
     with pytest.raises(SettingsError, match="entry_script: found score.py, which is left out by .gitignore"):
