@@ -11,6 +11,8 @@ which is sent as the file it leads to. A folder that is too large to be code is 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -200,7 +202,7 @@ def _size_faults(ignore_file: Path, found: list[SourceFile]) -> Iterator[Fault]:
         "source_directory",
         f"{format_bytes(size)}{_of_files(len(found))}{more} in {ignore_file.parent}; the largest: {largest}",
         f"code: at most {format_bytes(MOST_BYTES)}, {format_count(MOST_FILES)} files; data are inputs or side_inputs",
-        f"echo '/{order.most_common(1)[0][0]}' >> {ignore_file}",
+        _line_to_add(ignore_file, order.most_common(1)[0][0]),
     )
 
 
@@ -214,8 +216,14 @@ def _link_faults(ignore_file: Path, outside: list[str]) -> Iterator[Fault]:
         named = ", ".join(f"{name} -> {os.readlink(root / name)}" for name in outside[:MOST_NAMED])
         more = f" and {len(outside) - MOST_NAMED:,} more" if len(outside) > MOST_NAMED else ""
         allowed = "links within it: what lies elsewhere does not travel; a copy, or a side input"
-        example = f"echo '/{outside[0]}' >> {ignore_file}"
+        example = _line_to_add(ignore_file, outside[0])
         yield Fault("source_directory", f"links that lead out of it: {named}{more}", allowed, example)
+
+
+def _line_to_add(ignore_file: Path, name: str) -> str:
+    """For a shell: the pattern that leaves out just this."""
+    pattern = re.sub(r"([*?\[\\]| $)", r"\\\1", name)
+    return f"echo {shlex.quote(f'/{pattern}')} >> {shlex.quote(str(ignore_file))}"
 
 
 def _name_faults(found: list[SourceFile]) -> Iterator[Fault]:

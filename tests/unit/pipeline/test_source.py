@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import subprocess
 import zipfile
 
 import pytest
@@ -207,9 +208,20 @@ def test_a_folder_with_a_dataset_in_it_is_refused_before_it_is_read(script, tmp_
         pack_source(script, tmp_path)
     told = str(caught.value)
     assert "the largest: data/ 600.0 MB (3 files), score.py" in told
-    assert f"echo '/data/' >> {tmp_path}/.amlignore" in told
+    assert told.endswith(f"echo /data/ >> {tmp_path}/.amlignore")
     (tmp_path / ".amlignore").write_text("/data/\n")
     assert len(pack_source(script, tmp_path).data) < 1000
+
+
+@pytest.mark.parametrize("name", ["it's [1] *", "back\\slash", "new ", "-n"])
+def test_the_line_to_add_leaves_out_what_it_names(script, tmp_path, name):
+    with open(tmp_path / name, "wb") as file:
+        file.truncate(400 << 20)
+    with pytest.raises(SettingsError) as caught:
+        pack_source(script, tmp_path)
+    line = str(caught.value).partition("try: ")[2]
+    subprocess.run(["bash", "-c", line], check=True)
+    assert set(members(pack_source(script, tmp_path))) == {"score.py", ".amlignore"}
 
 
 def test_too_many_files_are_refused(script, tmp_path, monkeypatch):
