@@ -63,7 +63,7 @@ def recorded_step(run: RecordedRun, flags: Mapping[str, Any], *, as_sent: bool =
         settings["environment_variables"] = _variables(record, settings, run.salt, faults)
         _check_target(settings, faults)
         archive = run.folder.source_zip
-        if archive.is_file() and (_is_changed(settings, archive) if as_sent else not _script(settings).exists()):
+        if archive.is_file() and (_is_changed(run, settings) if as_sent else not _script(settings).exists()):
             _bring_source(settings, record, archive, Path(folder))
         options = options_from_flags(flags["input_options"], flags["storage_options"])
         inputs = [_dataset(one, f"inputs[{number}]", options, faults) for number, one in enumerate(record["inputs"])]
@@ -116,7 +116,7 @@ def _script(settings: Mapping[str, Any]) -> Path:
     return Path(settings.get("source_directory") or "", settings["entry_script"])
 
 
-def _is_changed(settings: Mapping[str, Any], archive: Path) -> bool:
+def _is_changed(run: RecordedRun, settings: Mapping[str, Any]) -> bool:
     """Is the source that lies there another one than was sent?"""
     from zipfile import BadZipFile
 
@@ -124,8 +124,9 @@ def _is_changed(settings: Mapping[str, Any], archive: Path) -> bool:
 
     folder = settings.get("source_directory")
     try:
-        now = pack_source(_script(settings), None if folder is None else Path(folder))
-        return bool(changed_files(archive.read_bytes(), now.data))
+        own_places = run.record.get("own_places", ())
+        now = pack_source(_script(settings), None if folder is None else Path(folder), own_places)
+        return bool(changed_files(run.folder.source_zip.read_bytes(), now.data))
     except (OSError, SettingsError, BadZipFile):
         return True
 

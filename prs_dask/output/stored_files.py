@@ -35,7 +35,10 @@ from prs_dask.errors import Fault, OutputError
 from prs_dask.output.on_disk import FileSystem, sync
 from prs_dask.relative_names import relative_name
 
-__all__ = ["FileKey", "StoredFiles"]
+__all__ = ["FOLDER_PREFIX", "FileKey", "StoredFiles"]
+
+FOLDER_PREFIX = ".prs-dask-"
+"""Of the folder in which they wait; the step run's id follows."""
 
 FileKey = tuple[int, int | str]
 """Mini-batch id, and a token that tells its attempts apart."""
@@ -75,7 +78,7 @@ class StoredFiles:
     """
 
     def __init__(self, output: Path, run_id: str, reserved: Sequence[str] = ()) -> None:
-        self.folder = output / f".prs-dask-{run_id}"
+        self.folder = output / f"{FOLDER_PREFIX}{run_id}"
         self._output = output
         self._reserved = {*reserved, self.folder.name}
         self._attempts: dict[FileKey, _Attempt] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,12 @@ class Preparation:
 
 
 def prepare(
-    config: ParallelRunConfig, options: EngineOptions, inputs: Sequence[Dataset], *, reads_inputs: bool = True
+    config: ParallelRunConfig,
+    options: EngineOptions,
+    inputs: Sequence[Dataset],
+    *,
+    reads_inputs: bool = True,
+    made: Iterable[str] = (),
 ) -> Preparation:
     """Everything that can go wrong before anything is started goes wrong here.
 
@@ -49,6 +54,8 @@ def prepare(
     ----------
     reads_inputs
         Look at the inputs' files, and find out how they are to be read; otherwise there are no ``readers``.
+    made
+        What the step run makes itself, which is no source: see `own_places`.
 
     Raises
     ------
@@ -60,7 +67,7 @@ def prepare(
     source, script_object = None, None
     if script is not None:
         folder = config.source_directory
-        source = pack_source(script, Path(folder) if folder is not None else None)
+        source = pack_source(script, Path(folder) if folder is not None else None, made)
     else:
         script_object = packed_object(config)
     for dataset in inputs if reads_inputs else ():

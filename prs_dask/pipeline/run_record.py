@@ -20,6 +20,7 @@ from prs_dask.datasets import Dataset
 from prs_dask.datasets.description import description_of
 from prs_dask.output.row_format import RowFormat
 from prs_dask.pipeline.outputs import OutputFileDatasetConfig
+from prs_dask.pipeline.own_places import own_places
 from prs_dask.redaction import is_place, is_secret_name, redact_settings, redact_text, salted_hash
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def run_record(
         "created": utc_now(),
         "run_folder": str(run_folder),
         "output": str(output_folder),
+        "own_places": own_places(step, run_folder),
         "script": preparation.source.script if preparation.source is not None else _plain(config.entry_script),
         "row_format": None if preparation.rows is None else _row_format(preparation.rows),
         "arguments": arguments_record(step.arguments, salt),

@@ -7,7 +7,7 @@ import io
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from prs_dask.engine.source_folder import unpack
 from prs_dask.errors import Fault, SettingsError
 from prs_dask.pipeline.source_files import SourceFile, source_files
 
-__all__ = ["SourceArchive", "changed_files", "pack_source", "unpack_source"]
+__all__ = ["SourceArchive", "changed_files", "pack_source", "path_within", "unpack_source"]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 SETTINGS_FILE = "parallel_run_step.settings.json"
@@ -30,8 +30,13 @@ class SourceArchive:
     script: str
 
 
-def pack_source(script: Path, source_directory: Path | None) -> SourceArchive:
+def pack_source(script: Path, source_directory: Path | None, made: Iterable[str] = ()) -> SourceArchive:
     """Pack the whole source directory, or the script alone (with the settings file beside it).
+
+    Parameters
+    ----------
+    made
+        What the step run makes itself, which is no source: see `own_places`.
 
     Raises
     ------
@@ -39,14 +44,14 @@ def pack_source(script: Path, source_directory: Path | None) -> SourceArchive:
         The script does not lie in the source directory, a file cannot be read, or see `source_files`.
     """
     root = script.parent if source_directory is None else source_directory
-    inside = _inside(script, root)
+    inside = path_within(script, root)
     if inside is None:
         fault = Fault("entry_script", str(script), f"a file within source_directory={source_directory}")
         raise SettingsError([fault])
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         try:
-            for one in _alone(script) if source_directory is None else source_files(root, inside):
+            for one in _alone(script) if source_directory is None else source_files(root, inside, made):
                 _pack(archive, root, one)
         except OSError as error:
             fault = Fault("source_directory", f"{error.filename}: {error.strerror}", "files that can be read")
@@ -111,8 +116,8 @@ def unpack_source(data: bytes, folder: Path) -> None:
         raise SettingsError([Fault("source.zip", str(error), "the source as it was sent")]) from None
 
 
-def _inside(script: Path, root: Path) -> str | None:
-    """The script's path within the folder, as it is written there or where its links lead."""
+def path_within(script: Path, root: Path) -> str | None:
+    """The script's path within the folder, as it is written there or where its links lead; None if it is elsewhere."""
     for path, folder in ((script.absolute(), root.absolute()), (script.resolve(), root.resolve())):
         if path.is_relative_to(folder) and ".." not in path.parts:
             return path.relative_to(folder).as_posix()

@@ -1,29 +1,37 @@
 """What of a source directory travels: looked at before a byte of it is read.
 
-``.amlignore`` in the source directory, else its ``.gitignore``, names by git's rules what is left out. Links to places
-within the folder stay links; one that leads out of it is refused, but for the entry script itself, which is sent as
-the file it leads to. A folder that is too large to be code is refused with its largest entries.
+``.amlignore`` in the source directory, else its ``.gitignore``, names by git's rules what is left out. So is what the
+step run makes itself, and every run folder: what is packed is the same before a step run and after its driver was
+killed.
+
+Links to places within the folder stay links; one that leads out of it is refused, but for the entry script itself,
+which is sent as the file it leads to. A folder that is too large to be code is refused with its largest entries.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-
 from prs_dask.engine.source_folder import leads_out
 from prs_dask.errors import Fault, SettingsError
+from prs_dask.output.stored_files import FOLDER_PREFIX
+from prs_dask.pipeline.ignore_file import IgnorePatterns
 from prs_dask.quantities import format_bytes, format_count
 
 __all__ = ["LEFT_OUT", "SourceFile", "source_files"]
 
 LEFT_OUT = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", ".ipynb_checkpoints", "prs_runs"})
 """Folders of these names never travel."""
+
+_RUN_FOLDER = frozenset({"run.json", "journal.jsonl"})
+"""A folder with both is a run folder, whatever its name."""
 
 IGNORE_FILES = (".amlignore", ".gitignore")
 MOST_BYTES = 300 << 20
@@ -56,23 +64,26 @@ class SourceFile:
     size: int = 0
 
 
-def source_files(root: Path, script: str) -> list[SourceFile]:
+def source_files(root: Path, script: str, made: Iterable[str] = ()) -> list[SourceFile]:
     """All that travels, in a fixed order.
 
     Parameters
     ----------
     script
         The entry script, relative to ``root``.
+    made
+        Absolute paths that stay at home, wherever they lie: see `own_places`.
 
     Raises
     ------
     SettingsError
         It is too large, the script is left out, or a link or name cannot travel.
     """
-    ignored = _ignored(root)
+    ignore_file, patterns = _ignored(root)
+    at_home = _AtHome(_names_within(root, made), patterns)
     found: list[SourceFile] = []
     outside: list[str] = []
-    for name, status in _walk(root, "", ignored):
+    for name, status in _walk(root, "", at_home):
         if stat.S_ISLNK(status.st_mode) and name != script:
             link = _link_within(root, name)
             if link is not None:
@@ -86,52 +97,69 @@ def source_files(root: Path, script: str) -> list[SourceFile]:
             found.append(SourceFile(name, status.st_mode))
         if len(found) >= MOST_LOOKED_AT:
             break
-    ignore_file = root / (ignored[0] if ignored is not None else IGNORE_FILES[0])
     faults = [*_size_faults(ignore_file, found), *_link_faults(ignore_file, outside), *_name_faults(found)]
     if not faults and not any(one.name == script for one in found):
-        where = ignored[0] if ignored else "the names of folders that never travel"
+        where = ignore_file.name if ignore_file.exists() else "the names of folders that never travel"
         faults.append(Fault("entry_script", f"{script}, which is left out by {where}", "a script that travels"))
     if faults:
         raise SettingsError(faults)
     return found
 
 
-_Ignored = tuple[str, GitIgnoreSpec]
+@dataclass(frozen=True, slots=True)
+class _AtHome:
+    """What does not travel: names of what the step run makes, and patterns."""
+
+    made: frozenset[str]
+    patterns: IgnorePatterns
+
+    def has(self, name: str, entry: os.DirEntry[str], *, is_folder: bool) -> bool:
+        if entry.name.startswith(FOLDER_PREFIX) or (entry.name in LEFT_OUT and entry.is_dir()):
+            return True
+        return name in self.made or self.patterns.leaves_out(name, is_folder=is_folder)
 
 
-def _ignored(root: Path) -> _Ignored | None:
+def _ignored(root: Path) -> tuple[Path, IgnorePatterns]:
+    """The ignore file that counts, and its patterns; where there is none, the one that might be made."""
     for name in IGNORE_FILES:
         path = root / name
         try:
-            return name, GitIgnoreSpec.from_lines(path.read_text(encoding="utf-8").splitlines())
+            return path, IgnorePatterns(path.read_bytes())
         except (FileNotFoundError, IsADirectoryError):
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            raise SettingsError([Fault("source_directory", f"{path}: {why}", "patterns as git knows them")]) from None
-    return None
+            raise SettingsError([Fault("source_directory", f"{path}: {why}", "git's patterns, in UTF-8")]) from None
+    return root / IGNORE_FILES[0], IgnorePatterns(b"")
 
 
-def _walk(root: Path, folder: str, ignored: _Ignored | None) -> Iterator[tuple[str, os.stat_result]]:
+def _names_within(root: Path, paths: Iterable[str]) -> frozenset[str]:
+    """Names of what lies within the source directory, be it a link or what one leads to."""
+    base = os.path.realpath(root)
+    places = [os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) for path in paths]
+    return frozenset(os.path.relpath(one, base) for place in places for one in (place, os.path.realpath(place)))
+
+
+def _walk(root: Path, folder: str, at_home: _AtHome) -> Iterator[tuple[str, os.stat_result]]:
     """Files and links, and folders that are empty; what is left out is not looked into."""
     try:
         with os.scandir(root / folder) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
+        if folder and {entry.name for entry in entries} >= _RUN_FOLDER:
+            return
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             is_folder = entry.is_dir(follow_symlinks=False)
-            if entry.name in LEFT_OUT and entry.is_dir():
-                continue
-            if ignored is not None and ignored[1].match_file(f"{name}/" if is_folder else name):
+            if at_home.has(name, entry, is_folder=is_folder):
                 continue
             if not is_folder:
                 yield name, entry.stat(follow_symlinks=False)
                 continue
             empty = True
-            for below in _walk(root, name, ignored):
+            for below in _walk(root, name, at_home):
                 empty = False
                 yield below
-            if empty and not any(os.scandir(entry.path)):
+            if empty and not os.listdir(entry.path):
                 yield name, entry.stat()
     except OSError as error:
         fault = Fault("source_directory", f"{error.filename}: {error.strerror}", "files that can be read")
@@ -174,7 +202,7 @@ def _size_faults(ignore_file: Path, found: list[SourceFile]) -> Iterator[Fault]:
         "source_directory",
         f"{format_bytes(size)}{_of_files(len(found))}{more} in {ignore_file.parent}; the largest: {largest}",
         f"code: at most {format_bytes(MOST_BYTES)}, {format_count(MOST_FILES)} files; data are inputs or side_inputs",
-        f"echo '/{order.most_common(1)[0][0]}' >> {ignore_file}",
+        _line_to_add(ignore_file, order.most_common(1)[0][0]),
     )
 
 
@@ -188,8 +216,14 @@ def _link_faults(ignore_file: Path, outside: list[str]) -> Iterator[Fault]:
         named = ", ".join(f"{name} -> {os.readlink(root / name)}" for name in outside[:MOST_NAMED])
         more = f" and {len(outside) - MOST_NAMED:,} more" if len(outside) > MOST_NAMED else ""
         allowed = "links within it: what lies elsewhere does not travel; a copy, or a side input"
-        example = f"echo '/{outside[0]}' >> {ignore_file}"
+        example = _line_to_add(ignore_file, outside[0])
         yield Fault("source_directory", f"links that lead out of it: {named}{more}", allowed, example)
+
+
+def _line_to_add(ignore_file: Path, name: str) -> str:
+    """For a shell: the pattern that leaves out just this."""
+    pattern = re.sub(r"([*?\[\\]| $)", r"\\\1", name)
+    return f"echo {shlex.quote(f'/{pattern}')} >> {shlex.quote(str(ignore_file))}"
 
 
 def _name_faults(found: list[SourceFile]) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ from prs_dask.logs.run_folder import RunFolder
 from prs_dask.mini_batches import MiniBatch
 from prs_dask.output.journal_lock import JournalLock
 from prs_dask.pipeline.local_arguments import local_arguments
+from prs_dask.pipeline.own_places import own_places
 from prs_dask.pipeline.preparation import prepare
 from prs_dask.pipeline.resume import Earlier
 from prs_dask.pipeline.run_files import RunFiles
@@ -77,7 +78,8 @@ def _step_run(
 
         check_target(target)
     goes_on = earlier is not None and earlier.journal.header is not None
-    preparation = prepare(config, step.options, step.inputs_of(config), reads_inputs=not goes_on)
+    made = own_places(step, earlier.folder.path if earlier is not None else path)
+    preparation = prepare(config, step.options, step.inputs_of(config), reads_inputs=not goes_on, made=made)
     now, short_id = time.time(), uuid.uuid4().hex[:8]
     folder = earlier.folder if earlier is not None else RunFolder.create(path, step.name, now, short_id)
     places = Places(step.placed, folder.path / "side_inputs")

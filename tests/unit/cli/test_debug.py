@@ -214,6 +214,14 @@ def test_an_unchanged_source_is_run_where_it_lies(left: MakeRun, tmp_path: Path)
     assert debug(run, 0).stdout == f"{tmp_path / 'score.py'}\n"
 
 
+def test_run_folder_and_output_in_the_source_directory_are_no_change_of_it(left: MakeRun, tmp_path: Path) -> None:
+    run = left("def run(mini_batch): return [__file__]", source_directory=".")
+    (tmp_path / "output" / "stored").touch()
+    result = debug(run, 0)
+    assert result.stdout == f"{tmp_path / 'score.py'}\n"
+    assert "has changed" not in result.stderr
+
+
 def test_an_input_that_has_changed_or_is_gone_is_told(left: MakeRun, tmp_path: Path) -> None:
     run = left()
     assert "changed since" not in debug(run, 0).stderr

@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import subprocess
 import zipfile
 
 import pytest
@@ -145,6 +146,53 @@ def test_an_amlignore_counts_alone(script, tmp_path):
     assert set(members(pack_source(script, tmp_path))) == {"score.py", ".amlignore", ".gitignore", "b.txt"}
 
 
+def test_what_git_keeps_secret_is_not_sent(script, tmp_path):
+    for path in ("src/secrets/key", "src/module.py", "token"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    (tmp_path / ".gitignore").write_text("\ufefftoken\nsecrets/\n!/src/\n")
+    assert set(members(pack_source(script, tmp_path))) == {"score.py", ".gitignore", "src/module.py"}
+
+
+def test_an_ignore_file_in_a_subfolder_counts_for_nothing(script, tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / ".gitignore").write_text("*\n")
+    (tmp_path / "package" / "module.py").touch()
+    names = {"score.py", "package/.gitignore", "package/module.py"}
+    assert set(members(pack_source(script, tmp_path))) == names
+
+
+def test_an_ignore_file_that_cannot_be_read_is_refused(script, tmp_path):
+    (tmp_path / ".amlignore").write_bytes("data/\n".encode("utf-16"))
+    with pytest.raises(SettingsError, match=r"\.amlignore: .* allowed: git's patterns, in UTF-8"):
+        pack_source(script, tmp_path)
+
+
+def test_what_the_step_run_makes_stays_at_home_wherever_links_lead(script, tmp_path):
+    source = tmp_path / "source"
+    for name in ("source/deep/out", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    script.rename(source / "score.py")
+    (tmp_path / "link").symlink_to(source)
+    (source / "scores").symlink_to(tmp_path / "elsewhere")
+    (source / "deep" / "out" / "rows").touch()
+    (source / "deep" / "kept").touch()
+    made = [str(tmp_path / name) for name in ("link/deep/out", "link/scores", "elsewhere/more", "nowhere")]
+    assert set(members(pack_source(source / "score.py", source, made))) == {"score.py", "deep/kept"}
+    assert set(members(pack_source(tmp_path / "link" / "score.py", tmp_path / "link", made))) == {
+        "score.py", "deep/kept",
+    }  # fmt: skip
+
+
+def test_a_run_folder_is_no_source_whatever_its_name(script, tmp_path):
+    for name in ("a/first/run.json", "a/first/journal.jsonl", "a/first/logs/x", "b/run.json", ".prs-dask-run-1/coming"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "run.json").touch()
+    (tmp_path / "journal.jsonl").touch()
+    assert set(members(pack_source(script, tmp_path))) == {"score.py", "b/run.json", "run.json", "journal.jsonl"}
+
+
 def test_a_script_that_the_ignore_file_names_is_told(script, tmp_path):
     (tmp_path / ".gitignore").write_text("*.py\n")
     with pytest.raises(SettingsError, match="entry_script: found score.py, which is left out by .gitignore"):
@@ -160,9 +208,20 @@ def test_a_folder_with_a_dataset_in_it_is_refused_before_it_is_read(script, tmp_
         pack_source(script, tmp_path)
     told = str(caught.value)
     assert "the largest: data/ 600.0 MB (3 files), score.py" in told
-    assert f"echo '/data/' >> {tmp_path}/.amlignore" in told
+    assert told.endswith(f"echo /data/ >> {tmp_path}/.amlignore")
     (tmp_path / ".amlignore").write_text("/data/\n")
     assert len(pack_source(script, tmp_path).data) < 1000
+
+
+@pytest.mark.parametrize("name", ["it's [1] *", "back\\slash", "new ", "-n"])
+def test_the_line_to_add_leaves_out_what_it_names(script, tmp_path, name):
+    with open(tmp_path / name, "wb") as file:
+        file.truncate(400 << 20)
+    with pytest.raises(SettingsError) as caught:
+        pack_source(script, tmp_path)
+    line = str(caught.value).partition("try: ")[2]
+    subprocess.run(["bash", "-c", line], check=True)
+    assert set(members(pack_source(script, tmp_path))) == {"score.py", ".amlignore"}
 
 
 def test_too_many_files_are_refused(script, tmp_path, monkeypatch):
