@@ -223,7 +223,7 @@ class Lane:
                 if slot and lock is None:  # the scheduler will know of it now
                     continue
                 self._supervisor.share_memory(answer["lanes"])
-                gpus = GpuShare(answer["gpus"], slot)
+                gpus = GpuShare(answer["gpus"], slot, answer["visible"])
                 process = LaneProcess(self._supervisor, self._usable_family(), answer["number"], gpus, lock)
                 problem = process.start()
                 self._process = process

@@ -133,7 +133,7 @@ class Supervisor:
         """Say hello, prepare the node, and start to beat; never raises into Dask."""
         gpus = await asyncio.to_thread(seen_gpus)
         own = _has_own_gpu(self._worker)
-        self._sees = {"gpus": gpus.gpus, "first_gpu_only": own, "missed_gpus": gpus.missed}
+        self._sees = {"gpus": gpus.told, "first_gpu_only": own, "missed_gpus": gpus.missed}
         answer = await self._hello(prepares=True)
         if "settings" not in answer:
             self.stopping = "kill"

@@ -77,7 +77,7 @@ class FakeSupervisor:
         self.stopping = ""
         self.shipper = FakeShipper()
         self.gpu_locks = GpuLocks(folder)
-        self.gpus: dict[str, Any] = {"gpus": 0, "slot": None}
+        self.gpus: dict[str, Any] = {"gpus": 0, "slot": None, "visible": ""}
         self.node = 0
         self.memory_limit = 0
         self.cache_folder: Path | None = None

@@ -478,14 +478,14 @@ def test_a_gpu_that_a_process_which_cannot_be_killed_holds_is_waited_for_without
             if len(asked) == 4:  # the kernel lets go of it
                 psutil.Process(int(undying.read_text())).kill()
             return {"wait": 0.05}
-        return {**call(name, **arguments), "gpus": 1, "slot": slot}
+        return {**call(name, **arguments), "gpus": 1, "slot": slot, "visible": "0"}
 
     supervisor.call = answer
-    supervisor.environment = lambda name, process, gpus: {"PATH": "/usr/bin:/bin", "GPU": gpus.slot.gpu}
+    supervisor.environment = lambda name, process, gpus: {"PATH": "/usr/bin:/bin", "GPU": gpus.visible}
     workbench.work_to_the_end(workbench.grant(1, "stuck"), workbench.grant(2, "a", first=1))
     assert asked[:4] == [[], [slot], [slot], [slot]], "the reaper gives up 0.3 s after the kill; the process lives on"
-    assert supervisor.rows == ["MIG-a/1"]
-    assert [one.get("why") for one in supervisor.events if one["event"] == "started"] == ["with GPU MIG-a/1"] * 2
+    assert supervisor.rows == ["0"]
+    assert [one.get("why") for one in supervisor.events if one["event"] == "started"] == ["with GPU 0 (MIG-a/1)"] * 2
     assert supervisor.gpu_locks.busy() == [slot], "the idle process has it"
 
 
