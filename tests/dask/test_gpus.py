@@ -183,5 +183,36 @@ def run(mini_batch):
     assert master.count("waits for a GPU that one which was killed still holds") == 1
 
 
+def test_a_worker_that_was_silent_does_not_keep_the_gpu_of_its_idle_process(job: Any, fleet: Any) -> None:
+    """What is left waits for its retry meanwhile; then the other worker gets it, and the GPU."""
+    many = fleet()
+    for name in "ab":
+        many.add(name, 1, CUDA_VISIBLE_DEVICES="0")
+    script = """
+FAILED = Path(__file__).with_name("failed")
+def run(mini_batch):
+    if mini_batch[0].endswith("00000") and not FAILED.exists():
+        FAILED.touch()
+        raise ValueError("not yet")
+    return [f"{Path(path).name} {os.environ['WHERE']} {os.getpid()} 0" for path in mini_batch]
+"""
+    with many.client() as client:
+        made = job(client, 4, more=script, retry_backoff=20, error_threshold=-1)
+        made.until(3)
+        [silent] = [name for name in "ab" if many.processes(name)]
+        many.workers[silent].send_signal(signal.SIGSTOP)
+        master = made.run.log_dir / "sys/master_role.txt"
+        end = time.monotonic() + PATIENCE
+        while "has been silent for too long" not in master.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        many.workers[silent].send_signal(signal.SIGCONT)
+        assert made.run.wait_for_completion(timeout_seconds=45) == "Completed", made.run.error
+    assert {row.name: row.where == silent for row in made.rows()} == {
+        "00000": False,
+        **dict.fromkeys(made.names[1:], True),
+    }
+
+
 def _variable(process: psutil.Process, name: str) -> str:
     return process.environ()[name]

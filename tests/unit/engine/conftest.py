@@ -75,6 +75,7 @@ class FakeSupervisor:
             limits=RunLimits(**limits),
         )
         self.stopping = ""
+        self.given_up = 0
         self.shipper = FakeShipper()
         self.gpu_locks = GpuLocks(folder)
         self.gpus: dict[str, Any] = {"gpus": 0, "slot": None, "visible": ""}
