@@ -8,6 +8,9 @@ beyond all slots gets none. A slot goes on like this::
 What is free here may be *busy* on the node for a while: a process that was killed holds its GPU until the kernel has
 taken it down. Then another slot is given, or the lane waits; it counts as having the slot meanwhile, so that only
 processes beyond all slots start without a GPU.
+
+A GPU has an *identity*, the same for all workers of its node, and for each of them an entry of ``CUDA_VISIBLE_DEVICES``
+by which that one's processes find it: index 0 may be another GPU in each container, or in each job of Slurm.
 """
 
 from __future__ import annotations
@@ -17,7 +20,18 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["GPU_COUNT", "VISIBLE", "GpuShare", "Gpus", "Slot", "gpu_variables", "listed_gpus", "wished_gpus"]
+__all__ = [
+    "GPU_COUNT",
+    "VISIBLE",
+    "Gpu",
+    "GpuShare",
+    "Gpus",
+    "Slot",
+    "ToldGpus",
+    "gpu_variables",
+    "listed_gpus",
+    "wished_gpus",
+]
 
 Lane: TypeAlias = tuple[str, int]
 """(worker address, lane index)."""
@@ -29,8 +43,15 @@ GPU_COUNT = "AZ_BATCHAI_GPU_COUNT_FOUND"
 _BY_NAME = ("GPU-", "MIG-")
 
 
+class Gpu(NamedTuple):
+    """``identity``: what it is on its node; ``visible``: what a process finds in ``CUDA_VISIBLE_DEVICES`` to use it."""
+
+    identity: str
+    visible: str
+
+
 class Slot(NamedTuple):
-    """The right of one process to use a GPU, as ``CUDA_VISIBLE_DEVICES`` names that; the ``share``-th one to do so."""
+    """The right of one process to use the GPU of this identity; the ``share``-th one to do so."""
 
     gpu: str
     share: int
@@ -38,11 +59,58 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GpuShare:
-    """What a process gets of its node's ``count`` GPUs: a slot, or none; ``wait``: not yet, ask again."""
+    """What a process gets of its node's ``count`` GPUs: a slot, and how the GPU is ``visible`` to it, or none;
+    ``wait``: not yet, ask again."""
 
     count: int = 0
     slot: Slot | None = None
+    visible: str = ""
     wait: bool = False
+
+
+class ToldGpus(NamedTuple):
+    """What a worker tells of GPUs.
+
+    Parameters
+    ----------
+    listed
+        The entries of its ``CUDA_VISIBLE_DEVICES``; None: that is not set, and it may use all.
+    devices
+        The UUIDs of all that the driver lets it use, in the order of their indexes; None: the driver cannot be asked.
+    instances
+        The names of their MIG instances.
+    """
+
+    listed: tuple[str, ...] | None = None
+    devices: tuple[str, ...] | None = None
+    instances: tuple[str, ...] = ()
+
+    def gpus(self, listed: Sequence[str] | None) -> tuple[Gpu, ...]:
+        """Those of a list that are there, in its order; None: all.
+
+        What the driver does not know by name is believed, and its name is its identity. Where one GPU is named twice,
+        none is there, as with CUDA.
+        """
+        if listed is None:
+            listed = [str(index) for index in range(len(self.devices or ()))]
+        there = listed[: len(listed) - len(self.absent(listed))]
+        found = {self._identity(entry): entry for entry in there}
+        return tuple(Gpu(identity, entry) for identity, entry in found.items()) if len(found) == len(there) else ()
+
+    def absent(self, listed: Sequence[str]) -> tuple[str, ...]:
+        """What of a list is not there: the first index that is too large and, as with CUDA, all behind it."""
+        if self.devices is None:
+            return ()
+        count = len(self.devices)
+        first = next((place for place, entry in enumerate(listed) if _is_index(entry) and int(entry) >= count), None)
+        return () if first is None else tuple(listed[first:])
+
+    def _identity(self, entry: str) -> str:
+        devices = self.devices or ()
+        if _is_index(entry):
+            return devices[int(entry)] if devices else entry
+        named = [name for name in (*devices, *self.instances) if name.startswith(entry)]  # CUDA takes abbreviations
+        return named[0] if len(named) == 1 else entry
 
 
 def listed_gpus(text: str) -> tuple[str, ...]:
@@ -62,12 +130,16 @@ def listed_gpus(text: str) -> tuple[str, ...]:
     kind = None
     for entry in map(str.strip, text.split(",")):
         kind_of_entry = next((prefix for prefix in _BY_NAME if entry.startswith(prefix)), "")
-        is_index = entry.isascii() and entry.isdecimal()
+        is_index = _is_index(entry)
         if not (kind_of_entry or is_index) or kind not in (None, kind_of_entry):
             break
         kind = kind_of_entry
         found.append(str(int(entry)) if is_index else entry)
     return tuple(found) if len(set(found)) == len(found) else ()
+
+
+def _is_index(entry: str) -> bool:
+    return entry.isascii() and entry.isdecimal()
 
 
 def wished_gpus(variables: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -95,16 +167,19 @@ def gpu_variables(share: GpuShare, environment: Mapping[str, str], surplus: str)
     result[GPU_COUNT] = str(share.count)
     result.pop(VISIBLE, None)
     if share.slot is not None:
-        result[VISIBLE] = share.slot.gpu
+        result[VISIBLE] = share.visible
     elif surplus == "hide":
         result[VISIBLE] = ""
     return result
 
 
 class _Worker(NamedTuple):
+    """``sees``: identities; ``uses``: by identity how each is visible; ``absent``: entries that its node has not."""
+
     node: int
     sees: tuple[str, ...]
-    uses: tuple[str, ...]
+    uses: Mapping[str, str]
+    absent: tuple[str, ...]
 
 
 class Gpus:
@@ -132,22 +207,27 @@ class Gpus:
         self._taken: dict[Lane, Slot] = {}
         self._turns: dict[int, list[str]] = {}
 
-    def join(self, worker: str, node: int, sees: Sequence[str], *, first_only: bool = False) -> None:
+    def join(self, worker: str, node: int, told: ToldGpus, *, first_only: bool = False) -> None:
         """A worker has come.
 
         Parameters
         ----------
-        sees
-            GPUs as its own environment or driver names them.
         first_only
-            It was given the first of them by whoever started it (dask-cuda), and the others are others'.
+            It was given the first of its list by whoever started it (dask-cuda), and the others are others'.
         """
         wished = self._wished
-        if wished is not None and not first_only:
-            sees = wished
-        uses = tuple(gpu for gpu in sees[: 1 if first_only else None] if wished is None or gpu in wished)
-        self._workers[worker] = self._nodes.setdefault(node, {})[worker] = _Worker(node, tuple(sees), uses)
+        listed = told.listed if wished is None or first_only else wished
+        sees = uses = told.gpus(listed)
+        if first_only:
+            of_the_step = {gpu.identity for gpu in told.gpus(wished)}
+            uses = tuple(gpu for gpu in sees[:1] if wished is None or gpu.identity in of_the_step)
+        one = _Worker(node, tuple(gpu.identity for gpu in sees), dict(uses), told.absent(listed or ()))
+        self._workers[worker] = self._nodes.setdefault(node, {})[worker] = one
         self._turns.pop(node, None)
+
+    def absent(self, worker: str) -> tuple[str, ...]:
+        """Entries of the list that holds for a worker, its own or the step's, for which its node has no GPU."""
+        return self._workers[worker].absent
 
     def leave(self, worker: str) -> None:
         """A worker is gone, and its lanes with it."""
@@ -193,7 +273,7 @@ class Gpus:
         # One that others see, too, is left for them where this worker has another; the sort keeps the list's order.
         slot = min(ready, key=lambda slot: (in_use[slot.gpu], seen_by[slot.gpu]))
         self._taken[lane] = slot
-        return GpuShare(count, slot)
+        return GpuShare(count, slot, worker.uses[slot.gpu])
 
     def _waiting_for(self, worker: _Worker) -> int:
         """How many lanes wait for a slot that this worker could use."""

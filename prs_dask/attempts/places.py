@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from prs_dask.attempts.gpus import Gpus
+from prs_dask.attempts.gpus import Gpus, ToldGpus
 
 __all__ = ["SLICE_SECONDS", "Permit", "Places", "Worker"]
 
@@ -27,6 +27,7 @@ HEARD_LATELY_SECONDS = 5.0
 """A worker that has spoken within this time is there, and its node with it."""
 
 _NONE: Mapping[str, int] = {}
+_NO_GPUS = ToldGpus()
 
 
 @dataclass(slots=True)
@@ -141,12 +142,12 @@ class Places:
         node_key: Hashable,
         threads: int,
         now: float,
-        gpus: Sequence[str] = (),
+        gpus: ToldGpus = _NO_GPUS,
         *,
         first_gpu_only: bool = False,
         prepared: bool = True,
     ) -> Worker:
-        """A worker has come, and sees these GPUs; the value is shared and changes as others come and go."""
+        """A worker has come, and tells this of GPUs; the value is shared and changes as others come and go."""
         known = self.workers.get(address)
         if known is not None:
             known.heard = now

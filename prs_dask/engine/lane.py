@@ -82,6 +82,7 @@ _AT_WORK = tuple(_DOING)
 
 _KILLED_OVER = f"{OVER}; it was killed"
 _VOID = "its worker had been given up meanwhile, and what it ran is run elsewhere; it was killed"
+_FORGOTTEN = "its worker had been given up meanwhile, and its place may be another's"
 _RETREAT = "its worker had not heard of the scheduler for too long; it was killed"
 _FILES_LOST = "files that it had sent do not count, and it would go on adding to them; it was killed"
 _UNATTENDED = "its worker had been stopped for too long; it was killed"
@@ -90,7 +91,7 @@ _OVERTAKEN = "another attempt of mini-batch {} was faster; it was killed"
 
 class Lane:
     """See the module's docstring. Used by one thread at a time but for `under_way`, `limit_memory`, `retreat`,
-    `give_back` and `overtaken`."""
+    `drop`, `give_back` and `overtaken`."""
 
     def __init__(self, supervisor: Supervisor, index: int) -> None:
         self.index = index
@@ -119,7 +120,8 @@ class Lane:
         self._look_at = 0.0
         self._heard_at = 0.0
         self._excused_until = 0.0
-        self._retreating = False
+        self._retreating = ""
+        self._given_up = 0
         self._overtaken: set[int] = set()
         self._lost_race = False
 
@@ -215,6 +217,7 @@ class Lane:
     def _start(self) -> bool:
         """Start a process and wait until init() is done; False where there will be none now."""
         while not self._supervisor.stopping:
+            self._given_up = self._supervisor.given_up
             locks = self._supervisor.gpu_locks
             answer = self._supervisor.call("may_start", lane=self.index, busy=locks.busy())
             if "number" in answer:
@@ -223,7 +226,7 @@ class Lane:
                 if slot and lock is None:  # the scheduler will know of it now
                     continue
                 self._supervisor.share_memory(answer["lanes"])
-                gpus = GpuShare(answer["gpus"], slot)
+                gpus = GpuShare(answer["gpus"], slot, answer["visible"])
                 process = LaneProcess(self._supervisor, self._usable_family(), answer["number"], gpus, lock)
                 problem = process.start()
                 self._process = process
@@ -265,7 +268,7 @@ class Lane:
         if process is not None:
             process.close()
             self._supervisor.tell_of_process(process.number, event, pid=process.pid, why=why)
-        self._retreating = False
+        self._retreating = ""
         self._piece_bytes, self._sends_files = 0, False
 
     def limit_memory(self, limit: int) -> None:
@@ -276,10 +279,28 @@ class Lane:
 
     def retreat(self) -> None:
         """Another thread has not heard of the scheduler for too long: the process ends, and nobody is charged."""
+        self._kill(_RETREAT)
+
+    def drop(self) -> None:
+        """Another thread has heard that what is under way is run elsewhere: the process ends, and nobody is charged."""
+        if self.under_way is not None:
+            self._kill(_VOID)
+
+    def _kill(self, why: str) -> None:
         process = self._process
         if process is not None:
-            self._retreating = True
+            self._retreating = why
             process.kill()
+
+    def end_if_forgotten(self) -> None:
+        """End an idle process that was started before the scheduler gave the worker up: it knows nothing of that any
+        more, and may have told others to start one there, and to use its GPU."""
+        process = self._process
+        if process is None or self._supervisor.stopping:
+            return  # at the end all are ended
+        if self._given_up != self._supervisor.given_up:
+            self.stop(orderly=True, seconds=self._limits.shutdown_seconds, why=_FORGOTTEN)
+            self._tell("ended", process.number)
 
     def give_back(self) -> None:
         """Another thread asks for what has not been begun."""
@@ -294,8 +315,10 @@ class Lane:
     def stop(self, *, orderly: bool, seconds: float, why: str = OVER) -> None:
         """End the process, with shutdown() where ``orderly``; when no task holds the lane."""
         process = self._process
-        if process is not None:
-            limit = "--shutdown_timeout" if why == OVER else why
+        if process is not None and self._retreating:
+            self._end_process(self._retreating)
+        elif process is not None:
+            limit = "--shutdown_timeout" if why in (OVER, _FORGOTTEN) else why
             problem = self._quit(process, seconds, limit) if orderly else None
             how = "" if orderly else "; it was killed"
             if problem is not None:
@@ -592,7 +615,7 @@ class Lane:
         reading = process.page.read()
         current = next(iter(self._sent), None)
         if self._retreating or ended.unattended:  # nobody's fault
-            why = _RETREAT if self._retreating else _UNATTENDED
+            why = self._retreating or _UNATTENDED
         elif current is not None and reading.sequence == current and reading.phase in _AT_WORK:
             why = process.how_it_ended(ended, "it", f" while {_DOING[Phase(reading.phase)]} was under way")
             category = Category.OUT_OF_MEMORY if ended.out_of_memory else Category.PROCESS_DIED

@@ -432,7 +432,10 @@ class LaneProcess:
 def _with_gpu(gpus: GpuShare) -> str:
     if not gpus.count:
         return ""
-    return f"with GPU {gpus.slot.gpu}" if gpus.slot is not None else "without a GPU"
+    if gpus.slot is None:
+        return "without a GPU"
+    name = gpus.slot.gpu
+    return f"with GPU {gpus.visible}" + ("" if name == gpus.visible else f" ({name})")
 
 
 def _mebibytes(size: int) -> str:

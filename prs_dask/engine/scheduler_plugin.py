@@ -27,7 +27,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from prs_dask import __version__
 from prs_dask.attempts.fitting import Fitting
-from prs_dask.attempts.gpus import Gpus, Slot
+from prs_dask.attempts.gpus import VISIBLE, Gpus, Slot, ToldGpus
 from prs_dask.attempts.grants import Accepted, Grant, LaneKey, Overtaken
 from prs_dask.attempts.init_rules import InitRules
 from prs_dask.attempts.judge import Judge
@@ -306,27 +306,31 @@ class RunPlugin(SchedulerPlugin):
         threads: int,
         version: str = "",
         prepares: bool = False,
-        gpus: tuple[str, ...] = (),
+        gpus: Sequence[Any] = (),
         first_gpu_only: bool = False,
         missed_gpus: str = "",
     ) -> Reply:
-        """A worker's plugin is ready and tells what it sees (`prs_dask.attempts.gpus`); it learns what to run and its
+        """A worker's plugin is ready and tells what it sees (``gpus``: `ToldGpus`); it learns what to run and its
         node's number. One that ``prepares`` first gets nothing to do before it says that it is ``prepared``."""
         if worker not in self._scheduler.workers or self._stopping:
             return {"closed": True}
         if version not in ("", __version__):
             self._leave_out(worker, node_key.partition("/")[0], [("prs_dask", version, __version__)])
             return {"closed": True}
+        told = ToldGpus(*gpus)
         place = self._judge.places.join(
-            worker, node_key, threads, self._now(), gpus, first_gpu_only=first_gpu_only, prepared=not prepares
+            worker, node_key, threads, self._now(), told, first_gpu_only=first_gpu_only, prepared=not prepares
         )
         if self._settings.processes_per_node is None:
             self._judge.init_rules.processes_per_node = max(1, self._judge.places.most_lanes_of_a_node)
         self._live.add(worker)
-        sees = f" and sees GPU {', '.join(gpus)}" if gpus else ""
+        seen = ", ".join(gpu.visible for gpu in told.gpus(told.listed))
+        sees = f" and sees GPU {seen}" if seen else ""
         why = self._judge.places.why_unused(place)
         unused = f"; it is not used for now: {why}" if why else ""
         self._note(f"worker {worker} of node {place.node} ({node_key}) has come with {threads} threads{sees}{unused}")
+        if absent := self._judge.places.gpus.absent(worker):
+            missed_gpus = _left_out(absent, len(told.devices or ()))
         if missed_gpus:
             self._note(f"node {place.node}: {missed_gpus}")
         self._news.set()
@@ -423,7 +427,7 @@ class RunPlugin(SchedulerPlugin):
             return {"wait": GPU_WAIT_SECONDS}
         number = self._judge.places.next_process(place.node)
         self._at_work[worker, lane] = place.node, number
-        gpu = {"gpus": share.count, "slot": tuple(share.slot) if share.slot else None}
+        gpu = {"gpus": share.count, "slot": tuple(share.slot) if share.slot else None, "visible": share.visible}
         return {"number": number, "node": place.node, "lanes": place.lanes, **gpu}
 
     async def on_process(
@@ -825,6 +829,15 @@ def _size(piece: Reply) -> int:
 def _length(error: Sequence[Any]) -> int:
     """Letters of what an error says; there may be a traceback of many."""
     return sum(len(field) for field in error if isinstance(field, str))
+
+
+def _left_out(entries: Sequence[str], count: int) -> str:
+    """In words: an index is too large for a node with so many GPUs."""
+    there = f"{count}, the first of which is 0" if count else "none"
+    return (
+        f"{VISIBLE} names GPU {entries[0]}, but the driver tells of {there}. What is not used, as with CUDA: "
+        f"{', '.join(entries)}. Name only GPUs that are there, or unset it"
+    )
 
 
 def _grant_reply(grant: Grant) -> Reply:

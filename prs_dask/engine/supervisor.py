@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,8 @@ class Supervisor:
 
     Attributes
     ----------
+    given_up
+        How often the scheduler has given this worker up so far, because it was silent.
     stopping
         Empty while the step run goes on; then ``"orderly"`` or ``"kill"``.
     node
@@ -96,6 +99,7 @@ class Supervisor:
 
     def __init__(self, worker: Worker, run_id: str) -> None:
         self.run_id = run_id
+        self.given_up = 0
         self.stopping = ""
         self.node = -1
         self.source: Path | None = None
@@ -133,7 +137,7 @@ class Supervisor:
         """Say hello, prepare the node, and start to beat; never raises into Dask."""
         gpus = await asyncio.to_thread(seen_gpus)
         own = _has_own_gpu(self._worker)
-        self._sees = {"gpus": gpus.gpus, "first_gpu_only": own, "missed_gpus": gpus.missed}
+        self._sees = {"gpus": gpus.told, "first_gpu_only": own, "missed_gpus": gpus.missed}
         answer = await self._hello(prepares=True)
         if "settings" not in answer:
             self.stopping = "kill"
@@ -239,12 +243,9 @@ class Supervisor:
                 time.sleep(0.01)
             if self._lanes:
                 seconds = min(shutdown_seconds, self.settings.limits.shutdown_seconds)
-                how = {"orderly": self.stopping == "orderly", "seconds": seconds, "why": why}
-                threads = [threading.Thread(target=lane.stop, kwargs=how, daemon=True) for lane in self._lanes]
-                threads += [threading.Thread(target=family.close, daemon=True) for family in self._abandoned]
-                for thread in threads:
-                    thread.start()
-                self._join(threads)
+                orderly = self.stopping == "orderly"
+                ends = [partial(lane.stop, orderly=orderly, seconds=seconds, why=why) for lane in self._lanes]
+                self._in_threads([*ends, *(family.close for family in self._abandoned)])
             for lane in self._lanes:
                 lane.close()
             self._lanes.clear()
@@ -253,8 +254,12 @@ class Supervisor:
             if self._monitor is not None:
                 self._monitor.close()
 
-    def _join(self, threads: list[threading.Thread]) -> None:
-        """Wait for lanes as long as shutdown() may take, or what was stored there is being sent."""
+    def _in_threads(self, ends: Sequence[Callable[[], None]]) -> None:
+        """End what there is, all at once; wait as long as shutdown() may take, or what was stored there is being
+        sent."""
+        threads = [threading.Thread(target=end, daemon=True) for end in ends]
+        for thread in threads:
+            thread.start()
         most = self.settings.limits.shutdown_seconds + 15
         until = time.monotonic() + most
         while any(thread.is_alive() for thread in threads) and time.monotonic() < until:
@@ -370,6 +375,7 @@ class Supervisor:
                 self._lanes.append(lane)
         try:
             lane.work(permit)
+            lane.end_if_forgotten()
         except CancelledError:
             raise  # the worker's event loop has ended in the middle of a call, and with it all that is here
         except Exception:
@@ -440,8 +446,25 @@ class Supervisor:
             if answer.get("stop") and not self.stopping:
                 self.stop(orderly=answer["stop"] == "orderly")
             elif not answer.get("known", True) and not self.stopping:
-                # Our work was handed out again: what the lanes report is void. Start anew.
-                await self._hello(prepares=not self._prepared.is_set())
+                await self._start_anew()
+
+    async def _start_anew(self) -> None:
+        """The scheduler has given this worker up. Work was handed out again, and what the lanes report is void; others
+        may be about to use the GPUs of processes that are idle."""
+        self.given_up += 1
+        for lane in list(self._lanes):
+            lane.drop()
+        await asyncio.to_thread(self._end_forgotten)
+        await self._hello(prepares=not self._prepared.is_set())
+
+    def _end_forgotten(self) -> None:
+        """Those of lanes at work end there."""
+        with self._ending:
+            with self._lock:
+                idle, self._free = self._free, []
+            self._in_threads([lane.end_if_forgotten for lane in idle])
+            with self._lock:
+                self._free += idle
 
     def log_process_error(self, process: int, doing: str, error: AttemptError) -> None:
         """Write what went wrong outside of mini-batches into the user's error log."""

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,8 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from prs_dask.attempts.gpus import Gpus, gpu_variables, wished_gpus
+from prs_dask.clusters.visible_gpus import seen_gpus
 from prs_dask.entry_script.failures import UserCode
 from prs_dask.errors import Fault, InputError, PrsError, SettingsError
 from prs_dask.mini_batches import MiniBatch
@@ -158,7 +160,14 @@ def local_script(
             cache_folder=str(place / "cache") if any(reader.in_cache for reader in readers) else None,
         )
         own = {"AZUREML_BI_OUTPUT_PATH": output, "AZUREML_RUN_ID": f"{step.name}-local"}
-        yield stack.enter_context(InProcess(setup, {**own, **config.environment_variables}))
+        yield stack.enter_context(InProcess(setup, _with_first_gpu({**own, **config.environment_variables}, config)))
+
+
+def _with_first_gpu(variables: Mapping[str, str], config: ParallelRunConfig) -> dict[str, str]:
+    """As for the first process of this machine. What asks CUDA before the script is imported has asked for all GPUs."""
+    gpus = Gpus(config.processes_per_gpu, wished_gpus(config.environment_variables))
+    gpus.join("", 0, seen_gpus().told)
+    return gpu_variables(gpus.take(("", 0)), {**os.environ, **variables}, config.surplus_gpu_processes)
 
 
 def in_user_code(error: BaseException, user_code: UserCode) -> TracebackType | None:

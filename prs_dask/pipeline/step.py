@@ -218,7 +218,8 @@ class ParallelRunStep:
 
         ``init()`` is called once, ``run()`` for each, ``shutdown()`` at the end; `EntryScript` works, and logs to
         stderr. ``breakpoint()`` and the breakpoints of an editor stop in the script where it lies. There is no
-        cluster, no limit of time or memory, and no second attempt.
+        cluster, no limit of time or memory, and no second attempt. Of the GPUs of this machine the script finds the
+        first one, as ``process000`` does; CUDA, once it has been used here, sees no other in this process.
 
         Parameters
         ----------

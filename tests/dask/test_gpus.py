@@ -13,6 +13,9 @@ import psutil
 import pytest
 
 FAKES = Path(__file__).parents[1] / "fakes"
+NVML = os.pathsep.join([str(FAKES / "nvml"), str(FAKES.parents[1])])
+"""Put first on a worker's path this has a stand-in for the driver."""
+
 PATIENCE = 30.0
 
 MEET = """
@@ -83,9 +86,8 @@ def test_it_holds_over_the_workers_of_a_node_and_for_gpus_with_names(seen: Any, 
 
 
 def test_as_many_processes_as_may_share_the_gpus_that_the_driver_counts(seen: Any, fleet: Any) -> None:
-    paths = os.pathsep.join([str(FAKES / "nvml"), str(FAKES.parents[1])])
     many = fleet()
-    many.add("a", 6, PYTHONPATH=paths)
+    many.add("a", 6, PYTHONPATH=NVML)
     with many.client() as client:
         found = seen(client, 4, processes_per_gpu=2)
     assert list(found.values()) == ["0:2", "1:2", "0:2", "1:2"]
@@ -98,6 +100,39 @@ def test_workers_that_were_given_gpus_by_hand_keep_theirs(seen: Any, fleet: Any)
     with many.client() as client:
         found = seen(client, 2)
     assert sorted(value.partition(":")[0] for value in found.values()) == ["3", "MIG-41b3"]
+
+
+def test_jobs_of_slurm_on_one_node_that_each_number_their_gpus_from_0_have_them_all(seen: Any, fleet: Any) -> None:
+    """Each sees one GPU, and finds that it is 0; that these are two, only the driver can tell."""
+    many = fleet()
+    for name, first in (("a", "0"), ("b", "1")):
+        one = {"FAKE_GPUS": "1", "FAKE_FIRST_GPU": first, "CUDA_VISIBLE_DEVICES": "0"}
+        many.add(name, 1, PYTHONPATH=NVML, **one)
+    with many.client() as client:
+        found = seen(client, 2)
+    assert found == {"process000": "0:2", "process001": "0:2"}
+    master = (seen.made.run.log_dir / "sys/master_role.txt").read_text()
+    assert all(master.count(f", with GPU 0 (GPU-fake-000{number})") == 1 for number in (0, 1))
+
+
+def test_a_gpu_that_two_workers_call_differently_has_one_process(seen: Any, fleet: Any) -> None:
+    many = fleet()
+    for name, gpu in (("a", "0"), ("b", "GPU-fake-0000")):
+        many.add(name, 1, PYTHONPATH=NVML, CUDA_VISIBLE_DEVICES=gpu)
+    with many.client() as client:
+        found = seen(client, 2, process_count_per_node=2, surplus_gpu_processes="hide")
+    assert sorted(found) == ["process000", "process001"]
+    assert sorted(found.values()) in (["0:1", ":1"], [":1", "GPU-fake-0000:1"])
+
+
+def test_what_a_step_names_beyond_what_a_node_has_is_not_handed_out(seen: Any, fleet: Any) -> None:
+    many = fleet()
+    many.add("a", 4, PYTHONPATH=NVML)
+    with many.client() as client:
+        found = seen(client, 2, environment_variables={"CUDA_VISIBLE_DEVICES": "0,1,2,3"})
+    assert found == {"process000": "0:2", "process001": "1:2"}
+    master = (seen.made.run.log_dir / "sys/master_role.txt").read_text()
+    assert "CUDA_VISIBLE_DEVICES names GPU 2, but the driver tells of 2" in master
 
 
 def test_a_step_may_name_its_gpus_itself(seen: Any, no_leaks: None) -> None:
@@ -146,6 +181,37 @@ def run(mini_batch):
     assert {(line[1], line[3]) for line in lines} == {*gpus.items(), (idle, gpus[killed])}
     master = (made.run.log_dir / "sys/master_role.txt").read_text()
     assert master.count("waits for a GPU that one which was killed still holds") == 1
+
+
+def test_a_worker_that_was_silent_does_not_keep_the_gpu_of_its_idle_process(job: Any, fleet: Any) -> None:
+    """What is left waits for its retry meanwhile; then the other worker gets it, and the GPU."""
+    many = fleet()
+    for name in "ab":
+        many.add(name, 1, CUDA_VISIBLE_DEVICES="0")
+    script = """
+FAILED = Path(__file__).with_name("failed")
+def run(mini_batch):
+    if mini_batch[0].endswith("00000") and not FAILED.exists():
+        FAILED.touch()
+        raise ValueError("not yet")
+    return [f"{Path(path).name} {os.environ['WHERE']} {os.getpid()} 0" for path in mini_batch]
+"""
+    with many.client() as client:
+        made = job(client, 4, more=script, retry_backoff=20, error_threshold=-1)
+        made.until(3)
+        [silent] = [name for name in "ab" if many.processes(name)]
+        many.workers[silent].send_signal(signal.SIGSTOP)
+        master = made.run.log_dir / "sys/master_role.txt"
+        end = time.monotonic() + PATIENCE
+        while "has been silent for too long" not in master.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        many.workers[silent].send_signal(signal.SIGCONT)
+        assert made.run.wait_for_completion(timeout_seconds=45) == "Completed", made.run.error
+    assert {row.name: row.where == silent for row in made.rows()} == {
+        "00000": False,
+        **dict.fromkeys(made.names[1:], True),
+    }
 
 
 def _variable(process: psutil.Process, name: str) -> str:

@@ -19,10 +19,11 @@ import pytest
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, StepRun
 from prs_dask.clusters.visible_gpus import seen_gpus
 
-GPUS, MISSED = seen_gpus()
+SEEN = seen_gpus()
+GPUS = SEEN.gpus
 LIBRARY = next((name for name in ("torch", "cupy") if importlib.util.find_spec(name)), "")
 WHY_NOT = (
-    MISSED
+    SEEN.missed
     or ("" if GPUS else "nvidia-ml-py tells of no NVIDIA GPU here")
     or ("" if LIBRARY else "neither PyTorch nor CuPy is installed")
 )

@@ -1,5 +1,7 @@
 """Stands for nvidia-ml-py on a machine without GPUs: so many as FAKE_GPUS says, 2 by default, each with 80 GiB.
 
+FAKE_FIRST_GPU: the number of the first, which stands in its UUID, where others of the machine are kept from us.
+
 It answers what prs_dask, distributed and dask-cuda ask for. Its folder has to come first on the path.
 """
 
@@ -31,6 +33,9 @@ class NVMLError_NotSupported(NVMLError): ...
 class NVMLError_NotFound(NVMLError): ...
 
 
+class NVMLError_NoPermission(NVMLError): ...
+
+
 def nvmlInit() -> None: ...
 
 
@@ -53,11 +58,15 @@ def nvmlDeviceGetHandleByIndex(index: int) -> int:
 
 def nvmlDeviceGetHandleByUUID(uuid: bytes | str) -> int:
     text = uuid.decode() if isinstance(uuid, bytes) else uuid
-    return nvmlDeviceGetHandleByIndex(int(text.rpartition("-")[2]))
+    return nvmlDeviceGetHandleByIndex(int(text.rpartition("-")[2]) - _first())
 
 
 def nvmlDeviceGetUUID(handle: int) -> str:
-    return f"GPU-{handle}"
+    return f"GPU-fake-{_first() + handle:04}"
+
+
+def _first() -> int:
+    return int(os.environ.get("FAKE_FIRST_GPU", "0"))
 
 
 def nvmlDeviceGetIndex(handle: int) -> int:
@@ -70,6 +79,10 @@ def nvmlDeviceGetName(handle: int) -> str:
 
 def nvmlDeviceGetMigMode(handle: int) -> Any:
     raise NVMLError_NotSupported
+
+
+def nvmlDeviceGetMaxMigDeviceCount(handle: int) -> int:
+    return 0
 
 
 def nvmlDeviceIsMigDeviceHandle(handle: int) -> bool:

@@ -9,8 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from prs_dask.attempts.gpus import GPU_COUNT, VISIBLE, Gpus, GpuShare, Slot, gpu_variables, listed_gpus, wished_gpus
+from prs_dask.attempts.gpus import (
+    GPU_COUNT,
+    VISIBLE,
+    Gpu,
+    Gpus,
+    GpuShare,
+    Slot,
+    ToldGpus,
+    gpu_variables,
+    listed_gpus,
+    wished_gpus,
+)
 from prs_dask.attempts.places import Places
+
+
+def told(text: str, *devices: str, instances: tuple[str, ...] = ()) -> ToldGpus:
+    """A worker with this list; where devices are given, the driver tells of them."""
+    return ToldGpus(listed_gpus(text), devices or None, instances)
 
 
 def taken(gpus: Gpus, *lanes: tuple[str, int]) -> list[str | None]:
@@ -23,7 +39,7 @@ def taken(gpus: Gpus, *lanes: tuple[str, int]) -> list[str | None]:
 def node(*workers: tuple[str, str], per_gpu: int = 1, first_only: bool = False, wished: str | None = None) -> Gpus:
     gpus = Gpus(per_gpu, None if wished is None else listed_gpus(wished))
     for name, sees in workers:
-        gpus.join(name, 0, listed_gpus(sees), first_only=first_only)
+        gpus.join(name, 0, told(sees), first_only=first_only)
     return gpus
 
 
@@ -62,9 +78,62 @@ class TestListed:
         assert wished_gpus({"OTHER": "1"}) is None
 
 
+class TestTold:
+    """What a worker tells, and which GPUs these are on its node."""
+
+    def test_a_gpu_is_the_same_whatever_a_worker_calls_it(self):
+        both = ("GPU-8a5c-1", "GPU-17f0-2")
+        for text in ("1", "GPU-17f0-2", "GPU-17"):
+            assert told(text, *both).gpus((text,)) == (Gpu("GPU-17f0-2", text),)
+        assert ToldGpus(None, both).gpus(None) == (Gpu(both[0], "0"), Gpu(both[1], "1"))
+        mig = told("MIG-41", *both, instances=("MIG-41b3", "MIG-65b7"))
+        assert mig.gpus(mig.listed) == (Gpu("MIG-41b3", "MIG-41"),)
+
+    def test_where_the_driver_does_not_tell_its_name_is_what_it_is(self):
+        for one in (
+            told("3,1"),
+            told("GPU-8a5c"),
+            told("MIG-GPU-8a5c/1/0", "GPU-17f0-2"),
+            told("GPU-1", "GPU-17", "GPU-18"),
+        ):
+            assert one.gpus(one.listed) == tuple(Gpu(entry, entry) for entry in one.listed)
+        assert ToldGpus().gpus(None) == ()
+
+    @pytest.mark.parametrize(
+        ("text", "devices", "visible", "absent"),
+        [
+            ("0,1,2,3", ("GPU-a", "GPU-b"), ("0", "1"), ("2", "3")),
+            ("2,0", ("GPU-a", "GPU-b"), (), ("2", "0")),
+            ("0", (), (), ("0",)),
+            ("1,0", ("GPU-a", "GPU-b"), ("1", "0"), ()),
+            ("GPU-b", ("GPU-a", "GPU-b"), ("GPU-b",), ()),
+            ("GPU-b,GPU-beef", ("GPU-a", "GPU-beef"), (), ()),
+        ],
+        ids=["too large", "as CUDA reads it", "there is none", "all are there", "by name", "one is named twice"],
+    )
+    def test_what_the_node_has_not_is_left_out(self, text, devices, visible, absent):
+        one = ToldGpus(listed_gpus(text), devices)
+        assert tuple(gpu.visible for gpu in one.gpus(one.listed)) == visible
+        assert one.absent(one.listed) == absent
+
+    @given(
+        st.lists(st.sampled_from(["GPU-a", "GPU-b", "GPU-c", "GPU-d"]), unique=True),
+        st.lists(st.integers(0, 5), unique=True) | st.none(),
+    )
+    def test_what_is_handed_out_is_what_the_index_means_to_this_worker(self, devices, indexes):
+        listed = None if indexes is None else tuple(map(str, indexes))
+        gpus = ToldGpus(listed, tuple(devices)).gpus(listed)
+        assert all(devices[int(gpu.visible)] == gpu.identity for gpu in gpus)
+        assert len({gpu.identity for gpu in gpus}) == len(gpus)
+        if listed is None:
+            assert [gpu.identity for gpu in gpus] == devices
+        else:
+            assert tuple(gpu.visible for gpu in gpus) + ToldGpus(listed, tuple(devices)).absent(listed) == listed
+
+
 class TestVariables:
     def test_a_process_finds_its_gpu_and_how_many_there_are(self):
-        found = gpu_variables(GpuShare(2, Slot("1", 0)), {VISIBLE: "0,1", "A": "b"}, "unset")
+        found = gpu_variables(GpuShare(2, Slot("GPU-17", 0), "1"), {VISIBLE: "0,1", "A": "b"}, "unset")
         assert found == {VISIBLE: "1", GPU_COUNT: "2", "A": "b"}
 
     def test_one_beyond_the_gpus_finds_none_although_its_worker_has_some(self):
@@ -92,8 +161,8 @@ class TestRule:
 
     def test_nodes_have_gpus_of_their_own(self):
         gpus = node(("a", "0"))
-        gpus.join("b", 1, ("0",))
-        gpus.join("c", 2, ())
+        gpus.join("b", 1, told("0"))
+        gpus.join("c", 2, told(""))
         assert taken(gpus, ("a", 0), ("b", 0), ("c", 0)) == ["0", "0", None]
         assert [gpus.count(number) for number in range(4)] == [1, 1, 0, 0]
         assert gpus.take(("c", 0)) == GpuShare()
@@ -131,6 +200,32 @@ class TestRule:
         own = node(("a", "0,1"), ("b", "1,0"), first_only=True, wished="1")
         assert taken(own, ("a", 0), ("b", 0)) == [None, "1"]
 
+    def test_jobs_that_each_number_their_gpus_from_0_get_them_all(self):
+        """Slurm with ConstrainDevices, and containers that share a host name."""
+        gpus = Gpus()
+        gpus.join("a", 0, told("0", "GPU-a"))
+        gpus.join("b", 0, ToldGpus(None, ("GPU-b",)))
+        shares = [gpus.take((name, 0)) for name in "ab"]
+        assert shares == [GpuShare(2, Slot("GPU-a", 0), "0"), GpuShare(2, Slot("GPU-b", 0), "0")]
+        assert gpus.slots(0) == 2
+
+    def test_a_gpu_that_workers_call_differently_counts_once(self):
+        gpus = Gpus()
+        gpus.join("a", 0, told("0", "GPU-a"))
+        gpus.join("b", 0, told("GPU-a", "GPU-a"))
+        assert [gpus.take((name, 0)) for name in "ab"] == [GpuShare(1, Slot("GPU-a", 0), "0"), GpuShare(1)]
+
+    def test_what_the_step_wishes_is_looked_up_for_each_worker(self):
+        gpus = Gpus(wished=("0", "1"))
+        gpus.join("a", 0, told("", "GPU-a", "GPU-b", "GPU-c"))
+        gpus.join("b", 1, told("", "GPU-d"))
+        gpus.join("c", 2, told(""))
+        assert [gpus.count(number) for number in range(3)] == [2, 1, 2]
+        assert [gpus.absent(name) for name in "abc"] == [(), ("1",), ()]
+        own = Gpus(wished=("GPU-b",))
+        own.join("a", 0, told("1,0", "GPU-a", "GPU-b"), first_only=True)
+        assert taken(own, ("a", 0)) == ["GPU-b"]
+
     def test_who_is_not_known_gets_nothing_and_may_leave(self):
         gpus = Gpus()
         assert gpus.take(("a", 0)) == GpuShare()
@@ -155,11 +250,11 @@ class TestBusy:
     def test_it_counts_as_having_it_so_others_start_without_one(self):
         gpus = node(("a", "0,1"), ("b", "0,1"), ("c", "2"))
         busy = {Slot("0", 0)}
-        assert [gpus.take((name, 0), busy) for name in "ab"] == [GpuShare(3, Slot("1", 0)), GpuShare(3, wait=True)]
+        assert [gpus.take((name, 0), busy) for name in "ab"] == [GpuShare(3, Slot("1", 0), "1"), GpuShare(3, wait=True)]
         assert gpus.take(("a", 1), busy) == GpuShare(3)
         assert gpus.take(("a", 2)) == GpuShare(3), "it would take it from the one who waits"
-        assert gpus.take(("c", 0)) == GpuShare(3, Slot("2", 0))
-        assert gpus.take(("b", 0)) == GpuShare(3, Slot("0", 0))
+        assert gpus.take(("c", 0)) == GpuShare(3, Slot("2", 0), "2")
+        assert gpus.take(("b", 0)) == GpuShare(3, Slot("0", 0), "0")
 
     def test_who_gives_up_waiting_leaves_it_to_others(self):
         gpus = node(("a", "0"), ("b", "0"))
@@ -174,14 +269,14 @@ class TestLanes:
     def test_by_default_a_node_has_as_many_as_can_have_a_gpu(self):
         places = Places(gpus=Gpus(2))
         for name in "abc":
-            places.join(name, "host", 4, 0.0, ("0", "1"))
+            places.join(name, "host", 4, 0.0, told("0,1"))
         places.join("d", "other", 3, 0.0)
         assert [places.workers[name].lanes for name in "abcd"] == [2, 1, 1, 3]
 
     def test_workers_with_a_gpu_come_first(self):
         places = Places(2)
-        for name, sees in (("a", ()), ("b", ("0",)), ("c", ("1",))):
-            places.join(name, "host", 4, 0.0, sees)
+        for name, sees in (("a", ""), ("b", "0"), ("c", "1")):
+            places.join(name, "host", 4, 0.0, told(sees))
         assert [places.workers[name].lanes for name in "abc"] == [0, 1, 1]
         places.processes_per_node = 4
         places.leave("c")
@@ -189,10 +284,10 @@ class TestLanes:
 
     def test_who_has_gpus_keeps_them_when_others_come(self):
         places = Places()
-        places.join("a", "host", 3, 0.0, ("0", "1", "2"))
+        places.join("a", "host", 3, 0.0, told("0,1,2"))
         assert taken(places.gpus, ("a", 0), ("a", 1)) == ["0", "1"]
-        places.join("b", "host", 1, 0.0, ("0", "1", "2"))
-        places.join("c", "host", 1, 0.0, ("0", "1", "2"))
+        places.join("b", "host", 1, 0.0, told("0,1,2"))
+        places.join("c", "host", 1, 0.0, told("0,1,2"))
         assert [places.workers[name].lanes for name in "abc"] == [2, 1, 0]
         places.leave("a")
         assert [places.workers[name].lanes for name in "bc"] == [1, 1]
@@ -200,16 +295,17 @@ class TestLanes:
     def test_a_worker_that_comes_back_smaller_has_no_more_lanes_than_threads(self):
         gpus = node(("a", "0,1"))
         taken(gpus, ("a", 0), ("a", 1))
-        gpus.join("b", 0, ("0", "1"))
+        gpus.join("b", 0, told("0,1"))
         assert gpus.in_turn(0, {"a": 1, "b": 1}) == ["a", "b"]
 
     def test_workers_of_dask_cuda_have_as_many_as_may_share_their_gpu(self):
         places = Places(gpus=Gpus(2))
-        places.join("a", "host", 2, 0.0, ("0", "1"), first_gpu_only=True)
-        places.join("b", "host", 1, 0.0, ("1", "0"), first_gpu_only=True)
+        places.join("a", "host", 2, 0.0, told("0,1"), first_gpu_only=True)
+        places.join("b", "host", 1, 0.0, told("1,0"), first_gpu_only=True)
         assert [places.workers[name].lanes for name in "ab"] == [2, 1]
 
 
+NAMES = ("GPU-a", "GPU-b", "GPU-c")
 LANES = st.tuples(st.sampled_from("abc"), st.integers(0, 3))
 
 
@@ -229,11 +325,13 @@ class Machine(RuleBasedStateMachine):
     def held(self) -> list[Slot]:
         return [*self.alive.values(), *self.dying]
 
-    @rule(worker=st.sampled_from("abc"), sees=st.lists(st.sampled_from(("0", "1", "2")), unique=True))
-    def comes(self, worker, sees):
+    @rule(worker=st.sampled_from("abc"), devices=st.lists(st.sampled_from(NAMES), unique=True), by=st.integers(0, 2))
+    def comes(self, worker, devices, by):
+        """It sees some of the node's GPUs, and numbers them from 0."""
         if worker not in self.sees:
-            self.sees[worker] = tuple(sees)
-            self.gpus.join(worker, 0, sees)
+            listed = (None, tuple(map(str, range(len(devices)))), tuple(devices))[by]
+            self.sees[worker] = tuple(devices)
+            self.gpus.join(worker, 0, ToldGpus(listed, tuple(devices)))
 
     @rule(worker=st.sampled_from("abc"))
     def is_lost(self, worker):
@@ -252,7 +350,7 @@ class Machine(RuleBasedStateMachine):
         sees = self.sees[lane[0]]
         if share.slot is not None:
             assert share.slot not in self.held
-            assert share.slot.gpu in sees
+            assert share.visible in (share.slot.gpu, str(sees.index(share.slot.gpu)))
             per_gpu = Counter(slot.gpu for slot in self.held)
             assert per_gpu[share.slot.gpu] == min(per_gpu[gpu] for gpu in sees), "one that has fewer is there"
             self.alive[lane] = share.slot

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from prs_dask.attempts.chunks import MAX_CHUNK, MeanCost, queue_target
-from prs_dask.attempts.gpus import Slot
+from prs_dask.attempts.gpus import Slot, ToldGpus
 from prs_dask.attempts.grants import Answer
 from prs_dask.attempts.init_rules import NODE_FACTOR
 from prs_dask.attempts.judge import OTHER_PROCESS_SECONDS, SILENT_SECONDS, Counts, Verdict
@@ -1087,7 +1087,7 @@ class TestNoProgress:
 
     def test_gpus_that_processes_which_were_killed_hold_for_ever_are_waited_for_and_then_missed(self, bench):
         b = bench(processes_per_node=2)
-        b.places.join("a", "a", 2, b.now, ("0", "1"))
+        b.places.join("a", "a", 2, b.now, ToldGpus(("0", "1")))
         b.supply(0)
         held = {Slot("0", 0), Slot("1", 0)}
         for lane in (0, 1):
@@ -1178,13 +1178,13 @@ class TestClustersThatAdapt:
 class TestProcesses:
     def test_workers_that_come_leave_gpus_to_those_whose_processes_have_them_and_get_the_others(self, bench):
         b = bench()
-        b.places.join("a", "node", 2, b.now, ("0", "1"))
+        b.places.join("a", "node", 2, b.now, ToldGpus(("0", "1")))
 
         def starts(*lane) -> bool:
             return b.judge.may_start_process(lane, b.now).allowed and b.places.gpus.take(lane).slot is not None
 
         assert starts("a", 0)
-        b.places.join("b", "node", 2, b.now, ("0", "1"))
+        b.places.join("b", "node", 2, b.now, ToldGpus(("0", "1")))
         assert [b.places.workers[name].lanes for name in "ab"] == [1, 1]
         assert not starts("a", 1), "its permit was issued before the other worker came"
         assert starts("b", 0)
@@ -1192,7 +1192,7 @@ class TestProcesses:
         assert starts("a", 0), "the same lane may begin again"
         b.ready("a", 0)
         assert not starts("a", 1)
-        b.places.join("c", "node", 2, b.now, ("0", "1"))
+        b.places.join("c", "node", 2, b.now, ToldGpus(("0", "1")))
         assert [b.places.workers[name].lanes for name in "abc"] == [1, 1, 0]
         assert not starts("c", 0)
         b.places.leave("b")

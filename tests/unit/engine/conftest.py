@@ -75,9 +75,10 @@ class FakeSupervisor:
             limits=RunLimits(**limits),
         )
         self.stopping = ""
+        self.given_up = 0
         self.shipper = FakeShipper()
         self.gpu_locks = GpuLocks(folder)
-        self.gpus: dict[str, Any] = {"gpus": 0, "slot": None}
+        self.gpus: dict[str, Any] = {"gpus": 0, "slot": None, "visible": ""}
         self.node = 0
         self.memory_limit = 0
         self.cache_folder: Path | None = None

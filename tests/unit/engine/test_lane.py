@@ -478,14 +478,14 @@ def test_a_gpu_that_a_process_which_cannot_be_killed_holds_is_waited_for_without
             if len(asked) == 4:  # the kernel lets go of it
                 psutil.Process(int(undying.read_text())).kill()
             return {"wait": 0.05}
-        return {**call(name, **arguments), "gpus": 1, "slot": slot}
+        return {**call(name, **arguments), "gpus": 1, "slot": slot, "visible": "0"}
 
     supervisor.call = answer
-    supervisor.environment = lambda name, process, gpus: {"PATH": "/usr/bin:/bin", "GPU": gpus.slot.gpu}
+    supervisor.environment = lambda name, process, gpus: {"PATH": "/usr/bin:/bin", "GPU": gpus.visible}
     workbench.work_to_the_end(workbench.grant(1, "stuck"), workbench.grant(2, "a", first=1))
     assert asked[:4] == [[], [slot], [slot], [slot]], "the reaper gives up 0.3 s after the kill; the process lives on"
-    assert supervisor.rows == ["MIG-a/1"]
-    assert [one.get("why") for one in supervisor.events if one["event"] == "started"] == ["with GPU MIG-a/1"] * 2
+    assert supervisor.rows == ["0"]
+    assert [one.get("why") for one in supervisor.events if one["event"] == "started"] == ["with GPU 0 (MIG-a/1)"] * 2
     assert supervisor.gpu_locks.busy() == [slot], "the idle process has it"
 
 
@@ -556,6 +556,62 @@ def test_a_shutdown_that_goes_wrong_is_logged_and_holds_nobody_up(bench, how, wh
     assert len(told) == (words is not None)
     assert all(words in message for message in told)
     assert workbench.lane.process is None
+
+
+def test_an_idle_process_of_a_worker_that_was_given_up_ends_in_order_and_its_gpu_is_free(bench, tmp_path):
+    """Whoever waits for it need not wait for the end of the step run."""
+    over = tmp_path / "over"
+    workbench = bench(SHUTDOWN.format(how=f"open({str(over)!r}, 'w').close()", where="shutdown = the_end"))
+    supervisor, lane = workbench.supervisor, workbench.lane
+    supervisor.gpus = {"gpus": 1, "slot": ("0", 0), "visible": "0"}
+    workbench.work_to_the_end(workbench.grant(1, "a"))
+    lane.end_if_forgotten()
+    assert lane.process is not None
+    assert supervisor.gpu_locks.busy() == [("0", 0)]
+    supervisor.given_up += 1
+    lane.end_if_forgotten()
+    assert (lane.process, supervisor.gpu_locks.busy()) == (None, [])
+    assert over.exists()
+    assert supervisor.told[-1][:2] == ("ended", 0)
+    assert supervisor.load_errors == []
+    workbench.work_to_the_end(workbench.grant(2, "a"))
+    lane.end_if_forgotten()
+    assert lane.process is not None, "the scheduler knows of it"
+    supervisor.given_up += 1
+    supervisor.stopping = "orderly"
+    lane.end_if_forgotten()
+    assert lane.process is not None, "whoever ends the step run ends it"
+    events, whys = lives(supervisor)
+    assert events == {0: ["started", "ready", "ended"], 1: ["started", "ready"]}
+    assert whys[0] == "its worker had been given up meanwhile, and its place may be another's"
+
+
+def test_what_is_run_elsewhere_is_ended_at_once_and_charged_to_nobody(bench):
+    workbench = bench()
+    supervisor, lane = workbench.supervisor, workbench.lane
+    answers = iter([workbench.grant(1, "sleep_60")])
+    supervisor.answer = lambda call: next(answers, {"stop": True}) if call["claim"] else {}
+    thread = workbench.work()
+    until = time.monotonic() + 20
+    while lane.under_way is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    lane.drop()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert (supervisor.records, supervisor.back) == ([], [0])
+    _, whys = lives(supervisor)
+    assert whys[0].startswith("its worker had been given up meanwhile, and what it ran is run elsewhere")
+
+
+def test_an_idle_process_that_was_killed_because_nobody_was_heard_of_has_not_failed_in_shutdown(bench):
+    workbench = bench(SHUTDOWN.format(how="pass", where="shutdown = the_end"))
+    workbench.work_to_the_end(workbench.grant(1, "a"))
+    workbench.lane.retreat()
+    workbench.lane.stop(orderly=True, seconds=5)
+    assert workbench.supervisor.load_errors == []
+    _, whys = lives(workbench.supervisor)
+    assert whys[0] == "its worker had not heard of the scheduler for too long; it was killed"
 
 
 def lives(supervisor):

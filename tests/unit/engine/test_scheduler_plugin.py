@@ -461,7 +461,7 @@ def test_number_and_gpu_of_a_process_are_one_decision(bench):
 
     async def test(b: Bench) -> None:
         await b.plugin.start(b.scheduler)  # type: ignore[arg-type]
-        await b.call("hello", worker=WORKER, node_key=node_key(), threads=4, gpus=("0", "1"), missed_gpus="more?")
+        await b.call("hello", worker=WORKER, node_key=node_key(), threads=4, gpus=(("0", "1"),), missed_gpus="more?")
 
         async def start(lane: int, *busy: tuple[str, int]) -> Any:
             answer = await b.call("may_start", worker=WORKER, lane=lane, busy=busy)
@@ -491,10 +491,30 @@ def test_number_and_gpu_of_a_process_are_one_decision(bench):
     bench(test, processes_per_node=4)
 
 
+def test_two_jobs_on_one_node_have_a_gpu_each_although_both_call_it_0(bench):
+    """And what the step names beyond what a node has is told."""
+
+    async def test(b: Bench) -> None:
+        await b.plugin.start(b.scheduler)  # type: ignore[arg-type]
+        shares, other = [], "tcp://elsewhere:1"
+        b.scheduler.workers[other] = b.scheduler.workers[WORKER]
+        for worker, device in ((WORKER, "GPU-a"), (other, "GPU-b")):
+            await b.call("hello", worker=worker, node_key=node_key(), threads=1, gpus=((), (device,), ()))
+            shares.append(await b.call("may_start", worker=worker, lane=0))
+        assert [(share["slot"], share["visible"]) for share in shares] == [(("GPU-a", 0), "0"), (("GPU-b", 0), "0")]
+        notes = [entry["text"] for entry in await b.sync() if entry["kind"] == "note"]
+        assert notes[1::2] == [
+            "node 0: CUDA_VISIBLE_DEVICES names GPU 2, but the driver tells of 1, the first of which is 0. What is not "
+            "used, as with CUDA: 2, 3. Name only GPUs that are there, or unset it"
+        ] * 2  # fmt: skip
+
+    bench(test, wished_gpus=("0", "2", "3"))
+
+
 def test_a_lane_that_may_start_none_any_more_waits_for_no_gpu(bench):
     async def test(b: Bench) -> None:
         await b.plugin.start(b.scheduler)  # type: ignore[arg-type]
-        await b.call("hello", worker=WORKER, node_key=node_key(), threads=1, gpus=("0",))
+        await b.call("hello", worker=WORKER, node_key=node_key(), threads=1, gpus=(("0",),))
         await b.call("may_start", worker=WORKER, lane=0, busy=[("0", 0)])
         gpus = b.plugin._judge.places.gpus
         assert gpus.waiting == {(WORKER, 0)}

@@ -50,6 +50,51 @@ def test_shipping_that_fails_is_told_once_and_the_end_is_said(tmp_path):
     assert calls == ["stopped"]
 
 
+class LaneOfAnother:
+    """A lane that notes what it is asked for."""
+
+    index, under_way, process = 0, None, None
+
+    def __init__(self, supervisor: Supervisor, calls: list[str]) -> None:
+        self._supervisor, self._calls = supervisor, calls
+
+    def drop(self) -> None:
+        self._calls.append("drop")
+
+    def work(self, permit: int) -> None:
+        self._calls.append("work")
+
+    def end_if_forgotten(self) -> None:
+        self._calls.append(f"end if older than {self._supervisor.given_up}")
+
+
+def test_a_worker_that_was_given_up_ends_what_the_scheduler_does_not_know_before_it_says_hello(monkeypatch):
+    """A process that stayed idle there would keep its GPU from those that got its place."""
+    monkeypatch.setattr(supervisor, "HEARTBEAT_SECONDS", 0.0)
+    calls: list[str] = []
+
+    async def call(call, **arguments):
+        calls.append(call)
+        if call == "hello":
+            raise RuntimeError("it goes on from here as at its start")
+        return {"known": len(calls) < 3}
+
+    async def beats():
+        ours = supervisor_of(call)
+        ours._worker.state = SimpleNamespace(nthreads=2)  # type: ignore[misc]
+        ours.settings = SimpleNamespace(limits=SimpleNamespace(shutdown_seconds=5))  # type: ignore[assignment]
+        idle, busy = LaneOfAnother(ours, calls), LaneOfAnother(ours, calls)
+        ours._lanes, ours._free = [idle, busy], [idle]  # type: ignore[list-item]
+        with pytest.raises(RuntimeError):
+            await ours._beat()
+        assert ours._free == [idle]
+        ours._prepared.set()
+        ours.run_permit(1)
+
+    asyncio.run(beats())
+    assert calls == ["alive"] * 3 + ["drop", "drop", "end if older than 1", "hello", "work", "end if older than 1"]
+
+
 class SlowScheduler:
     """Takes the logs of a dead supervisor only when it is let."""
 

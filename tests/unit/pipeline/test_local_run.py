@@ -87,6 +87,35 @@ def test_the_first_mini_batches_are_run_and_their_rows_come_back(made: MakeStep)
     assert len(made().run_locally(100)) == 3
 
 
+@pytest.mark.parametrize(
+    ("inherited", "settings", "seen"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "3,1"}, {}, "3:2"),
+        ({}, {"environment_variables": {"CUDA_VISIBLE_DEVICES": "GPU-8a5c"}, "processes_per_gpu": 2}, "GPU-8a5c:1"),
+        ({"CUDA_VISIBLE_DEVICES": ""}, {}, ":0"),
+    ],
+    ids=["of this process", "by the step", "none"],
+)
+def test_the_script_finds_its_gpu_as_the_first_worker_process_does(
+    made: MakeStep, monkeypatch: pytest.MonkeyPatch, inherited: dict[str, str], settings: dict[str, Any], seen: str
+) -> None:
+    """While it is imported."""
+    script = """
+import os
+SEEN = os.environ["CUDA_VISIBLE_DEVICES"] + ":" + os.environ["AZ_BATCHAI_GPU_COUNT_FOUND"]
+def run(mini_batch):
+    return [SEEN] * len(mini_batch)
+"""
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # whatever GPUs this machine has
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, value in inherited.items():
+        monkeypatch.setenv(name, value)
+    state = state_of_this_process()
+    [first] = made(script, **settings).run_locally()
+    assert first.result == [seen, seen]
+    assert state_of_this_process() == state
+
+
 def test_the_script_lives_as_in_a_worker_process_and_once(made: MakeStep, tmp_path: Path) -> None:
     script = """
 import os, sys
