@@ -18,6 +18,7 @@ from typing import Any
 
 from distributed import Security
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.clusters.host_differences import as_table, differences
 from prs_dask.clusters.host_facts import facts
 from prs_dask.clusters.remote import TLS_VERSIONS
@@ -44,6 +45,8 @@ class SSHWorkers:
         Threads of each worker, which are worker processes; None: one for each CPU core of its host.
     node_count
         How many of the hosts get a worker, from the first one on.
+    cancellation
+        Ends the wait for the hosts.
     processes_per_gpu
         How many processes may share a GPU: threads of each worker of dask-cuda, where ``processes`` is None.
 
@@ -58,11 +61,20 @@ class SSHWorkers:
     ------
     ClusterError
         Where hosts cannot be used, with what is wrong with each of them.
+    Canceled
+        They are not to be waited for any longer.
     """
 
     address: str
 
-    def __init__(self, target: SSHTarget, processes: int | None, node_count: int, processes_per_gpu: int = 1) -> None:
+    def __init__(
+        self,
+        target: SSHTarget,
+        processes: int | None,
+        node_count: int,
+        cancellation: Cancellation,
+        processes_per_gpu: int = 1,
+    ) -> None:
         self._target, self._processes, self._processes_per_gpu = target, processes, processes_per_gpu
         self._hosts = [Host(host, target) for host in target.ssh_hosts[:node_count]]
         self.security: Security = target.security or Security.temporary()
@@ -73,16 +85,20 @@ class SSHWorkers:
         self._thread = threading.Thread(target=self._serve, name="hosts over SSH", daemon=True)
         self._thread.start()
         try:
-            self.address = self._ready.result()
+            with cancellation.by(self._end):
+                self.address = self._ready.result()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """End what was started, on all hosts at once. A second call does nothing."""
+        self._end()
+        self._thread.join()
+
+    def _end(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._cancel)
-        self._thread.join()
 
     def _cancel(self) -> None:
         self._is_over = True
@@ -93,6 +109,7 @@ class SSHWorkers:
         runner = asyncio.Runner(loop_factory=lambda: self._loop)
         with runner, contextlib.suppress(asyncio.CancelledError):
             runner.run(self._live())
+        self._ready.cancel()  # does nothing where it is known how it went
 
     async def _live(self) -> None:
         self._task = asyncio.current_task()

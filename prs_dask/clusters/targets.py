@@ -22,6 +22,7 @@ from typing import Any
 
 import distributed
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.clusters.cuda import open_cuda_workers
 from prs_dask.clusters.local import LocalWorkers, OwnWorkers
 from prs_dask.clusters.reachable import CONNECT_SECONDS, check_scheduler
@@ -106,6 +107,7 @@ def open_cluster(
     *,
     processes_per_gpu: int = 1,
     wished_gpus: tuple[str, ...] | None = None,
+    cancellation: Cancellation | None = None,
 ) -> OpenCluster:
     """Find or start the cluster that a compute target names.
 
@@ -122,6 +124,8 @@ def open_cluster(
         How many processes may share a GPU.
     wished_gpus
         What the step run may use by its own words; None: all GPUs that this process sees.
+    cancellation
+        Ends the wait for whoever does not answer; then what had been started is ended, too.
 
     Raises
     ------
@@ -129,7 +133,10 @@ def open_cluster(
         Where the target can be no cluster, or is one that was closed.
     ClusterError
         Where no scheduler answers, or a cluster cannot be started.
+    Canceled
+        It is not to be waited for any longer.
     """
+    cancellation = cancellation or Cancellation()
     if compute_target is None:
         compute_target = _current_client() or "local"
     check_target(compute_target)
@@ -141,11 +148,11 @@ def open_cluster(
     if isinstance(compute_target, distributed.Client):
         return OpenCluster(compute_target, owned=False, close=lambda: None)
     if isinstance(compute_target, SSHTarget):
-        return _open_ssh(compute_target, processes, node_count, processes_per_gpu)
+        return _open_ssh(compute_target, processes, node_count, processes_per_gpu, cancellation)
     if isinstance(compute_target, (str, os.PathLike)):
         address = _address(os.fspath(compute_target))
-        return _attached(address, address)
-    return _open_running_cluster(compute_target)
+        return _attached(address, address, cancellation)
+    return _open_running_cluster(compute_target, cancellation)
 
 
 def _refused(target: object, why: str = "") -> SettingsError:
@@ -174,23 +181,25 @@ def _own(workers: OwnWorkers, node_count: int) -> OpenCluster:
         return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=_one_node(node_count))
 
 
-def _open_running_cluster(cluster: Any) -> OpenCluster:
+def _open_running_cluster(cluster: Any, cancellation: Cancellation) -> OpenCluster:
     # By its address, so that the client has an event loop of its own: the cluster's may be the user's
     # (a notebook's), and asynchronous. Within one process there is no address that another loop could use.
     address = cluster.scheduler_address
     where = cluster if address.startswith("inproc://") else address
     security = getattr(cluster, "security", None)
-    return _attached(where, address, **({"security": security} if security else {}))
+    return _attached(where, address, cancellation, **({"security": security} if security else {}))
 
 
-def _attached(where: Any, address: str, **security: Any) -> OpenCluster:
-    check_scheduler(address, **security)
+def _attached(where: Any, address: str, cancellation: Cancellation, **security: Any) -> OpenCluster:
+    check_scheduler(address, cancellation, **security)
     settings = {"timeout": CONNECT_SECONDS, "set_as_default": False, **security}
     client = distributed.Client(where, **settings)
     return OpenCluster(client, owned=False, close=lambda: _close_client(client))
 
 
-def _open_ssh(target: SSHTarget, processes: int | None, node_count: int, processes_per_gpu: int) -> OpenCluster:
+def _open_ssh(
+    target: SSHTarget, processes: int | None, node_count: int, processes_per_gpu: int, cancellation: Cancellation
+) -> OpenCluster:
     try:
         from prs_dask.clusters.ssh import SSHWorkers
     except ImportError as error:
@@ -198,13 +207,11 @@ def _open_ssh(target: SSHTarget, processes: int | None, node_count: int, process
             f'hosts over SSH need asyncssh, which cannot be imported here ({error}); try: pip install "prs-dask[ssh]"'
         ) from error
     with contextlib.ExitStack() as stack:
-        workers = SSHWorkers(target, processes, node_count, processes_per_gpu)
+        workers = SSHWorkers(target, processes, node_count, cancellation, processes_per_gpu)
         stack.callback(workers.close)
-        try:
-            client = distributed.Client(workers.address, security=workers.security, set_as_default=False)
-        except OSError as error:
-            address = workers.address
-            raise ClusterError(f"the scheduler at {address} cannot be reached from this machine ({error})") from error
+        security: dict[str, Any] = {"security": workers.security}
+        check_scheduler(workers.address, cancellation, **security)
+        client = distributed.Client(workers.address, timeout=CONNECT_SECONDS, set_as_default=False, **security)
         stack.callback(_close_client, client)
         return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=_hosts_used(target, node_count))
 

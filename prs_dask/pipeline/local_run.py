@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.entry_script.failures import UserCode
 from prs_dask.errors import Fault, InputError, PrsError, SettingsError
 from prs_dask.mini_batches import MiniBatch
@@ -135,7 +136,7 @@ def local_script(
         stack.callback(places.remove)
         places.link()
         try:
-            places.bring()
+            places.bring(Cancellation())
         except OSError as error:
             raise PrsError(f"a side input could not be brought: {error}") from error
         script = config.script_path

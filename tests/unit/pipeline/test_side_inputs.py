@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SettingsError, TabularDataset
+from prs_dask.cancellation import Cancellation
 from prs_dask.pipeline.local_arguments import local_arguments
 from prs_dask.pipeline.side_inputs import Places
 
@@ -88,7 +89,7 @@ def test_links_lead_to_the_data_and_are_removed(tmp_path: Path) -> None:
     dataset = FileDataset.from_files(data).as_mount(str(link))
     links = Places([dataset, dataset, "x"], tmp_path)
     links.link()
-    links.bring()
+    links.bring(Cancellation())
     assert os.path.samefile(link, data)
     links.remove()
     assert not os.path.lexists(link)
