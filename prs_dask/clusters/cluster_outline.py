@@ -7,6 +7,7 @@ from typing import Any
 
 import distributed
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.quantities import format_bytes, format_count
 
 __all__ = ["ClusterOutline", "outline"]
@@ -41,21 +42,25 @@ class ClusterOutline:
         return f"scheduler {self.scheduler}; {workers} on {hosts}, {threads}, {memory}"
 
 
-def outline(client: distributed.Client) -> ClusterOutline:
+def outline(client: distributed.Client, cancellation: Cancellation) -> ClusterOutline:
     """Ask a cluster's scheduler.
 
     Parameters
     ----------
     client
         Of the cluster; not from the thread of its event loop.
+    cancellation
+        Ends the wait for its answer.
 
     Raises
     ------
     OSError
         It does not answer in time.
+    Canceled
+        It is not to be waited for any longer.
     """
     scheduler: Any = client.scheduler
-    told = client.sync(scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
+    told = client.sync(cancellation.awaited, scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
     workers = list(told["workers"].values())
     return ClusterOutline(
         scheduler=str(told["address"]),

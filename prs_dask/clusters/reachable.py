@@ -14,6 +14,7 @@ from distributed import Security
 from distributed.comm.core import connect
 from distributed.core import send_recv
 
+from prs_dask.cancellation import Canceled, Cancellation
 from prs_dask.errors import ClusterError
 
 __all__ = ["CONNECT_SECONDS", "check_scheduler"]
@@ -23,7 +24,9 @@ CONNECT_SECONDS = 10
 _ADVICE = 'check the address and that the scheduler runs, or run on this machine with compute_target="local"'
 
 
-def check_scheduler(address: str, security: Security | None = None, advice: str = _ADVICE) -> None:
+def check_scheduler(
+    address: str, cancellation: Cancellation, security: Security | None = None, advice: str = _ADVICE
+) -> None:
     """Ask who is at an address; returns if it is a Dask scheduler.
 
     Parameters
@@ -37,6 +40,8 @@ def check_scheduler(address: str, security: Security | None = None, advice: str 
     ------
     ClusterError
         Where nobody answers within ten seconds, or somebody else does; it names the address.
+    Canceled
+        It is not to be waited for any longer.
     """
     if address.startswith("inproc://"):
         return
@@ -44,15 +49,17 @@ def check_scheduler(address: str, security: Security | None = None, advice: str 
 
     def ask() -> None:
         try:
-            answer.append(asyncio.run(_identity(address, security or _no_security())))
+            answer.append(asyncio.run(cancellation.awaited(_identity, address, security or _no_security())))
         except Exception as error:  # whatever speaks there may break any layer of the protocol
             answer.append(error)
 
     # A thread of its own: in a notebook this one has an event loop that runs.
-    thread = threading.Thread(target=ask, name="ask the scheduler")
+    thread = threading.Thread(target=ask, name="ask the scheduler", daemon=True)
     thread.start()
     thread.join()
     (who,) = answer
+    if isinstance(who, Canceled):
+        raise who
     if isinstance(who, (OSError, TimeoutError)):
         raise ClusterError(
             f"no Dask scheduler answers at {address} (waited {CONNECT_SECONDS} s: {_words(who)}); {advice}"

@@ -16,6 +16,7 @@ from typing import Any
 
 from distributed import Security
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.clusters.host_differences import as_table, differences
 from prs_dask.clusters.host_facts import facts
 from prs_dask.clusters.host_keeper import Tell, keep
@@ -39,6 +40,8 @@ class SSHWorkers:
         Threads of each worker, which are worker processes; None: one for each CPU core of its host.
     node_count
         How many of the hosts get a worker, from the first one on.
+    cancellation
+        Ends the wait for the hosts.
     processes_per_gpu
         How many processes may share a GPU: threads of each worker of dask-cuda, where ``processes`` is None.
     tell
@@ -55,6 +58,8 @@ class SSHWorkers:
     ------
     ClusterError
         Where hosts cannot be used, with what is wrong with each of them.
+    Canceled
+        They are not to be waited for any longer.
     """
 
     address: str
@@ -64,6 +69,7 @@ class SSHWorkers:
         target: SSHTarget,
         processes: int | None,
         node_count: int,
+        cancellation: Cancellation,
         processes_per_gpu: int = 1,
         tell: Tell = lambda text: None,
     ) -> None:
@@ -78,16 +84,20 @@ class SSHWorkers:
         self._thread = threading.Thread(target=self._serve, name="hosts over SSH", daemon=True)
         self._thread.start()
         try:
-            self.address = self._ready.result()
+            with cancellation.by(self._end):
+                self.address = self._ready.result()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """End what was started, on all hosts at once. A second call does nothing."""
+        self._end()
+        self._thread.join()
+
+    def _end(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._cancel)
-        self._thread.join()
 
     def _cancel(self) -> None:
         self._is_over = True
@@ -98,6 +108,7 @@ class SSHWorkers:
         runner = asyncio.Runner(loop_factory=lambda: self._loop)
         with runner, contextlib.suppress(asyncio.CancelledError):
             runner.run(self._live())
+        self._ready.cancel()  # does nothing where it is known how it went
 
     async def _live(self) -> None:
         self._task = asyncio.current_task()

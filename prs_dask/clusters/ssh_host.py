@@ -29,6 +29,9 @@ ALIVE_SECONDS = 5.0
 END_SECONDS = 12.0
 """For a program to end when it is told to; longer than it takes to end itself by force."""
 
+UNBORN_SECONDS = 1.0
+"""The same for one that was not up yet: it has nothing to finish, and ends by itself since its input has ended."""
+
 _NO_SUCH_COMMAND, _NO_PERMISSION = 127, 126
 
 
@@ -246,7 +249,7 @@ class Program:
         try:
             with contextlib.suppress(OSError, asyncssh.Error, TimeoutError):
                 self._process.stdin.write_eof()
-                async with asyncio.timeout(END_SECONDS):
+                async with asyncio.timeout(END_SECONDS if self.address else UNBORN_SECONDS):
                     await self._process.wait_closed()
         finally:
             for task in self._tasks:

@@ -22,6 +22,7 @@ from typing import Any
 
 import distributed
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.clusters.cuda import open_cuda_workers
 from prs_dask.clusters.local import LocalWorkers, OwnWorkers
 from prs_dask.clusters.reachable import CONNECT_SECONDS, check_scheduler
@@ -113,6 +114,7 @@ def open_cluster(
     processes_per_gpu: int = 1,
     wished_gpus: tuple[str, ...] | None = None,
     tell: Callable[[str], object] = lambda text: None,
+    cancellation: Cancellation | None = None,
 ) -> OpenCluster:
     """Find or start the cluster that a compute target names.
 
@@ -131,6 +133,8 @@ def open_cluster(
         What the step run may use by its own words; None: all GPUs that this process sees.
     tell
         Gets sentences for the driver's log, from any thread: what becomes of hosts over SSH while it is open.
+    cancellation
+        Ends the wait for whoever does not answer; then what had been started is ended, too.
 
     Raises
     ------
@@ -138,7 +142,10 @@ def open_cluster(
         Where the target can be no cluster, or is one that was closed.
     ClusterError
         Where no scheduler answers, or a cluster cannot be started.
+    Canceled
+        It is not to be waited for any longer.
     """
+    cancellation = cancellation or Cancellation()
     if compute_target is None:
         compute_target = current_client() or "local"
     check_target(compute_target)
@@ -148,13 +155,13 @@ def open_cluster(
     if compute_target == "cuda":
         return _own(open_cuda_workers(processes, processes_per_gpu, wished_gpus), node_count)
     if isinstance(compute_target, distributed.Client):
-        return _of_client(compute_target)
+        return _of_client(compute_target, cancellation)
     if isinstance(compute_target, SSHTarget):
-        return _open_ssh(compute_target, processes, node_count, processes_per_gpu, tell)
+        return _open_ssh(compute_target, processes, node_count, processes_per_gpu, tell, cancellation)
     if isinstance(compute_target, (str, os.PathLike)):
         address = _address(os.fspath(compute_target))
-        return _attached(address, address)
-    return _open_running_cluster(compute_target)
+        return _attached(address, address, cancellation)
+    return _open_running_cluster(compute_target, cancellation)
 
 
 def _refused(target: object, why: str = "") -> SettingsError:
@@ -184,25 +191,25 @@ def _own(workers: OwnWorkers, node_count: int) -> OpenCluster:
         return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=_one_node(node_count))
 
 
-def _of_client(client: distributed.Client) -> OpenCluster:
+def _of_client(client: distributed.Client, cancellation: Cancellation) -> OpenCluster:
     address = str(client.scheduler.address) if client.scheduler is not None else ""
     if client._asynchronous and not address.startswith("inproc://"):
         # Its event loop is the user's (a notebook's), who may block it by waiting for the step run.
-        return _attached(address, address, security=client.security)
+        return _attached(address, address, cancellation, security=client.security)
     return OpenCluster(client, owned=False, close=lambda: None)
 
 
-def _open_running_cluster(cluster: Any) -> OpenCluster:
+def _open_running_cluster(cluster: Any, cancellation: Cancellation) -> OpenCluster:
     # By its address, so that the client has an event loop of its own: the cluster's may be the user's
     # (a notebook's), and asynchronous. Within one process there is no address that another loop could use.
     address = cluster.scheduler_address
     where = cluster if address.startswith("inproc://") else address
     security = getattr(cluster, "security", None)
-    return _attached(where, address, **({"security": security} if security else {}))
+    return _attached(where, address, cancellation, **({"security": security} if security else {}))
 
 
-def _attached(where: Any, address: str, **security: Any) -> OpenCluster:
-    check_scheduler(address, **security)
+def _attached(where: Any, address: str, cancellation: Cancellation, **security: Any) -> OpenCluster:
+    check_scheduler(address, cancellation, **security)
     settings = {"timeout": CONNECT_SECONDS, "set_as_default": False, **security}
     client = distributed.Client(where, **settings)
     return OpenCluster(client, owned=False, close=lambda: _close_client(client))
@@ -214,6 +221,7 @@ def _open_ssh(
     node_count: int,
     processes_per_gpu: int,
     tell: Callable[[str], object],
+    cancellation: Cancellation,
 ) -> OpenCluster:
     try:
         from prs_dask.clusters.ssh import REACH_IT, SSHWorkers
@@ -222,10 +230,10 @@ def _open_ssh(
             f'hosts over SSH need asyncssh, which cannot be imported here ({error}); try: pip install "prs-dask[ssh]"'
         ) from error
     with contextlib.ExitStack() as stack:
-        workers = SSHWorkers(target, processes, node_count, processes_per_gpu, tell)
+        workers = SSHWorkers(target, processes, node_count, cancellation, processes_per_gpu, tell)
         stack.callback(workers.close)
         security: dict[str, Any] = {"security": workers.security}
-        check_scheduler(workers.address, advice=REACH_IT, **security)
+        check_scheduler(workers.address, cancellation, advice=REACH_IT, **security)
         client = distributed.Client(workers.address, timeout=CONNECT_SECONDS, set_as_default=False, **security)
         stack.callback(_close_client, client)
         return OpenCluster(client, owned=True, close=stack.pop_all().close, notes=_hosts_used(target, node_count))

@@ -19,6 +19,7 @@ from typing import Any
 import distributed
 from distributed.versions import get_versions
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.errors import ClusterError
 from prs_dask.text_table import text_table
 
@@ -36,13 +37,15 @@ _Row = tuple[str, str, str, str]
 _HEADER = ("where", "package", "found", "driver's")
 
 
-def check_versions(client: distributed.Client, *, pickles_script: bool) -> str:
+def check_versions(client: distributed.Client, cancellation: Cancellation, *, pickles_script: bool) -> str:
     """Compare; returns a note of what differs and may matter, empty where there is nothing to tell.
 
     Parameters
     ----------
     client
         Of the cluster; not from the thread of its event loop.
+    cancellation
+        Ends the wait for their answers.
     pickles_script
         Does the entry script travel as a pickled object?
 
@@ -50,9 +53,13 @@ def check_versions(client: distributed.Client, *, pickles_script: bool) -> str:
     ------
     ClusterError
         Something differs that cannot work; the message is a table.
+    Canceled
+        It is not to be waited for any longer.
     """
     try:
-        places = client.sync(_told_versions, client.scheduler, callback_timeout=2 * ANSWER_SECONDS)
+        places = client.sync(
+            cancellation.awaited, _told_versions, client.scheduler, callback_timeout=2 * ANSWER_SECONDS
+        )
     except (TimeoutError, OSError) as error:
         return f"versions: scheduler and workers did not tell theirs ({type(error).__name__})"
     own = _clean(get_versions(packages=[OURS]))

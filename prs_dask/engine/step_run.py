@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from distributed.protocol.pickle import dumps
 
 from prs_dask import __version__
 from prs_dask.attempts.judge import Counts, Verdict
+from prs_dask.cancellation import Canceled, Cancellation
 from prs_dask.engine.end_wait import EndWait
 from prs_dask.engine.parcels import Desk, Parcel
 from prs_dask.engine.results import Results
@@ -146,7 +146,7 @@ class StepRunDriver:
         self._futures_looked_at = 0.0
         self._acknowledged = 0
         self._total_told = False
-        self._stop = threading.Event()
+        self._stop = Cancellation()
         self._stop_state = ("", "")
         self._end = EndWait(END_SECONDS + settings.limits.shutdown_seconds)
         self._hurried = False
@@ -157,8 +157,8 @@ class StepRunDriver:
     def stop(self, state: str, cause: str) -> None:
         """End the step run from another thread; what has been finished is still written."""
         self._stop_state = (state, cause)
-        self._stop.set()
         self._call.hurry()
+        self._stop.ask()
 
     def hurry(self) -> None:
         """Do not wait for workers at the end, nor write what has come from them; to be stopped first."""
@@ -176,9 +176,12 @@ class StepRunDriver:
             return self._rounds()
         except SchedulerGone as error:
             scheduler_gone = True
-            return self._without_scheduler(str(error))
+            return self._after(error)
         except ClusterError as error:
-            return Verdict("Failed", str(error))
+            return self._after(error)
+        except Canceled:  # before the scheduler had answered that it has the step run
+            self._call.hurry(0.0)
+            return Verdict(*self._stop_state)
         finally:
             self._submission.close()
             if self._alive is not None:
@@ -188,9 +191,9 @@ class StepRunDriver:
             if self._desk is not None:
                 self._desk.close()
 
-    def _without_scheduler(self, cause: str) -> Verdict:
-        """Who was told to stop has stopped; else it is the lost scheduler that ends the step run."""
-        return Verdict(*self._stop_state) if self._stop.is_set() else Verdict("Failed", cause)
+    def _after(self, error: ClusterError) -> Verdict:
+        """Who was told to stop has stopped; else it is the error that ends the step run."""
+        return Verdict(*self._stop_state) if self._stop.asked else Verdict("Failed", str(error))
 
     def _rounds(self) -> Verdict:
         """Rounds until the verdict, then until the workers have said all there is to say.
@@ -201,7 +204,7 @@ class StepRunDriver:
         while True:
             reply = self._round(room)
             room = reply["room"]
-            if self._stop.is_set() and reply["verdict"] is None:
+            if self._stop.asked and reply["verdict"] is None:
                 state, cause = self._stop_state
                 self._call("stop", orderly=False, state=state, cause=cause)
                 stop_sent = True
@@ -341,6 +344,7 @@ class StepRunDriver:
         worker_plugin = RunWorkerPlugin(self._settings.run_id)
         try:
             client.sync(
+                self._stop.awaited,
                 client.scheduler.register_scheduler_plugin,
                 plugin=dumps(self._plugin),
                 name=self._plugin.name,
@@ -349,6 +353,7 @@ class StepRunDriver:
             )
             with contextlib.suppress(OSError):  # a worker that hangs, or goes just now, has not stopped the others
                 client.sync(
+                    self._stop.awaited,
                     client.scheduler.register_worker_plugin,
                     plugin=dumps(worker_plugin),
                     name=worker_plugin.name,

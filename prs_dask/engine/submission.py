@@ -33,6 +33,9 @@ BYTES_AHEAD = 32 << 20
 TAKEN_BYTES = 16 << 20
 """What one round sends to the scheduler at most, but for a single one that is larger."""
 
+LISTING_SECONDS = 2.0
+"""So long the end waits for a listing that is in the middle of a request to its store."""
+
 _FINISHED = b""
 
 _Listed = tuple[int | None, bytes, str]
@@ -191,7 +194,7 @@ class Submission:
         self._closed.set()
         with self._changed:
             self._changed.notify_all()
-        self._thread.join(5)
+        self._thread.join(LISTING_SECONDS)
 
 
 def _listed(mini_batch: MiniBatch | None, descriptor: bytes) -> _Listed:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from prs_dask.cancellation import Canceled, Cancellation
 from prs_dask.logs.tree import LogTree
 from prs_dask.quantities import format_count, format_seconds
 from prs_dask.redaction import without_hashes
@@ -83,12 +84,14 @@ class DriverLog:
             self.note(f"input {number}: {one!r}", "input", input=number, dataset=repr(one))
         self.note(f"output: {output}", "output", output=str(output))
 
-    def cluster(self, client: Client) -> None:
+    def cluster(self, client: Client, cancellation: Cancellation) -> None:
         """What the step run works on; nothing that goes wrong with it matters."""
         from prs_dask.clusters import outline
 
         try:
-            found = outline(client)
+            found = outline(client, cancellation)
+        except Canceled:
+            raise
         except Exception as error:
             self.note(f"cluster: it does not tell what it is made of ({type(error).__name__}: {error})", "cluster")
         else:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from prs_dask.attempts.gpus import Gpus, gpu_variables, wished_gpus
+from prs_dask.cancellation import Cancellation
 from prs_dask.clusters.visible_gpus import seen_gpus
 from prs_dask.entry_script.failures import UserCode
 from prs_dask.errors import Fault, InputError, PrsError, SettingsError
@@ -137,7 +138,7 @@ def local_script(
         stack.callback(places.remove)
         places.link()
         try:
-            places.bring()
+            places.bring(Cancellation())
         except OSError as error:
             raise PrsError(f"a side input could not be brought: {error}") from error
         script = config.script_path

@@ -11,11 +11,13 @@ entry script is told by its arguments, in which a dataset stands for its place, 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.datasets import Dataset
 from prs_dask.engine.parcels import SideInput, sight
 from prs_dask.errors import Fault, SettingsError
@@ -147,18 +149,20 @@ class Places:
                 raise SettingsError([fault]) from None
             self._made[link] = target
 
-    def bring(self) -> None:
+    def bring(self, cancellation: Cancellation) -> None:
         """Bring what lies in stores.
 
         Raises
         ------
         OSError, ReadError
             It is missing, cannot be read, or was changed meanwhile.
+        Canceled
+            It is not to be waited for any longer; requests that are under way are the last ones.
         """
         for dataset in self._datasets:
             url = dataset.paths[0]
             if is_url(url) and not self._brought[url].exists():
-                _bring(store_of(url, dataset.storage), url, self._brought[url])
+                _bring(store_of(url, dataset.storage), url, self._brought[url], cancellation)
 
     def remove(self) -> None:
         """Remove the links that were made, and nothing else."""
@@ -171,7 +175,7 @@ class Places:
         self._made.clear()
 
 
-def _bring(store: Store, url: str, target: Path) -> None:
+def _bring(store: Store, url: str, target: Path, cancellation: Cancellation) -> None:
     """One file, or all files below a folder."""
     try:
         files = [(store.info(url), target)]
@@ -180,13 +184,17 @@ def _bring(store: Store, url: str, target: Path) -> None:
         files = [(info, _below(target, info, folder)) for info in store.list(folder)]
         if not files:
             raise
-    with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="prs-side-inputs") as pool:
-        list(pool.map(lambda pair: _download(store, *pair), files))
+    stop = threading.Event()
+    with (
+        ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="prs-side-inputs") as pool,
+        cancellation.by(stop.set),
+    ):
+        list(pool.map(lambda file: _download(store, file[0], file[1], stop), files))
 
 
-def _download(store: Store, info: FileInfo, target: Path) -> Any:
+def _download(store: Store, info: FileInfo, target: Path, stop: threading.Event) -> Any:
     target.parent.mkdir(parents=True, exist_ok=True)
-    store.download(info, target)
+    store.download(info, target, stop)
 
 
 def _below(target: Path, info: FileInfo, folder: str) -> Path:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from prs_dask.attempts.gpus import wished_gpus
 from prs_dask.attempts.judge import Verdict
 from prs_dask.attempts.progress import ProgressMeter
+from prs_dask.cancellation import Canceled, Cancellation
 from prs_dask.datasets import Dataset
 from prs_dask.engine.parcels import SentBytes, SentTree, SideInput
 from prs_dask.engine.results import Results
@@ -157,6 +158,7 @@ class StepRun:
         self._summary: StepSummary | None = None
         self._driver: StepRunDriver | None = None
         self._cancel = ("", "")
+        self._cancellation = Cancellation()
         self._ticking: Ticking | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -315,6 +317,7 @@ class StepRun:
             self._stage = "canceling"
             if self._driver is not None:
                 self._driver.stop(*self._cancel)
+        self._cancellation.ask()
 
     def summary(self) -> StepSummary:
         """Counts and times; of the moment while it runs, final when it has ended."""
@@ -422,8 +425,10 @@ class StepRun:
                 verdict = self._drive(cluster)
             self._enter("finishing the output")
             verdict = self._finish_output(verdict)
+        except Canceled:
+            verdict = Verdict(*self._cancel)
         except PrsError as error:
-            verdict = Verdict("Failed", str(error))
+            verdict = self._after(error)
         except BaseException as error:
             text = traceback.format_exc()
             self._tree.engine_error("driver", text, time.time())
@@ -442,6 +447,13 @@ class StepRun:
                 self._ended.set()
                 self._report.write()
                 atexit.unregister(self._interpreter_ends)
+
+    def _after(self, error: PrsError) -> Verdict:
+        """How a step run ends after an error: one that came while it was ending anyway is only noted."""
+        if not self._cancel[0]:
+            return Verdict("Failed", str(error))
+        self._log.note(f"while it was canceled: {error}")
+        return Verdict(*self._cancel)
 
     def _enter(self, stage: str) -> None:
         with self._lock:
@@ -491,7 +503,7 @@ class StepRun:
         if self._earlier is not None:  # its driver may have been killed in the middle of this
             shutil.rmtree(self.run_folder / "side_inputs", ignore_errors=True)
         try:
-            self._places.bring()
+            self._places.bring(self._cancellation)
         except OSError as error:
             raise PrsError(f"a side input could not be brought: {error}") from error
 
@@ -499,26 +511,29 @@ class StepRun:
         from prs_dask.clusters import open_cluster
 
         config = self._config
-        cluster = open_cluster(
+        return open_cluster(
             self._compute_target,
             config.process_count_per_node,
             config.node_count,
             processes_per_gpu=config.processes_per_gpu,
             wished_gpus=wished_gpus(config.environment_variables),
             tell=self._log.note,
+            cancellation=self._cancellation,
         )
+
+    def _note_cluster(self, cluster: OpenCluster) -> None:
         for note in cluster.notes:
             self._log.note(note)
             self._complain(note)
-        self._log.cluster(cluster.client)
-        return cluster
+        self._log.cluster(cluster.client, self._cancellation)
 
     def _compare_versions(self, cluster: OpenCluster) -> None:
         """Of a cluster that was running already; what was started here runs what runs here."""
         from prs_dask.clusters import check_versions
 
         if not cluster.owned:
-            note = check_versions(cluster.client, pickles_script=self._preparation.script_object is not None)
+            pickles_script = self._preparation.script_object is not None
+            note = check_versions(cluster.client, self._cancellation, pickles_script=pickles_script)
             if note:
                 self._log.note(note, "versions differ")
 
@@ -529,6 +544,7 @@ class StepRun:
             raise PrsError(f"a side input is not there any more: {error}") from error
 
     def _drive(self, cluster: OpenCluster) -> Verdict:
+        self._note_cluster(cluster)
         self._compare_versions(cluster)
         config, preparation, files, earlier = self._config, self._preparation, self._files, self._earlier
         journal = earlier.journal if earlier is not None else JournalState()

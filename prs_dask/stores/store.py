@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from prs_dask.cancellation import Canceled
 from prs_dask.errors import Fault, InputError, ReadError
 from prs_dask.stores.failures import ShortRead, StoreFailed
 from prs_dask.stores.file_info import FileInfo, size_in
@@ -156,11 +157,18 @@ class Store:
         if now.version != version:
             raise changed(url, version, now.version)
 
-    def download(self, info: FileInfo, target: Path) -> None:
+    def download(self, info: FileInfo, target: Path, stop: threading.Event | None = None) -> None:
         """Bring a file, as it was listed, under a local name, at once or not at all.
+
+        Parameters
+        ----------
+        stop
+            Once it is set, no more is read.
 
         Raises
         ------
+        Canceled
+            ``stop`` was set.
         ReadError
             It was changed since it was listed.
         OSError
@@ -171,7 +179,9 @@ class Store:
         try:
             with beside.open("wb") as file:
                 have = 0
-                while piece := self.read_at(info.path, have, REQUEST_BYTES):
+                while piece := self.read_at(info.path, have, REQUEST_BYTES, stop=stop):
+                    if stop is not None and stop.is_set():
+                        raise Canceled
                     file.write(piece)
                     have += len(piece)
                     if len(piece) < REQUEST_BYTES or have == info.size:

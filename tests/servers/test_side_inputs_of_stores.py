@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SettingsError, TabularDataset
+from prs_dask.cancellation import Cancellation
 from prs_dask.pipeline.side_inputs import Places
 
 SCRIPT = """
@@ -85,7 +86,7 @@ def test_an_mltable_may_name_files_in_a_store(s3: Any, tmp_path: Path) -> None:
 def test_over_http(web: Any, tmp_path: Path) -> None:
     url = web.put("labels.txt", b"dog")
     places = Places([FileDataset.from_files(url)], tmp_path)
-    places.bring()
+    places.bring(Cancellation())
     assert (tmp_path / "0" / "labels.txt").read_bytes() == b"dog"
 
 
@@ -101,5 +102,5 @@ def test_a_name_that_leads_elsewhere_is_refused(s3: Any, tmp_path: Path) -> None
     s3.put(f"{bucket}/model/../../evil", b"x")
     places = Places([FileDataset.from_files(f"{bucket}/model", storage_options=s3.options)], tmp_path / "run")
     with pytest.raises(OSError, match=r"without \. and \.\."):
-        places.bring()
+        places.bring(Cancellation())
     assert not list(tmp_path.rglob("evil"))

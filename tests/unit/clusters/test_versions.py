@@ -8,6 +8,7 @@ from typing import Any
 import distributed
 import pytest
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.clusters import check_versions, versions
 from prs_dask.clusters.versions import version_differences
 from prs_dask.errors import ClusterError
@@ -66,7 +67,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_difference_that_breaks_is_a_table(answers: Any) -> None:
     with pytest.raises(ClusterError) as caught:
-        check_versions(answers("0.9", "2"), pickles_script=False)
+        check_versions(answers("0.9", "2"), Cancellation(), pickles_script=False)
     lines = str(caught.value).splitlines()
     assert lines[1].split() == ["where", "package", "found", "driver's"]
     assert lines[2].split() == ["scheduler", "prs-dask", "0.9", "1.0"]
@@ -74,9 +75,9 @@ def test_a_difference_that_breaks_is_a_table(answers: Any) -> None:
 
 
 def test_a_difference_that_mostly_works_is_a_note(answers: Any) -> None:
-    assert "dask     1      2" in check_versions(answers("1.0", "1"), pickles_script=False)
+    assert "dask     1      2" in check_versions(answers("1.0", "1"), Cancellation(), pickles_script=False)
 
 
 @pytest.mark.parametrize(("ours", "own"), [(None, "1.0"), ("1.0", None)])
 def test_a_checkout_that_is_not_installed_is_no_difference(answers: Any, ours: str | None, own: str | None) -> None:
-    assert check_versions(answers(ours, "2", own), pickles_script=False) == ""
+    assert check_versions(answers(ours, "2", own), Cancellation(), pickles_script=False) == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -117,3 +119,31 @@ def test_who_stops_it_learns_what_is_missing_too(monkeypatch: pytest.MonkeyPatch
     assert made._rounds() == canceled
     assert scheduler.now == 2 * ROUND
     assert "1 worker still had some to send" in made.missing_logs
+
+
+def test_a_scheduler_that_does_not_take_the_step_run_is_not_waited_for_after_a_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scheduler, made = driver(monkeypatch, lambda _: {})
+    asked = threading.Event()
+
+    async def hang(**_: Any) -> None:
+        asked.set()
+        await asyncio.sleep(step_run.REGISTER_SECONDS)
+
+    async def nothing(**_: Any) -> None: ...
+
+    def sync(function: Any, *arguments: Any, callback_timeout: float, **settings: Any) -> Any:
+        return asyncio.run(function(*arguments, **settings))
+
+    client: Any = made._client
+    client.scheduler = SimpleNamespace(register_scheduler_plugin=hang, unregister_worker_plugin=nothing)
+    client.sync = sync
+    ended: list[Verdict] = []
+    thread = threading.Thread(target=lambda: ended.append(made.run()))
+    thread.start()
+    assert asked.wait(10)
+    made.stop("Canceled", "as it was asked to")
+    thread.join(5)
+    assert ended == [Verdict("Canceled", "as it was asked to")]
+    assert scheduler.calls == ["remove"]

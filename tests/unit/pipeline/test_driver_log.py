@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.config import EngineOptions
 from prs_dask.logs.tree import LogTree
 from prs_dask.pipeline.driver_log import DriverLog
@@ -44,7 +45,7 @@ def written(tmp_path: Path, *, as_json: bool = False) -> str:
     log = DriverLog(tree, time.monotonic() - 0.25)
     log.begins(RECORD, EngineOptions(), ["FileDataset('scans')"], tmp_path / "output")
     log.enter("starting workers")
-    log.cluster(client(CLUSTER))
+    log.cluster(client(CLUSTER), Cancellation())
     log.enter("running")
     log.listed(1234)
     log.enter("closing")
@@ -86,6 +87,6 @@ def test_in_json_all_of_it_are_values(tmp_path: Path) -> None:
 
 def test_a_cluster_that_does_not_answer_is_no_matter(tmp_path: Path) -> None:
     tree = LogTree(tmp_path)
-    DriverLog(tree, time.monotonic()).cluster(client(TimeoutError("slow")))
+    DriverLog(tree, time.monotonic()).cluster(client(TimeoutError("slow")), Cancellation())
     assert "it does not tell what it is made of (TimeoutError: slow)" in (tmp_path / "driver_log.txt").read_text()
     tree.files.close()

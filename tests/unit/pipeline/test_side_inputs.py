@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pandas as pd
 import pytest
 
 from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SettingsError, TabularDataset
+from prs_dask.cancellation import Canceled, Cancellation
 from prs_dask.pipeline.local_arguments import local_arguments
 from prs_dask.pipeline.side_inputs import Places
+from prs_dask.stores import Store, store
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def test_links_lead_to_the_data_and_are_removed(tmp_path: Path) -> None:
     dataset = FileDataset.from_files(data).as_mount(str(link))
     links = Places([dataset, dataset, "x"], tmp_path)
     links.link()
-    links.bring()
+    links.bring(Cancellation())
     assert os.path.samefile(link, data)
     links.remove()
     assert not os.path.lexists(link)
@@ -135,3 +138,25 @@ def test_a_name_may_not_be_the_number_of_another_input(step: Any, tmp_path: Path
     files = FileDataset.from_files(tmp_path / "items")
     with pytest.raises(SettingsError, match="inputs: found the name '1' twice"):
         step([files.as_named_input("1"), files])
+
+
+def test_what_is_brought_is_let_go_of_between_two_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("memory://side-inputs/labels", bytes(1000))
+    cancellation, offsets = Cancellation(), []
+
+    def read_at(self: Store, url: str, offset: int, *more: Any, **settings: Any) -> bytes:
+        offsets.append(offset)
+        if offset:
+            cancellation.ask()
+        return read_before(self, url, offset, *more, **settings)
+
+    read_before = Store.read_at
+    monkeypatch.setattr(store, "REQUEST_BYTES", 100)
+    monkeypatch.setattr(Store, "read_at", read_at)
+    places = Places([FileDataset.from_files("memory://side-inputs/labels")], tmp_path / "side_inputs")
+    with pytest.raises(Canceled):
+        places.bring(cancellation)
+    memory.rm("memory://side-inputs", recursive=True)
+    assert offsets == [0, 100]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
