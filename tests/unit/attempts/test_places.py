@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
+from prs_dask.attempts.gpus import ToldGpus
 from prs_dask.attempts.places import SLICE_SECONDS, Places
 
 
@@ -48,7 +49,7 @@ class TestNodes:
         assert places.unused_nodes == 1
         assert why(places, "d") == "its node has all its processes (process_count_per_node is 2)"
         places = Places()
-        places.join("a", "host", 1, 0.0, ["0"])
+        places.join("a", "host", 1, 0.0, ToldGpus(("0",)))
         places.join("b", "host", 1, 0.0)
         assert why(places, "b") == "its node has a process for each of its GPUs"
 
