@@ -61,8 +61,8 @@ def check_scheduler(address: str, cancellation: Cancellation, security: Security
         ) from who
     if isinstance(who, Exception):
         raise ClusterError(f"what answers at {address} is no Dask scheduler ({_words(who)})") from who
-    kind = who.get("type") if isinstance(who, dict) else None
-    if kind != "Scheduler":
+    if not isinstance(who, dict) or "workers" not in who:  # its class may have any name
+        kind = who.get("type") if isinstance(who, dict) else None
         raise ClusterError(f"what answers at {address} is a Dask {kind}, no scheduler")
 
 
