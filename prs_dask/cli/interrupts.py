@@ -14,6 +14,9 @@ from typing import Any
 
 __all__ = ["Interrupts"]
 
+GRACE_SECONDS = 2.0
+"""So long nobody has to look before there is a step run; then what is waited for, such as a store, is interrupted."""
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -27,7 +30,8 @@ class Interrupts:
     obeyed
         How many of them whoever watches has obeyed.
     patience
-        So many are counted; the next one raises KeyboardInterrupt, for whoever waits for what never comes.
+        So many are counted; the next one raises KeyboardInterrupt, for whoever waits for what never comes. While it is
+        1, the first one does, too, two seconds after it came.
     """
 
     def __init__(self) -> None:
@@ -41,21 +45,29 @@ class Interrupts:
             self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
             heeded = [number for number in _SIGNALS if number != signal.SIGHUP or not _hang_up_is_ignored()]
             self._before = {number: signal.signal(number, self._counted) for number in heeded}
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._overdue)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _counted(self, number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
         if number == signal.SIGHUP:
             self._let_go_of_terminal()
             self.count = max(self.count, 1)  # shells send it twice
             return
         self.count += 1
         if self.count > self.patience:
+            raise KeyboardInterrupt
+
+    def _overdue(self, number: int, frame: FrameType | None) -> None:
+        if self.patience == 1:  # nobody watches yet
             raise KeyboardInterrupt
 
     def _let_go_of_terminal(self) -> None:

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 
+import psutil
 import pytest
 
 from prs_dask import ClusterError, FileDataset, ParallelRunConfig, ParallelRunStep, SSHTarget, StepRun, clusters
@@ -135,6 +136,24 @@ def test_ctrl_c_ends_it_with_130_and_tells_how_to_go_on(command, wait, silent):
     assert "Canceled" in out
     assert "to go on with it: prs-dask resume" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_store_that_does_not_answer_before_anything_is_started_does_not_hold_up_ctrl_c(command, wait, silent, number):
+    command.script()
+    process = command.start(
+        *("run", "--entry-script", "script.py", "--output-action", "append_row", "--input-format", "files"),
+        *("--input", f"http://127.0.0.1:{silent}/a.csv", "--output", "answers", "--run-folder", "run"),
+    )
+    ask = psutil.Process(process.pid).net_connections
+    wait(lambda: any(one.raddr and one.raddr.port == silent for one in ask()), 20, "its request")
+    begun = time.monotonic()
+    process.send_signal(number)
+    code, _, err = command.finish(process, 20)
+    assert time.monotonic() - begun < 2 * SOON
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert not (command.folder / "run").exists()
 
 
 def test_an_interpreter_that_ends_cancels_it_and_is_not_held_up(command, silent):
