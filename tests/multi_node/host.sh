@@ -47,6 +47,6 @@ read -r _ # the wire is there
 ip addr add "$address/24" dev eth0
 ip link set eth0 up
 ip route add default via "${address%.*}.254"
-exec chroot "$root" "$sshd" -D -e -f /dev/null -o "ListenAddress=0.0.0.0" -o Port=22 -o Port=2022 -o HostKey=/run/keys/host \
+exec chroot "$root" "$sshd" -D -e -f /dev/null -o ListenAddress=0.0.0.0 -o ListenAddress=:: -o Port=22 -o Port=2022 -o HostKey=/run/keys/host \
   -o AuthorizedKeysFile=/run/keys/authorized -o StrictModes=no -o PidFile=none -o UsePAM=no \
   -o PasswordAuthentication=no -o PermitRootLogin=prohibit-password ${HOST_ENVIRONMENT:+-o "SetEnv=$HOST_ENVIRONMENT"}

@@ -23,6 +23,8 @@ from tests.multi_node.leftovers import until_nothing_is_left
 pytestmark = [pytest.mark.multi_node, pytest.mark.timeout(180)]
 
 PATIENCE = 60.0
+BUSY_MACHINE = 12.0
+"""What may come on top of a limit where many others use the machine."""
 OF_TLS = (
     "tls_ca_file",
     *(f"tls_{role}_{kind}" for role in ("client", "scheduler", "worker") for kind in ("cert", "key")),
@@ -110,8 +112,8 @@ def test_what_a_target_is_told_alone_lets_its_user_in_with_certificates_of_their
 @pytest.mark.parametrize(
     ("name", "asked", "seconds", "why"),
     [
-        ("node2", "node2", 8, "/tmp/python there has not told its version within 3 s"),
-        ("node1", "none", 20, "its scheduler was not up within 3 s"),  # and 12 s in which it may end in order
+        ("node2", "node2", 3, "/tmp/python there has not told its version within 3 s"),
+        ("node1", "none", 3 + 12, "its scheduler was not up within 3 s"),  # it has 12 s in which to end in order
     ],
     ids=["when it is asked", "when it starts"],
 )
@@ -129,5 +131,5 @@ def test_a_host_that_lets_in_and_then_hangs_is_named_and_nothing_is_started_on_o
     took = time.monotonic() - begun
     for process in hosts[name].processes("sleep 600"):  # it reads nothing, and so does not hear that it shall end
         process.kill()
-    assert took < seconds, f"{took:.1f} s"
+    assert took < seconds + BUSY_MACHINE, f"{took:.1f} s"
     until_nothing_is_left(hosts, 5)
