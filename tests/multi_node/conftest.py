@@ -20,14 +20,17 @@ from tests.multi_node.hosts import Hosts, may_make_hosts
 
 PATIENCE = 60.0
 SSHD = "/usr/sbin/sshd"
+MARKS = ("release", "here", "hold", "trace", "python")
+"""Files in the hosts' ``/tmp`` by which tests and scripts tell each other something."""
 
 DRIVER = """
 import json
 import sys
 
 import dask
+from distributed import Security
 
-from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, TabularDataset
+from prs_dask import FileDataset, ParallelRunConfig, ParallelRunStep, SSHTarget, TabularDataset
 
 
 if __name__ == "__main__":
@@ -36,8 +39,11 @@ if __name__ == "__main__":
     kind = TabularDataset.from_delimited_files if job["table"] else FileDataset.from_files
     given = kind(job["input"], storage_options=job["storage_options"])
     config = ParallelRunConfig(**job["settings"])
-    step = ParallelRunStep("several-hosts", config, given, output=job["folder"] + "/out")
-    run = step.submit(run_folder=job["folder"] + "/run", compute_target=job["target"])
+    step = ParallelRunStep("several-hosts", config, given, output=job["folder"] + "/out", **job["step"])
+    target = job["target"]
+    if job["security"]:
+        target = SSHTarget(**target["ssh"], security=Security(**job["security"]))
+    run = step.submit(run_folder=job["folder"] + "/run", compute_target=target)
     state = run.wait_for_completion(raise_on_error=False)
     print(json.dumps({"state": state, "error": run.error}))
 """
@@ -64,12 +70,17 @@ def run(mini_batch):
 
 
 class Job:
-    """A step run that a driver of its own makes; its files lie here."""
+    """A step run that a driver of its own makes; its files lie here.
+
+    ``more``: settings, and ``script``, ``step`` (what else the step is given), ``security``, ``environment_of_driver``.
+    """
 
     def __init__(self, hosts: Hosts, folder: Path, target: Any, names: list[str], given: Any, **more: Any) -> None:
         self.hosts, self.folder, self.names = hosts, folder, names
         pause, held = more.pop("pause", 0.05), more.pop("held", "")
-        (folder / "score.py").write_text(SCRIPT.replace("{pause}", str(pause)).replace("{held}", held))
+        script = more.pop("script", SCRIPT)
+        (folder / "score.py").write_text(script.replace("{pause}", str(pause)).replace("{held}", held))
+        environment = more.pop("environment_of_driver", {})
         job = {
             "folder": str(folder),
             "target": target,
@@ -77,6 +88,8 @@ class Job:
             "table": more.pop("table", False),
             "storage_options": more.pop("storage_options", None),
             "dask_config": more.pop("dask_config", {}),
+            "step": more.pop("step", {}),
+            "security": more.pop("security", None),
             "settings": {
                 "entry_script": str(folder / "score.py"),
                 "mini_batch_size": 1,
@@ -92,7 +105,8 @@ class Job:
         self.log = folder / "driver.log"
         with self.log.open("wb") as log:
             command = [sys.executable, str(folder / "driver.py"), str(folder / "job.json")]
-            self.process = hosts.on_driver(*command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
+            pipes = {"stdout": subprocess.PIPE, "stderr": log, "stdin": subprocess.DEVNULL}
+            self.process = hosts.on_driver(*command, env=environment, **pipes)
 
     def rows(self) -> list[list[str]]:
         """Those that are in the output so far: item, host, process."""
@@ -114,9 +128,18 @@ class Job:
 
     def end(self, seconds: float = PATIENCE) -> Counter[str]:
         """When it has completed: how many rows are whose, each item's being there once."""
+        self.expect("Completed", seconds)
+        return self.rows_of_hosts()
+
+    def expect(self, state: str, seconds: float = PATIENCE) -> str:
+        """When it has ended so: why."""
         told, _ = self.process.communicate(timeout=seconds)
         answer = json.loads(told or b"{}")
-        assert answer.get("state") == "Completed", answer.get("error") or self.told()
+        assert answer.get("state") == state, answer.get("error") or self.told()
+        return str(answer["error"])
+
+    def rows_of_hosts(self) -> Counter[str]:
+        """How many rows are whose, each item's being there once."""
         rows = self.rows()
         assert Counter(item for item, _, _ in rows) == Counter(self.names), "every row once"
         return Counter(host for _, host, _ in rows)
@@ -124,6 +147,10 @@ class Job:
     def told(self) -> str:
         overview = "".join(path.read_text() for path in (self.folder / "run/logs").glob("driver_log.txt"))
         return self.log.read_text() + overview
+
+    def log_of(self, name: str) -> str:
+        """One of its logs, so far."""
+        return (self.folder / "run/logs" / name).read_text()
 
     def kill(self) -> None:
         if self.process.poll() is None:
@@ -167,7 +194,8 @@ def job(hosts: Hosts, tmp_path: Path) -> Iterator[Callable[..., Job]]:
     for each in made:
         each.kill()
     for host in hosts:
-        host.path("/tmp/release").unlink(missing_ok=True)
+        for name in MARKS:
+            host.path(f"/tmp/{name}").unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -17,9 +17,12 @@ for top in /bin /sbin /lib /lib32 /lib64 /libx32 /usr /etc; do
 done
 mkdir -m 1777 "$root/tmp"
 mkdir -p "$root/root" "$root/run/sshd" "$root/var/tmp" "$root/proc" "$root/sys" "$root/dev"
-chmod 700 "$root/root"
+chmod 711 "$root/root" # Python may lie below it
 for path in "$@"; do show "$path"; done
 mount --bind "$keys/hosts" "$root/etc/hosts"
+mount --bind "$keys/passwd" "$root/etc/passwd"
+mkdir -p "$root/home/ann"
+chroot "$root" chown ann /home/ann
 mkdir -m 755 "$root/run/keys"
 cp "$keys/$name" "$root/run/keys/host"
 cp "$keys/user.pub" "$root/run/keys/authorized"
@@ -44,6 +47,6 @@ read -r _ # the wire is there
 ip addr add "$address/24" dev eth0
 ip link set eth0 up
 ip route add default via "${address%.*}.254"
-exec chroot "$root" "$sshd" -D -e -f /dev/null -o "ListenAddress=0.0.0.0" -o HostKey=/run/keys/host \
+exec chroot "$root" "$sshd" -D -e -f /dev/null -o ListenAddress=0.0.0.0 -o ListenAddress=:: -o Port=22 -o Port=2022 -o HostKey=/run/keys/host \
   -o AuthorizedKeysFile=/run/keys/authorized -o StrictModes=no -o PidFile=none -o UsePAM=no \
   -o PasswordAuthentication=no -o PermitRootLogin=prohibit-password ${HOST_ENVIRONMENT:+-o "SetEnv=$HOST_ENVIRONMENT"}

@@ -3,7 +3,8 @@
 ::
 
     yard      a PID and a network namespace: a bridge, to which all others are plugged. When it ends, all end.
-    node1…    hosts: their own network, mounts, processes, /tmp, home and name; an SSH server is PID 1
+    node1…    hosts: their own network, mounts, processes, /tmp, homes and name; an SSH server is PID 1,
+              on ports 22 and 2022, and lets in root and ann
     driver    where the driver runs: its own network and name, this machine's files
 
 The yard's first process reads its standard input, whose other end this process holds: whatever becomes of this process,
@@ -28,12 +29,14 @@ from typing import IO, Any
 
 import psutil
 
-__all__ = ["Host", "Hosts", "may_make_hosts"]
+__all__ = ["ANN", "Host", "Hosts", "may_make_hosts"]
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 20.0
 NETWORK = "10.213.7"
 DRIVER = f"{NETWORK}.250"
+ANN = 1234
+"""Number of the user ann."""
 
 YARD = f"""
 set -e
@@ -170,6 +173,7 @@ class Yard:
     def plug(self, link: str, pid: int, number: int) -> None:
         """A cable from the bridge to a process's network; a host that is started anew has the card that it had."""
         card = f"02:00:00:00:00:{number:02x}"
+        self.run("ip", "link", "delete", link)  # that of a host that was killed goes with its namespace, in a while
         for command in (
             f"ip link add name {link} type veth peer name eth0 address {card} netns {pid}",
             f"ip link set {link} master bridge",
@@ -283,6 +287,7 @@ class Hosts:
         lines = ["127.0.0.1 localhost", f"{DRIVER} driver"]
         lines += [f"{NETWORK}.{number + 1} {name} {name}-unknown" for number, name in enumerate(names)]
         (keys / "hosts").write_text("\n".join([*lines, ""]))
+        (keys / "passwd").write_text(f"{Path('/etc/passwd').read_text()}ann:x:{ANN}:{ANN}::/home/ann:/bin/sh\n")
         # OpenSSH's client looks into the home of /etc/passwd, whatever HOME says.
         (keys / "ssh_config").write_text(f"UserKnownHostsFile {ssh}/known_hosts\nIdentityFile {ssh}/id_ed25519\n")
 

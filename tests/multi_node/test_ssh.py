@@ -9,14 +9,14 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.multi_node.hosts import REPOSITORY
+from tests.multi_node.intruder import intrude
+from tests.multi_node.leaks import leaks_on
+from tests.multi_node.leftovers import left_on, until_nothing_is_left
 
 pytestmark = [pytest.mark.multi_node, pytest.mark.timeout(180)]
 
@@ -24,68 +24,6 @@ ALL = {"ssh": {"hosts": ["node1", "node2", "node3"]}}
 REMOTE = "prs_dask.clusters.remote"
 PATIENCE = 60.0
 SECRETS = {"variable": "canary-5aa1", "option": "canary-77be", "dask": "canary-90cd"}
-
-INTRUDER = """
-import asyncio, sys
-from distributed import Security
-from distributed.comm import connect
-from distributed.core import send_recv
-
-async def ask(address, security):
-    arguments = security.get_connection_args("client") if security else {}
-    comm = await asyncio.wait_for(connect(address, timeout=3, **arguments), 5)
-    return await asyncio.wait_for(send_recv(comm, op="identity", reply=True), 5)
-
-address = sys.argv[1]
-for one, security in (("tcp" + address[3:], None), (address, Security.temporary())):
-    try:
-        print("let in", asyncio.run(ask(one, security)))
-    except Exception as error:
-        print("refused", type(error).__name__)
-"""
-
-
-def left_on(host):
-    """Processes and temporary files of jobs that are on a host."""
-    processes = [*host.processes("prs_dask"), *host.processes("distributed")]
-    places = [host.path(place) for place in ("/tmp", "/var/tmp", "/dev/shm", "/root")]
-    files = [path for place in places for path in place.iterdir()]
-    begins, seen_here = ("prs", "dask", "tmp", "pymp", "sem"), {*Path(tempfile.gettempdir()).parts, *REPOSITORY.parts}
-    left = [path for path in files if path.name.startswith(begins) and path.name not in seen_here]
-    return [str(one) for one in (*processes, *left)]
-
-
-def until_nothing_is_left(hosts, seconds=30.0):
-    end = time.monotonic() + seconds
-    while left := {host.name: found for host in hosts if (found := left_on(host))}:
-        assert time.monotonic() < end, left
-        time.sleep(0.1)
-
-
-def files_below(top):
-    """Without what is installed, which is mounted there."""
-    for folder, below, names in os.walk(top):
-        below[:] = [name for name in below if Path(folder, name).lstat().st_dev == top.stat().st_dev]
-        yield from (path for path in (Path(folder, name) for name in names) if path.is_file())
-
-
-def secrets_on(host):
-    """Where any of the secrets, or a private key, stands on a host."""
-    secrets = [secret.encode() for secret in SECRETS.values()]
-    found = []
-    for process in host.processes():
-        try:
-            line, environment = (Path(f"/proc/{process.pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
-        except OSError:
-            continue
-        found += [("command line", line) for secret in secrets if secret in line]
-        if b"prs_dask.worker_process" not in line:  # the variables are for those
-            found += [("environment", line) for secret in secrets if secret in environment]
-    for top in ("tmp", "root", "var", "dev/shm"):
-        for path in files_below(host.path(f"/{top}")):
-            content = path.read_bytes()
-            found += [("file", path) for one in (*secrets, b"PRIVATE KEY") if one in content]
-    return found
 
 
 def test_files_of_a_store_become_one_file_and_no_secret_stands_on_a_host(job, hosts, tmp_path):
@@ -110,22 +48,24 @@ def test_files_of_a_store_become_one_file_and_no_secret_stands_on_a_host(job, ho
             dask_config={"canary": SECRETS["dask"], "distributed.canary": SECRETS["dask"]},
         )
         ours.until_rows(29)
-        assert [found for host in hosts for found in secrets_on(host)] == []
+        for_processes = [SECRETS["variable"]]
+        assert [found for host in hosts for found in leaks_on(host, SECRETS.values(), for_processes)] == []
 
-        log = (ours.folder / "run/logs/driver_log.txt").read_text()
-        address = re.search(r"scheduler (tls://\S+);", log)[1]
-        assert address.startswith(f"tls://{hosts['node1'].address}:")
-        (tmp_path / "intruder.py").write_text(INTRUDER)
-        intruder = hosts.on_driver(
-            sys.executable, str(tmp_path / "intruder.py"), address, stdout=subprocess.PIPE, text=True
-        )
-        said = intruder.communicate(timeout=PATIENCE)[0].splitlines()
-        assert [line.split()[0] for line in said] == ["refused", "refused"], said
-
+        log = ours.log_of("driver_log.txt")
+        assert re.search(r"scheduler tls://(\S+):", log)[1] == hosts["node1"].address
+        addresses = []
         for host, servers in zip(hosts, (3, 2, 2), strict=True):  # a scheduler, a nanny, a worker
+            assert host.run("ss", "-lunH") == ""
             listening = [line.split()[3] for line in host.run("ss", "-ltnH").splitlines()]
-            assert len([one for one in listening if one.startswith(f"{host.address}:")]) == servers, listening
-            assert [one for one in listening if not one.startswith(f"{host.address}:")] == ["0.0.0.0:22"]
+            own = [one for one in listening if one.startswith(f"{host.address}:")]
+            assert len(own) == servers, listening
+            assert {one.rpartition(":")[0] for one in set(listening) - set(own)} <= {"0.0.0.0", "[::]"}, "sshd's"
+            assert {one.rpartition(":")[2] for one in set(listening) - set(own)} == {"22", "2022"}
+            addresses += own
+        told = intrude(hosts, *addresses)
+        assert [line for line in told if not line.startswith("refused")] == []
+        assert len(told) == 4 * len(addresses)
+        for host in hosts:
             host.path("/tmp/release").touch()
         by_host = ours.end()
     finally:
@@ -178,37 +118,12 @@ def test_killed_workers_nannies_and_hosts_come_back_and_a_table_has_every_row_on
     until_nothing_is_left(hosts)
 
 
-def test_what_a_host_had_that_is_cut_off_is_done_by_the_others_in_30_seconds_and_is_ignored_when_it_is_back(
-    job, hosts, files
-):
-    names, folder = files(60)
-    ours = job(ALL, names, folder, held=names[-1], pause=0.2)
-    ours.until_rows(10)
-    lost = hosts["node2"]
-    before = {process.pid for process in lost.processes(REMOTE)}
-    assert before
-    lost.cut()
-    try:
-        seconds = ours.until_rows(59, 40)
-    finally:
-        lost.mend()
-    assert seconds < 30, f"{seconds:.1f} s"
-    # What it did while it was away it reports now, if it can; and it is started again.
-    ours.until(lambda: {process.pid for process in lost.processes(REMOTE)} - before)
-    for host in hosts:
-        host.path("/tmp/release").touch()
-    by_host = ours.end()
-    assert by_host["node1"]
-    assert by_host["node3"]
-    until_nothing_is_left(hosts)
-
-
 def test_a_driver_that_is_killed_leaves_nothing_on_the_hosts(job, hosts, files):
     names, folder = files(30)
     ours = job(ALL, names, folder, held=names[-1], node_count=2)
     ours.until_rows(5)
     note = "node_count is 2, so that these hosts are not used: node3; node_count=3 uses them all"
-    assert note in (ours.folder / "run/logs/driver_log.txt").read_text()
+    assert note in ours.log_of("driver_log.txt")
     assert left_on(hosts["node1"])
     assert left_on(hosts["node2"])
     ours.kill()
@@ -260,6 +175,9 @@ def test_a_cluster_of_dask_ssh_is_used_by_its_address(job, hosts, files, tmp_pat
             time.sleep(0.1)
         by_host = job("tcp://node1:8786", names, folder).end()
         assert set(by_host) == {"node1", "node2"}
+        told = intrude(hosts, f"{hosts['node1'].address}:8786", f"{hosts['node1'].address}:8787")
+        assert "let in" in told[0], "it has no TLS, and would be seen to let in"
+        assert "let in" in told[6], "and a dashboard"
         assert hosts["node1"].processes("dask_scheduler"), "it is left as it was found"
     finally:
         for process in psutil.Process(dask_ssh.pid).children(recursive=True):
