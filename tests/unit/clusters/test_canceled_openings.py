@@ -113,7 +113,7 @@ class Host:
 
     def target(self) -> SSHTarget:
         files = {"keys": self._folder / "key", "known_hosts": self._folder / "known_hosts"}
-        return SSHTarget([f"127.0.0.1:{self.port}"], user="somebody", **files)
+        return SSHTarget([f"127.0.0.1:{self.port}"], user="somebody", scheduler_host="127.0.0.1", **files)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._over.set)

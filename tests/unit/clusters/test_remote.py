@@ -18,6 +18,7 @@ import pytest
 from distributed import Client, Nanny, Security
 from distributed.system import MEMORY_LIMIT
 
+from prs_dask.cancellation import Cancellation
 from prs_dask.clusters import remote
 from prs_dask.clusters.reachable import check_scheduler
 from prs_dask.clusters.remote import Lifeline
@@ -78,7 +79,7 @@ def test_a_scheduler_and_a_worker_work_for_who_has_the_certificate_and_end_with_
     scheduler, told = program(scheduler_spec(security))
     address = told["address"]
     assert address.startswith("tls://127.0.0.1:")
-    check_scheduler(address, security)
+    check_scheduler(address, Cancellation(), security)
     worker, _ = program(worker_spec(security, address, threads=1))
     other, _ = program(worker_spec(security, address, name="other", worker_class="distributed.Worker"))
     with Client(address, security=security, set_as_default=False) as client:

@@ -48,7 +48,7 @@ def test_an_object_is_hosted_without_a_script():
 def test_unload_gives_back_what_load_changed_and_a_changed_script_is_read_anew(script, tmp_path):
     before = (sys.path[:], sys.argv[:], set(sys.modules))
     for number in (1, 2):
-        script(f"VALUE = {number * 1000}", "helper.py")
+        script(f"VALUE = {number * 1000}  {'#' * number}", "helper.py")  # Python tells by size and second what is new
         path = script(f"import helper\ndef run(m): return [helper.VALUE, {number}]  {'#' * number}")
         host = ScriptHost(path, source_folder=str(tmp_path), arguments=("--x",))
         host.load()
