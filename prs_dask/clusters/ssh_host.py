@@ -153,7 +153,11 @@ class Host:
         command = f"exec {_quoted(python)} -"
         try:
             async with asyncio.timeout(self._target.start_timeout):
-                done = await connection.run(command, input=inspect.getsource(host_facts), errors="replace")
+                async with connection.create_process(command, errors="replace") as process:
+                    with contextlib.suppress(OSError):  # it has ended already: its words follow
+                        process.stdin.write(inspect.getsource(host_facts))
+                        process.stdin.write_eof()
+                    done = await process.wait()
         except TimeoutError:
             raise HostProblem(
                 f"{python} there has not told its version within {self._target.start_timeout:g} s"

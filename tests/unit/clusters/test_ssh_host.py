@@ -173,3 +173,19 @@ def test_modules_of_the_home_folder_are_not_run(home: Path) -> None:
 def assert_matches(text: str, pattern: str) -> None:
     expected = ".*".join(re.escape(part) for part in pattern.split(".*"))
     assert re.search(expected, text), text
+
+
+def test_a_python_that_ends_before_anything_was_said_to_it_is_told_by_its_own_words(home: Path) -> None:
+    class Hasty(SSHServer):
+        async def _run(self, process: Any) -> None:
+            process.stderr.write(b"cannot\n")
+            process.exit(3)
+
+    async def main() -> None:
+        async with Hasty(home) as server:
+            server.knows(server.key, f"[127.0.0.1]:{server.port}")
+            target = server.target(f"127.0.0.1:{server.port}", python="/python")
+            for _ in range(20):
+                assert_matches(await told(target), "/python there did not run (it ended with 3 and said: cannot)")
+
+    asyncio.run(main())
