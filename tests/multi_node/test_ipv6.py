@@ -21,10 +21,10 @@ def addresses(hosts, leave_out):
     if not os.path.exists("/proc/net/if_inet6"):
         leave_out("this machine's kernel has no IPv6")
     given = {host.name: f"{NETWORK}::{number}" for number, host in enumerate(hosts, 1)}
-    command = ["ip", "addr", "add", "dev", "eth0", "nodad"]
-    assert hosts.on_driver(*command, f"{NETWORK}::250/64").wait(20) == 0
+    at_once = ["dev", "eth0", "nodad"]  # before anybody knows that no other has it
+    assert hosts.on_driver("ip", "addr", "add", f"{NETWORK}::250/64", *at_once).wait(20) == 0
     for host in hosts:
-        host.run(*command, f"{given[host.name]}/64")
+        host.run("ip", "addr", "add", f"{given[host.name]}/64", *at_once)
     return given
 
 
