@@ -29,10 +29,16 @@ ALIVE_SECONDS = 5.0
 END_SECONDS = 12.0
 """For a program to end when it is told to; longer than it takes to end itself by force."""
 
-UNBORN_SECONDS = 1.0
-"""The same for one that was not up yet: it has nothing to finish, and ends by itself since its input has ended."""
+UNBORN_SECONDS = 2.0
+"""The same for one that was not up yet, and has nothing to finish; then it is ended by force."""
+
+KILL_SECONDS = 3.0
+"""For that."""
 
 _NO_SUCH_COMMAND, _NO_PERMISSION = 127, 126
+
+_TELLS_ITS_NUMBER = f'echo "{{\\"{host_facts.MARK}\\": {{\\"pid\\": $$}}}}"; exec "$0" "$@"'
+"""A program that hangs is ended by it, with all that it has started: OpenSSH forwards no signals to root's programs."""
 
 
 class HostProblem(Exception):
@@ -150,22 +156,24 @@ class Host:
         """
         connection = self._standing()
         python = self._python()
-        command = f"exec {_quoted(python)} -"
+        process = None
         try:
             async with asyncio.timeout(self._target.start_timeout):
-                async with connection.create_process(command, errors="replace") as process:
-                    with contextlib.suppress(OSError):  # it has ended already: its words follow
-                        process.stdin.write(inspect.getsource(host_facts))
-                        process.stdin.write_eof()
-                    done = await process.wait()
+                process = await connection.create_process(self._command("-"), errors="replace")
+                with contextlib.suppress(OSError, asyncssh.Error):  # it has ended: its words follow
+                    process.stdin.write(inspect.getsource(host_facts))
+                    process.stdin.write_eof()
+                done = await process.wait()
         except TimeoutError:
+            if process is not None:
+                await self._kill(_pid(str(process.collect_output()[0])))
             raise HostProblem(
                 f"{python} there has not told its version within {self._target.start_timeout:g} s"
             ) from None
         except (OSError, asyncssh.Error) as error:
             raise HostProblem(f"it runs no command ({error})") from error
         for line in str(done.stdout).splitlines():
-            if (found := _ours(line)) is not None:
+            if (found := _ours(line)) is not None and "pid" not in found:
                 return found
         if done.returncode in (_NO_SUCH_COMMAND, _NO_PERMISSION):
             raise HostProblem(
@@ -183,7 +191,7 @@ class Host:
         HostProblem
             Where it does not come up.
         """
-        command = f"exec {_quoted(self._python())} -P -m prs_dask.clusters.remote"
+        command = self._command("-P -m prs_dask.clusters.remote")
         seconds, role, program = self._target.start_timeout, spec["role"], None
         try:
             async with asyncio.timeout(seconds):
@@ -197,8 +205,18 @@ class Host:
         except (OSError, asyncssh.Error) as error:
             raise HostProblem(f"the connection was lost while its {role} was starting ({error})") from error
         finally:
-            if program is not None and not program.address:
-                await program.end()
+            if program is not None and not program.address and not await program.end():
+                await self._kill(program.pid)
+
+    def _command(self, arguments: str) -> str:
+        return f"exec sh -c {shlex.quote(_TELLS_ITS_NUMBER)} {_quoted(self._python())} {arguments}"
+
+    async def _kill(self, pid: int | None) -> None:
+        """End a program that hangs, and its children: SSH has made it the first of a group."""
+        if pid is not None:
+            with contextlib.suppress(OSError, asyncssh.Error, TimeoutError, HostProblem):
+                async with asyncio.timeout(KILL_SECONDS):
+                    await self._standing().run(f"kill -KILL -{pid}")
 
     def _python(self) -> str:
         return self._target.python or sys.executable
@@ -220,6 +238,7 @@ class Program:
 
     def __init__(self, process: Any) -> None:
         self.address = ""
+        self.pid: int | None = None
         self.dashboard_port: int | None = None
         self._process = process
         self._errors: deque[str] = deque(maxlen=8)
@@ -231,6 +250,9 @@ class Program:
             self._process.stdin.write(json.dumps(spec) + "\n")
         async for line in self._process.stdout:
             answer = _ours(line)
+            if answer is not None and "pid" in answer:
+                self.pid = answer["pid"]
+                continue
             if answer is not None and answer.get("address"):
                 self._tasks += [asyncio.ensure_future(self._stay_alive()), asyncio.ensure_future(self._drain())]
                 self.dashboard_port = answer.get("dashboard_port")
@@ -248,13 +270,15 @@ class Program:
         """The last lines of its standard error."""
         return " | ".join(self._errors) or "nothing"
 
-    async def end(self) -> None:
-        """Let it end in order, for a while; after that it ends by itself."""
+    async def end(self) -> bool:
+        """Let it end in order, for a while; after that it ends by itself. Has it?"""
         try:
             with contextlib.suppress(OSError, asyncssh.Error, TimeoutError):
                 self._process.stdin.write_eof()
                 async with asyncio.timeout(END_SECONDS if self.address else UNBORN_SECONDS):
                     await self._process.wait_closed()
+                    return True
+            return False
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -289,3 +313,8 @@ def _ours(line: str) -> dict[str, Any] | None:
         if isinstance(found, dict) and isinstance(found.get(host_facts.MARK), dict):
             return dict(found[host_facts.MARK])
     return None
+
+
+def _pid(text: str) -> int | None:
+    told = (_ours(line) for line in text.splitlines())
+    return next((answer["pid"] for answer in told if answer is not None and "pid" in answer), None)

@@ -113,11 +113,11 @@ def test_what_a_target_is_told_alone_lets_its_user_in_with_certificates_of_their
     ("name", "asked", "seconds", "why"),
     [
         ("node2", "node2", 3, "/tmp/python there has not told its version within 3 s"),
-        ("node1", "none", 3 + 12, "its scheduler was not up within 3 s"),  # it has 12 s in which to end in order
+        ("node1", "none", 3 + 2, "its scheduler was not up within 3 s"),
     ],
     ids=["when it is asked", "when it starts"],
 )
-def test_a_host_that_lets_in_and_then_hangs_is_named_and_nothing_is_started_on_others(
+def test_a_host_that_lets_in_and_then_hangs_is_named_in_seconds_and_keeps_nothing(
     job, hosts, files, name, asked, seconds, why
 ):
     for host in hosts:
@@ -129,7 +129,5 @@ def test_a_host_that_lets_in_and_then_hangs_is_named_and_nothing_is_started_on_o
     begun = time.monotonic()
     assert f"{name}: {why}" in ours.expect("Failed")
     took = time.monotonic() - begun
-    for process in hosts[name].processes("sleep 600"):  # it reads nothing, and so does not hear that it shall end
-        process.kill()
     assert took < seconds + BUSY_MACHINE, f"{took:.1f} s"
     until_nothing_is_left(hosts, 5)
