@@ -195,13 +195,19 @@ def test_results_that_are_only_counted_are_counted_once(killed: Killed, wait: An
 
 
 @pytest.mark.timeout(300)
-def test_it_may_be_killed_again_and_again_at_any_moment(killed: Killed, wait: Any) -> None:
+def test_it_may_be_killed_again_and_again_at_any_moment(command: Any, wait: Any) -> None:
+    killed = Killed(command, pause=0.05)
     killed.command.items(ITEMS)
     process = killed.start("--input", "items", "--mini-batch-size", "1", "--append-row-order", "input")
     wait(lambda: killed.journal.header is not None, 60, "the journal's first line")
-    for seconds in (0.0, 1.5, 3.0):  # before there is a worker, while they start, while they work
-        time.sleep(seconds)
+    for moment in ("before there is a worker", "while they start", "while they work"):
+        if moment == "while they start":
+            time.sleep(1)
+        elif moment == "while they work":
+            before = len(killed.journal.finished)
+            wait(lambda: len(killed.journal.finished) > before, 60, "something more that has ended")  # noqa: B023
         killed.kill_now(process, alone=True)  # what it has started may live on for a while
+        assert killed.journal.end_state is None, moment
         process = killed.command.start("resume", "run")
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
