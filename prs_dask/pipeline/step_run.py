@@ -444,6 +444,7 @@ class StepRun:
                 self._result_text = self._result_text or f"{self._state}: {self.error or 'its logs are not complete'}\n"
             finally:
                 self._stop_ticking()
+                self._driver = None  # who keeps a step run that has ended does not keep its Client and cluster
                 self._ended.set()
                 self._report.write()
                 atexit.unregister(self._interpreter_ends)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import tempfile
 import threading
@@ -141,6 +142,23 @@ def test_a_cluster_object_and_the_current_client(job, no_leaks):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("target", ["local", "address"])
+def test_who_keeps_a_step_run_that_has_ended_keeps_no_client(fleet, job, target):
+    before = {id(found) for found in gc.get_objects() if isinstance(found, Client)}
+    submitted = job("local" if target == "local" else fleet(first=1).address, 5, process_count_per_node=1)
+    submitted.wait()
+
+    def left() -> list[Client]:
+        gc.collect()
+        return [found for found in gc.get_objects() if isinstance(found, Client) and id(found) not in before]
+
+    end = time.monotonic() + 20  # the thread that had it has yet to end
+    while left() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not left()
+    assert submitted.run.summary().rows == 5
+
+
 def test_workers_that_are_threads_of_this_very_process(job, no_leaks):
     with (
         LocalCluster(
