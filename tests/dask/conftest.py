@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -176,6 +177,10 @@ class Fleet:
                         if any("prs_dask.worker_process.main" in part for part in process.cmdline()):
                             found.append(process)
         return found
+
+    def left(self) -> list[object]:
+        """What workers of this machine have of step runs: processes of user code, and the folders of the nodes."""
+        return [*self.processes(), *Path(tempfile.gettempdir()).glob("prs-dask-*")]
 
     def close(self) -> None:
         for process in (*self.workers.values(), self.scheduler):

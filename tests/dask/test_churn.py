@@ -106,9 +106,9 @@ def test_a_worker_that_is_stopped_for_ever_does_not_hold_the_end_up(fleet, job):
         assert time.monotonic() - begun < 50  # 15 s until it counts as silent, 10 s for its plugin
         ours.workers["second"].send_signal(signal.SIGCONT)
         end = time.monotonic() + 20
-        while ours.processes() and time.monotonic() < end:
+        while left := ours.left():  # the driver has swept already: nobody does it for one that is killed
+            assert time.monotonic() < end, left
             time.sleep(0.1)
-        assert not ours.processes()
 
 
 def test_a_worker_that_hangs_already_does_not_keep_the_others_from_working(fleet, job):
