@@ -83,26 +83,30 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one worker process told, and when it died: None where it was not seen, or lived to the end."""
+    """What one worker process told, and when it died: None where it was not seen, or lived to the end.
+
+    ``part``: of which part of the step run it was, see `Session`; 0 where it did not tell.
+    """
 
     pid: int
     events: tuple[str, ...]
     began: float
     runs: tuple[Run, ...]
     death: float | None
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """One driver: when it started and ended, and what it said (None where it was killed).
 
-    ``works``: from when on processes are its own, since its step run is on the cluster. Until then those of an ended
-    driver may go on there, and begin.
+    ``part``: which part of the step run is its own, the first or that of a resume; 0 where its log does not tell. The
+    processes of a driver that was killed go on for a while, and others begin, beside those of the next one.
     """
 
     number: int
     started: float
-    works: float
+    part: int
     ended: float
     wall: float
     code: int
@@ -281,7 +285,9 @@ def _trace(path: Path, deaths: Mapping[int, float]) -> Trace:
             runs[-1] = Run(last.first, last.items, last.attempt, last.began, line["time"], good)
     pid = int(path.name.partition("-")[0])
     events = tuple(line["event"] for line in lines if line["pid"] == pid)
-    return Trace(pid, events, lines[0]["time"] if lines else 0.0, tuple(runs), deaths.get(pid))
+    folder = re.search(r"/prs-dask-\d+/[^/]*?(?:\.(\d+))?-[0-9a-f]{8}/", lines[0].get("folder", "") if lines else "")
+    part = int(folder[1] or 0) + 1 if folder else 0
+    return Trace(pid, events, lines[0]["time"] if lines else 0.0, tuple(runs), deaths.get(pid), part)
 
 
 def _sessions(folder: Path) -> tuple[Session, ...]:
@@ -293,20 +299,20 @@ def _sessions(folder: Path) -> tuple[Session, ...]:
         if entry["what"] == "driver started" and entry["driver"] in ends:
             number, end = entry["driver"], ends[entry["driver"]]
             said = _said(folder, number, entry.get("how"), end["code"])
-            works = _works(logged, entry, end)
-            span = (entry["time"], works, end["time"])
+            span = (entry["time"], _part(logged, entry, end), end["time"])
             found.append(Session(number, *span, entry["wall"], end["code"], end["hung"], said))
     return tuple(found)
 
 
-def _works(logged: Sequence[tuple[float, str]], start: Mapping[str, Any], end: Mapping[str, Any]) -> float:
-    """When its log says that it runs. Not before its end where that tells only what it prepared; from its start on
-    where it has no line at all, for want of room on its disk.
-    """
-    begun: float = start["time"]
-    offset = start["wall"] - begun
-    own = [(when - offset, text) for when, text in logged if begun <= when - offset <= end["time"]]
-    return next((when for when, text in own if text.startswith("running (")), end["time"] if own else begun)
+def _part(logged: Sequence[tuple[float, str]], start: Mapping[str, Any], end: Mapping[str, Any]) -> int:
+    """As its log says: the first one tells only that it runs a step run."""
+    offset = start["wall"] - start["time"]
+    for when, text in logged:
+        if start["time"] <= when - offset <= end["time"]:
+            resumed = re.match(r"resumed, part (\d+):", text)
+            if resumed or text.startswith("step run "):
+                return int(resumed[1]) if resumed else 1
+    return 0
 
 
 def _logged(path: Path) -> list[tuple[float, str]]:

@@ -82,16 +82,19 @@ def finished_is_not_run_again(evidence: Evidence) -> Iterator[str]:
     """What had returned a while before its driver was ended is run by no later one.
 
     Not so what returned about the time of a fault: it may have been held up, or lost with its worker. Nor what the
-    processes of an ended driver still ran on a cluster that goes on: a process is of the driver under which it began.
+    processes of an ended driver still ran on a cluster that goes on: each tells of which part of the step run it is.
     """
     bad = {poison.item for poison in evidence.plan.workload.poisons}
+    for trace in evidence.traces:
+        if trace.events and not trace.part:
+            yield f"nobody knows of which part of the step run process {trace.pid} was"
     # The last of a process may not have been told: that may have died of the very next thing.
-    good = [(trace.began, run) for trace in evidence.traces for run in trace.runs[:-1] if run.good]
-    good = [(began, run) for began, run in good if bad.isdisjoint(range(run.first, run.first + run.items))]
-    for session, following in pairwise(evidence.sessions):
-        traces = [trace for trace in evidence.traces if trace.began >= following.works]
+    good = [(trace.part, run) for trace in evidence.traces for run in trace.runs[:-1] if run.good]
+    good = [(part, run) for part, run in good if bad.isdisjoint(range(run.first, run.first + run.items))]
+    for session, following in pairwise(session for session in evidence.sessions if session.part):
+        traces = [trace for trace in evidence.traces if trace.part >= following.part]
         later = {(run.first, run.items) for trace in traces for run in trace.runs}
-        before = [run for began, run in good if began >= session.works and (run.first, run.items) in later]
+        before = [run for part, run in good if part == session.part and (run.first, run.items) in later]
         wrong = [run for run in before if _was_committed(evidence, session, run)]
         if wrong:
             ages = sorted((session.ended - (run.ended or 0.0), run.first) for run in wrong)

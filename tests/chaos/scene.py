@@ -16,6 +16,7 @@ import sys
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ __all__ = ["Process", "Scene"]
 ROOT = Path(__file__).parents[2]
 VARIABLE = "PRS_CHAOS"
 START_SECONDS = 60.0
+
+KNOWN_SECONDS = 2.0
+"""So long after its worker has registered a nanny may take to know of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +197,14 @@ class Scene:
         return sorted(parents & {process.pid for process in found})
 
     def _has_registered(self, name: str) -> bool:
-        """Is the nanny's worker up? One that is killed on its way there takes its nanny with it, for good."""
+        """Is the nanny's worker up, and does the nanny know? One that is killed before takes it with it, for good."""
         text = (self.folder / f"{name}.txt").read_text(errors="replace")
-        return text.rfind("Registered to") > max(text.rfind("Start Nanny"), text.rfind("Restarting worker"))
+        registered = text.rfind("Registered to")
+        if registered <= max(text.rfind("Start Nanny"), text.rfind("Restarting worker")):
+            return False
+        line = text[text.rfind("\n", 0, registered) + 1 : registered]
+        when = datetime.strptime(line.partition(" - ")[0], "%Y-%m-%d %H:%M:%S,%f")  # local time, as logging has it
+        return time.time() - when.timestamp() > KNOWN_SECONDS
 
     def nannies(self) -> list[int]:
         """Nannies that are processes of their own."""

@@ -28,7 +28,7 @@ def tell(event, **what):
     os.write(_trace, line.encode() + b"\n")
 
 
-tell("import")
+tell("import", folder=os.getcwd())
 with open(POISONS) as _file:
     HARM = {int(item): (harm, flaky) for item, harm, flaky in json.load(_file)}
 

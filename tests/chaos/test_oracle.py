@@ -144,8 +144,12 @@ class Folder:
         *calls: list[tuple[str, float, dict[str, int]]],
         began: float = 11.0,
         last: float | None = None,
+        part: int = 1,
     ) -> None:
-        events: list[tuple[str, float, dict[str, int]]] = [(name, began, {}) for name in ("import", "init", "ready")]
+        run_id = "chaos-0a" if part == 1 else f"chaos-0a.{part - 1}"
+        told = {"folder": f"/tmp/prs-dask-0/{run_id}-0123abcd/worker-1-x/process000/work"}
+        events: list[tuple[str, float, dict[str, Any]]] = [("import", began, told), ("init", began, {})]
+        events += [("ready", began, {})]
         events += [event for call in calls for event in call]
         events += [("shutdown", last, {})] if last else []
         path = f"traces/{pid}-1.jsonl"
@@ -160,6 +164,10 @@ class Folder:
         """The first driver was killed then, and a second one goes on at 40."""
         self.fault("kill_driver", when, when)
         (self.path / "driver-1.json").rename(self.path / "driver-2.json")
+        said = {1.0: "step run chaos-0a of step chaos", 31.0: "resumed, part 2: before it all was well"}
+        times = {datetime.fromtimestamp(1e9 + when, UTC).isoformat(): text for when, text in said.items()}
+        log = "".join(f"{when.replace('+00:00', 'Z')} {text}\n" for when, text in times.items())
+        (self.run / "logs" / "driver_log.txt").write_text(log)
         ends = {"what": "driver ended", "driver": 2, "time": 60.0, "code": 0, "hung": False, "wall": 1e9 + 50}
         with (self.path / "events.jsonl").open("a") as file:
             for event in ({"what": "driver started", "driver": 2, "time": 40.0, "wall": 1e9 + 30, "pid": 2}, ends):
@@ -588,7 +596,7 @@ def an_attempt_is_told_that_never_was(folder: Folder) -> None:
 @breaks("finished_is_not_run_again")
 def a_mini_batch_is_run_again_that_had_ended_long_before_its_driver_was_killed(folder: Folder) -> None:
     folder.killed_and_resumed(25.0)
-    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1), began=44.0)
+    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1), began=44.0, part=2)
 
 
 @breaks("nothing_is_left")
@@ -715,7 +723,7 @@ def test_a_driver_may_die_that_was_killed(folder: Folder) -> None:
 
 def test_what_had_ended_just_before_its_driver_was_killed_may_be_run_again(folder: Folder) -> None:
     folder.killed_and_resumed(12.9)
-    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1), began=44.0)
+    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1), began=44.0, part=2)
     assert list(finished_is_not_run_again(collect(folder.path))) == []
 
 
@@ -725,21 +733,19 @@ def test_what_a_worker_had_done_that_was_lost_then_may_be_run_again_even_much_la
     assert list(finished_is_not_run_again(collect(folder.path))) == []
 
 
-def test_what_processes_of_the_driver_before_had_ended_may_be_run_again(folder: Folder) -> None:
+def test_what_processes_do_that_a_killed_driver_has_left_on_the_cluster_counts_for_nobody(folder: Folder) -> None:
     folder.killed_and_resumed(25.0)
-    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1))  # it began under the first one
+    folder.trace(104, folder.call(0, 45.0), folder.call(1, 45.1), began=44.0)  # though it began under the second one
     assert list(finished_is_not_run_again(collect(folder.path))) == []
+    folder.trace(105, folder.call(0, 43.0), folder.call(1, 43.1), began=42.0, part=2)
+    assert list(finished_is_not_run_again(collect(folder.path)))
 
 
-def test_what_processes_did_that_a_driver_had_left_on_the_cluster_may_be_run_again(folder: Folder) -> None:
-    folder.killed_and_resumed(25.0)
-    folder.trace(104, folder.call(0, 41.2), folder.call(1, 41.3), began=41.0)  # begun when the second one had started
-    assert list(finished_is_not_run_again(collect(folder.path)))
-    running = datetime.fromtimestamp(1e9 + 31.5, UTC).isoformat().replace("+00:00", "Z")
-    (folder.run / "logs" / "driver_log.txt").write_text(f"{running} running (starting workers took 38 ms)\n")
-    assert list(finished_is_not_run_again(collect(folder.path))) == []
-    folder.trace(105, folder.call(0, 43.0), folder.call(1, 43.1), began=42.0)
-    assert list(finished_is_not_run_again(collect(folder.path)))
+def test_a_process_that_does_not_tell_of_which_part_it_was_is_told(folder: Folder) -> None:
+    folder.trace(104, folder.call(0, 20.0))
+    folder.change("traces/104-1.jsonl", "prs-dask-0", "elsewhere")
+    [told] = finished_is_not_run_again(collect(folder.path))
+    assert told == "nobody knows of which part of the step run process 104 was"
 
 
 def test_mini_batches_that_were_run_again_are_counted(folder: Folder) -> None:
