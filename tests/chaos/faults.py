@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import psutil
@@ -23,6 +24,9 @@ __all__ = ["DO", "free_disk"]
 
 VICTIM_SECONDS = 2.0
 """So long a fault waits for something to hit: processes are replaced all the time."""
+
+KNOWN_SECONDS = 1.0
+"""So long a nanny may take to know that its worker is up; one that is killed before takes it with it, for good."""
 
 Deed = Callable[[Scene, Fault], list[int]]
 """Does a fault; gives back the processes it has hit, none where there was nothing to hit."""
@@ -66,15 +70,15 @@ def stop_child(scene: Scene, fault: Fault) -> list[int]:
 
 
 def kill_worker(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.dask_workers, fault, signal.SIGKILL)
+    return _hit(partial(scene.dask_workers, KNOWN_SECONDS), fault, signal.SIGKILL)
 
 
 def term_worker(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.dask_workers, fault, signal.SIGTERM)
+    return _hit(partial(scene.dask_workers, KNOWN_SECONDS), fault, signal.SIGTERM)
 
 
 def stop_worker(scene: Scene, fault: Fault) -> list[int]:
-    return _hit(scene.dask_workers, fault, signal.SIGSTOP)
+    return _hit(partial(scene.dask_workers, KNOWN_SECONDS), fault, signal.SIGSTOP)
 
 
 def kill_nanny(scene: Scene, fault: Fault) -> list[int]:

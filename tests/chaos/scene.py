@@ -29,9 +29,6 @@ ROOT = Path(__file__).parents[2]
 VARIABLE = "PRS_CHAOS"
 START_SECONDS = 60.0
 
-KNOWN_SECONDS = 2.0
-"""So long after its worker has registered a nanny may take to know of it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -185,26 +182,26 @@ class Scene:
         reapers = {process.pid for process in found if process.is_reaper}
         return [process.pid for process in found if process.is_child and process.parent in reapers]
 
-    def dask_workers(self) -> list[int]:
-        """Dask workers: those with lanes where the cluster is the step's own."""
+    def dask_workers(self, known: float = 0.0) -> list[int]:
+        """Dask workers: those with lanes where the cluster is the step's own; those that have been up for so long."""
         if self.plan.cluster == "bare":
             return [worker.pid for worker in self.workers if worker.poll() is None]
         found = self.processes()
         if self.plan.cluster == "nannies":
-            nannies = {pid for pid in self.nannies() if self._has_registered(self._worker_names[pid])}
+            nannies = {pid for pid in self.nannies() if self._is_up(self._worker_names[pid], known)}
             return [one.pid for one in found if one.parent in nannies and "spawn_main" in one.command]
         parents = {process.parent for process in found if process.is_reaper}
         return sorted(parents & {process.pid for process in found})
 
-    def _has_registered(self, name: str) -> bool:
-        """Is the nanny's worker up, and does the nanny know? One that is killed before takes it with it, for good."""
+    def _is_up(self, name: str, seconds: float) -> bool:
+        """Has the nanny's worker registered so long ago? One that is killed on its way there takes that with it."""
         text = (self.folder / f"{name}.txt").read_text(errors="replace")
         registered = text.rfind("Registered to")
         if registered <= max(text.rfind("Start Nanny"), text.rfind("Restarting worker")):
             return False
         line = text[text.rfind("\n", 0, registered) + 1 : registered]
         when = datetime.strptime(line.partition(" - ")[0], "%Y-%m-%d %H:%M:%S,%f")  # local time, as logging has it
-        return time.time() - when.timestamp() > KNOWN_SECONDS
+        return time.time() - when.timestamp() >= seconds
 
     def nannies(self) -> list[int]:
         """Nannies that are processes of their own."""

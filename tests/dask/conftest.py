@@ -178,11 +178,21 @@ class Fleet:
                             found.append(process)
         return found
 
+    def _someone_clears_up(self) -> bool:
+        """Is there a worker that can: one that goes on, and is not stopped?"""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            alive = [psutil.Process(worker.pid) for worker in self.workers.values() if worker.poll() is None]
+            return any(process.status() != psutil.STATUS_STOPPED for process in alive)
+        return False
+
     def left(self) -> list[object]:
         """What workers of this machine have of step runs: processes of user code, and the folders of the nodes."""
         return [*self.processes(), *Path(tempfile.gettempdir()).glob("prs-dask-*")]
 
     def close(self) -> None:
+        end = time.monotonic() + PATIENCE / 2
+        while self.left() and self._someone_clears_up() and time.monotonic() < end:
+            time.sleep(0.05)  # of a worker that is killed meanwhile nobody removes the rest
         for process in (*self.workers.values(), self.scheduler):
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
